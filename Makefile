@@ -1,0 +1,46 @@
+# Every target installs what it needs into .venv by itself, once. `make` alone lists the targets.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e
+
+.DEFAULT_GOAL := help
+.PHONY: help sample test check docs bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+sample: $(VENV)/.run  ## draw 64 digits with 10 network evaluations into samples.png
+	$(BIN)/dpmsolver sample digits --nfe 10 --num 64 --seed 0 --out samples.png
+
+test: $(VENV)/.dev  ## run the tests (options: make test ARGS="-m slow --cov")
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## lint, format, types and import layers; changes nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.dev  ## measure the overhead of the sampling loop
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+clean:  ## remove what the other targets made (but not .venv)
+	rm -rf dist site samples.png .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps. Both are one install with the pinned versions; the second holds everything the first does.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) ".[cli]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) ".[dev]"
+	touch $(VENV)/.run $@

@@ -1,0 +1,46 @@
+"""dpmsolver: samples from pretrained diffusion models in about ten network evaluations.
+
+import dpmsolver as dpm
+
+schedule = dpm.schedules.Discrete(betas=betas)
+denoiser = dpm.Denoiser(network, schedule, predicts="noise")
+x0 = dpm.sample(denoiser, x_T, nfe=10)
+"""
+
+from dpmsolver import grids, guidance, models, schedules, thresholding
+from dpmsolver.adaptive import sample_adaptive
+from dpmsolver.denoiser import Denoiser, conversion, edm_preconditioned
+from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.sample import State, add_noise, encode, initial_noise, inpaint, iterate, sample
+from dpmsolver.solvers import Solver, make_plan, solvers
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Combination",
+    "Denoiser",
+    "Plan",
+    "PlanError",
+    "Point",
+    "Row",
+    "SamplingError",
+    "Solver",
+    "State",
+    "add_noise",
+    "conversion",
+    "edm_preconditioned",
+    "encode",
+    "grids",
+    "guidance",
+    "initial_noise",
+    "inpaint",
+    "iterate",
+    "make_plan",
+    "models",
+    "sample",
+    "sample_adaptive",
+    "schedules",
+    "solvers",
+    "thresholding",
+]

@@ -1,0 +1,208 @@
+"""Adaptive step size: DPM-Solver-12 and -23 with a step per sample. The one loop that is not a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver import backends
+from dpmsolver.backends import Backend
+from dpmsolver.denoiser import Denoiser, conversion, evaluate
+from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.plan import Combination, Point, Prediction
+from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.singlestep import block
+
+__all__ = ["AdaptiveState", "sample_adaptive"]
+
+
+@dataclass(frozen=True)
+class AdaptiveState:
+    """A moment of an adaptive run, after an attempted step.
+
+    nfe: batched network evaluations so far. times, steps, errors: (B,) float64, each sample's time, next step in lambda and
+    error estimate. accepted: (B,) bool. x: a copy of the state.
+    """
+
+    nfe: int
+    times: NDArray[np.float64]
+    steps: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    accepted: NDArray[np.bool_]
+    x: Any
+
+
+def sample_adaptive(
+    denoiser: Denoiser,
+    x_T: Any,
+    *,
+    order: int = 3,
+    prediction: Prediction = "noise",
+    atol: float = 0.0078,
+    rtol: float = 0.05,
+    h_init: float = 0.05,
+    theta: float = 0.9,
+    t_err: float = 1e-5,
+    start: float | None = None,
+    end: float | None = None,
+    max_nfe: int = 1000,
+    callback: Callable[[AdaptiveState], object] | None = None,
+) -> Any:
+    """Draw samples with an adaptive step: DPM-Solver-12 (order=2) or DPM-Solver-23 (order=3), embedded pairs of singlestep solvers.
+
+    Every sample has its own step size and its own error, so that it does not depend on the batch around it. A finished sample waits for
+    the others; `nfe` counts batched network calls. With start < end the ODE is run backwards.
+
+    Args:
+        order: 2 (pair 1 and 2) or 3 (pair 2 and 3).
+        prediction: "noise" as published, or "data".
+        atol, rtol: a step is accepted when RMS((x_high - x_low)/max(atol, rtol max(|x_low|, |x_prev|))) <= 1. 0.0078 is one
+            grey level of 256 for data in [-1, 1].
+        h_init: the first step in half-log-SNR. theta: safety factor. t_err: a sample within this of the end time has arrived.
+        max_nfe: SamplingError after that many evaluations.
+        callback: called with an `AdaptiveState` after each attempt.
+
+    Raises:
+        PlanError: bad tolerances, orders or times. SamplingError: NaN or infinity from the network; too many evaluations.
+
+    Example:
+        >>> import dpmsolver as dpm
+        >>> schedule = dpm.schedules.LinearVP()
+        >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.5]).denoiser(schedule)
+        >>> x = dpm.sample_adaptive(denoiser, dpm.initial_noise(schedule, (4, 1)), order=3)
+        >>> x.shape
+        (4, 1)
+
+    Source: DPM-Solver, appendix C, algorithms 6 and 7 (the published control takes the largest error of the batch).
+    """
+    if order not in (2, 3):
+        raise PlanError(f"order must be 2 (DPM-Solver-12) or 3 (DPM-Solver-23), got {order!r}")
+    for name, value in (("atol", atol), ("rtol", rtol), ("h_init", h_init), ("theta", theta), ("t_err", t_err)):
+        if not 0 < value < math.inf:
+            raise PlanError(f"{name} must be positive and finite, got {value}")
+    if prediction not in ("noise", "data"):
+        raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
+    schedule = denoiser.schedule
+    start = schedule.default_start() if start is None else start
+    end = schedule.last_time(20) if end is None else end
+    try:
+        lams = schedule.half_log_snr(np.array([start, end]))
+    except ValueError as error:
+        raise PlanError(str(error)) from None
+    if not np.isfinite(lams).all() or lams[0] == lams[1]:
+        raise PlanError(
+            f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
+        )
+
+    backend = backends.of(x_T)
+    x = backend.state(x_T)
+    batch, calls = len(x), _Calls(denoiser, backend, prediction, max_nfe)
+    goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])
+    points = [Point.at(schedule, start)] * batch
+    steps = np.full(batch, min(h_init, abs(goal - lams[0])))
+    low_before = x
+    while any(active := [abs(p.time - end) > t_err for p in points]):
+        pairs = [
+            _Pair.of(schedule, p, h * sign, goal, order, prediction) if a else _Pair.idle(p, order)
+            for p, h, a in zip(points, steps, active, strict=True)
+        ]
+        low, high = _attempt(calls, x, points, pairs)
+        errors = np.where(active, backend.error_norm(high, low, low_before, atol, rtol), 0.0)
+        if not np.isfinite(errors).all():
+            raise SamplingError(
+                f"the state became infinite after {calls.nfe} evaluations: sample {int(np.argmax(~np.isfinite(errors)))}"
+            )
+        accepted = np.array(active) & (errors <= 1.0)
+        x, low_before = backend.where(accepted, high, x), backend.where(accepted, low, low_before)
+        points = [pair.target if ok else p for pair, p, ok in zip(pairs, points, accepted, strict=True)]
+        rest = np.array([abs(goal - p.half_log_snr) for p in points])
+        steps = np.minimum(theta * steps * np.maximum(errors, 1e-10) ** (-1.0 / order), rest)
+        if callback is not None:
+            callback(
+                AdaptiveState(calls.nfe, np.array([p.time for p in points]), steps, errors, accepted, backend.copy(x))
+            )
+    return x
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One sample's attempt: where its stages lie, how their inputs are made, and the two results."""
+
+    stages: tuple[Point, ...]
+    inputs: tuple[Combination, ...]
+    low: Combination
+    high: Combination
+    target: Point
+
+    @classmethod
+    def of(
+        cls, schedule: NoiseSchedule, source: Point, h: float, goal: float, order: int, prediction: Prediction
+    ) -> _Pair:
+        to = source.half_log_snr + h
+        target = Point.at(schedule, schedule.time(goal if abs(goal - to) < 1e-9 * (1 + abs(goal)) else to))
+        rows = list(block(schedule, source, target, order=order, prediction=prediction, published=True))
+        stages = tuple(row.point for row in rows[1:])
+        # The lower order does without the newest stage.
+        low = exponential_step(prediction, source, target, [None, *reversed(stages[:-1]), source], published=True)
+        inputs = tuple(row.predict for row in rows[:-1] if row.predict is not None)
+        assert rows[-1].advance is not None
+        return cls(stages, inputs, low, rows[-1].advance, target)
+
+    @classmethod
+    def idle(cls, point: Point, order: int) -> _Pair:
+        stay = Combination(1.0)
+        return cls((point,) * (order - 1), (stay,) * (order - 1), stay, stay, point)
+
+
+def _attempt(calls: _Calls, x: Any, points: list[Point], pairs: list[_Pair]) -> tuple[Any, Any]:
+    """The lower- and higher-order results of every sample."""
+    outputs = [calls(x, points)]
+    for index in range(len(pairs[0].stages)):
+        u = _combine(calls.backend, [pair.inputs[index] for pair in pairs], x, outputs)
+        outputs.insert(0, calls(u, [pair.stages[index] for pair in pairs]))
+    low = _combine(calls.backend, [pair.low for pair in pairs], x, outputs)
+    return low, _combine(calls.backend, [pair.high for pair in pairs], x, outputs)
+
+
+def _combine(backend: Backend, combinations: list[Combination], x: Any, outputs: list[Any]) -> Any:
+    table = np.zeros((1 + len(outputs), len(combinations)))
+    for i, combination in enumerate(combinations):
+        table[: 1 + len(combination.outputs), i] = (combination.state, *combination.outputs)
+    return backend.combine_each(list(table), [x, *outputs])
+
+
+@dataclass
+class _Calls:
+    """The network at a point per sample, counted."""
+
+    denoiser: Denoiser
+    backend: Backend
+    prediction: Prediction
+    max_nfe: int
+    nfe: int = 0
+
+    def __call__(self, x: Any, points: list[Point]) -> Any:
+        if self.nfe >= self.max_nfe:
+            raise SamplingError(
+                f"the adaptive run used up max_nfe={self.max_nfe} evaluations: loosen atol and rtol, or allow more"
+            )
+        columns: dict[str, Any] = {
+            name: np.array([getattr(p, name) for p in points]) for name in ("time", "label", "alpha", "sigma")
+        }
+        values = [self.denoiser.label(label) for label in columns["label"]]
+        label = self.backend.labels(values, x, self.denoiser.time_label == "round")
+        raw = self.denoiser.output(self.backend, x, label, columns["time"])
+        self.nfe += 1
+        if not bool(self.backend.finite(raw)):
+            raise SamplingError(
+                f"the network returned NaN or infinity at evaluation {self.nfe} (times {columns['time'].min():.6g} to {columns['time'].max():.6g})"
+            )
+        here = Point(**columns)
+        coefficients = conversion(self.denoiser.predicts, self.prediction, here.alpha, here.sigma)
+        return evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, here, coefficients)

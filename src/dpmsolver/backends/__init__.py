@@ -1,0 +1,138 @@
+"""Array frameworks: the only place where torch (and later JAX) is imported. `of(x)` picks the backend of an array.
+
+A backend is a module's worth of small functions behind one protocol: state checks, linear combinations, time labels, normals. Nothing
+in it knows a schedule or a solver.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver.errors import PlanError
+
+__all__ = ["Backend", "noise_keys", "of", "standard_normals"]
+
+
+class Backend(Protocol):
+    """What the sampling loop needs of an array framework."""
+
+    def state(self, x: Any) -> Any:
+        """A contiguous float32 or float64 copy of x; TypeError/ValueError for integers, other kinds and empty arrays."""
+
+    def is_float_array(self, x: Any) -> bool:
+        """Whether x is a floating-point array of this framework."""
+
+    def combine(self, coefficients: Sequence[float], arrays: Sequence[Any], out: Any = None) -> Any:
+        """sum_i c_i a_i, written into `out` where the framework can; `out` may be arrays[0] and no other."""
+
+    def combine_each(self, coefficients: Sequence[NDArray[np.float64]], arrays: Sequence[Any]) -> Any:
+        """The same with a coefficient per sample: each of shape (B,)."""
+
+    def labels(self, values: Sequence[float] | NDArray[np.float64], x: Any, integer: bool) -> Any:
+        """The values as an array on x's device: int64, or x's float type."""
+
+    def fill(self, label: Any, batch: int) -> Any:
+        """A scalar label as an array of shape (B,)."""
+
+    def network_input(self, x: Any, dtype: Any) -> Any:
+        """x in the network's float type."""
+
+    def network_dtype(self, network: Any, dtype: str | None) -> Any:
+        """The float type that a network computes in: the named one, else that of its weights, else None (the state's)."""
+
+    def concatenate(self, arrays: Sequence[Any]) -> Any:
+        """Along the batch."""
+
+    def finite(self, x: Any) -> Any:
+        """Whether all of x is finite: a bool, or a device scalar where asking would wait for the device."""
+
+    def first_false(self, flags: Sequence[Any]) -> int | None:
+        """The index of the first flag that is false: one transfer from the device."""
+
+    def from_numpy(self, values: NDArray[np.float64], like: Any) -> Any:
+        """A host array in the type and on the device of `like`."""
+
+    def to_numpy(self, x: Any) -> NDArray[np.float64]:
+        """A host copy in float64."""
+
+    def copy(self, x: Any) -> Any:
+        """A copy."""
+
+    def quantile(self, x: Any, q: float) -> Any:
+        """The q-quantile of |x| per sample, shape (B, 1, …)."""
+
+    def clip(self, x: Any, limit: Any) -> Any:
+        """x between -limit and limit."""
+
+    def where(self, mask: NDArray[np.bool_], x: Any, y: Any) -> Any:
+        """Sample i of x where mask[i], else of y."""
+
+    def error_norm(self, high: Any, low: Any, before: Any, atol: float, rtol: float) -> NDArray[np.float64]:
+        """Per sample, RMS((high - low) / max(atol, rtol max(|low|, |before|))), on the host."""
+
+    def gradient(self, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]) -> Any:
+        """d/dx of sum(function(x, label, **kwargs))."""
+
+    def no_grad(self) -> AbstractContextManager[Any]:
+        """Where nothing is recorded for differentiation."""
+
+
+_BACKENDS = {"numpy": "dpmsolver.backends.numpy", "torch": "dpmsolver.backends.torch"}
+
+
+def of(x: Any) -> Backend:
+    """The backend of an array. TypeError for anything that is not a NumPy array or a torch tensor."""
+    for base in type(x).__mro__:
+        name = base.__module__.split(".")[0]
+        if name in _BACKENDS:
+            backend: Backend = importlib.import_module(_BACKENDS[name]).BACKEND
+            return backend
+    raise TypeError(
+        f"the state must be a NumPy array or a torch tensor, got {type(x).__module__}.{type(x).__qualname__}"
+    )
+
+
+def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
+    """One key per sample from what a caller calls its randomness.
+
+    Args:
+        generator: an int (sample i gets the key (seed, i)), a sequence of one int per sample, a `numpy.random.Generator` or
+            `torch.Generator` (drawn from once per sample, in order), or None (fresh entropy).
+
+    Raises:
+        PlanError: negative seeds, or another number of them than samples.
+    """
+    if generator is None:
+        generator = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    if isinstance(generator, (int, np.integer)) and not isinstance(generator, bool):
+        seeds: list[tuple[int, ...]] = [(int(generator), i) for i in range(batch)]
+    elif isinstance(generator, np.random.Generator):
+        seeds = [(int(s),) for s in generator.integers(2**63 - 1, size=batch)]
+    elif type(generator).__module__.split(".")[0] == "torch":
+        seeds = importlib.import_module("dpmsolver.backends.torch").seeds_from(generator, batch)
+    elif isinstance(generator, (Sequence, np.ndarray)) and not isinstance(generator, str):
+        if len(generator) != batch:
+            raise PlanError(f"one seed per sample is needed: {batch} samples, {len(generator)} seeds")
+        seeds = [(int(s),) for s in generator]
+    else:
+        raise PlanError(
+            f"generator must be an int, one int per sample, or a numpy or torch Generator, got {type(generator).__name__}"
+        )
+    if any(s < 0 for key in seeds for s in key):
+        raise PlanError("seeds must be >= 0")
+    return seeds
+
+
+def standard_normals(keys: Sequence[tuple[int, ...]], interval: int, shape: Sequence[int]) -> NDArray[np.float64]:
+    """Standard normals of shape (len(keys), *shape): sample i depends on its key and the interval alone.
+
+    They are drawn on the host with a counter-based generator, so that they are the same on every framework and device.
+    """
+    streams = (np.random.Generator(np.random.Philox(np.random.SeedSequence((*key, interval)))) for key in keys)
+    return np.stack([stream.standard_normal(tuple(shape)) for stream in streams])

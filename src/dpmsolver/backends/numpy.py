@@ -1,0 +1,96 @@
+"""NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BACKEND", "NumpyBackend"]
+
+
+class NumpyBackend:
+    """See `dpmsolver.backends.Backend`."""
+
+    def state(self, x: Any) -> Any:
+        if x.size == 0 or x.ndim == 0:
+            raise ValueError(f"the state must have a batch axis and at least one element, got shape {x.shape}")
+        if x.dtype.kind != "f":
+            raise TypeError(f"the state must be floating point, got {x.dtype}: convert it first")
+        return np.array(x, dtype=np.float64 if x.dtype == np.float64 else np.float32, order="C")
+
+    def is_float_array(self, x: Any) -> bool:
+        return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+    def combine(self, coefficients: Sequence[float], arrays: Sequence[Any], out: Any = None) -> Any:
+        used = [(c, a) for c, a in zip(coefficients, arrays, strict=True) if c] or [(0.0, arrays[0])]
+        result = np.multiply(used[0][1], used[0][0], out=out)
+        for coefficient, array in used[1:]:
+            result += coefficient * array
+        return result
+
+    def combine_each(self, coefficients: Sequence[NDArray[np.float64]], arrays: Sequence[Any]) -> Any:
+        total = 0
+        for coefficient, array in zip(coefficients, arrays, strict=True):
+            total = total + coefficient.astype(array.dtype).reshape(-1, *[1] * (array.ndim - 1)) * array
+        return total
+
+    def labels(self, values: Sequence[float] | NDArray[np.float64], x: Any, integer: bool) -> Any:
+        return np.asarray(values, dtype=np.int64 if integer else x.dtype)
+
+    def fill(self, label: Any, batch: int) -> Any:
+        return np.broadcast_to(label, (batch,))
+
+    def network_input(self, x: Any, dtype: Any) -> Any:
+        return x if dtype is None else x.astype(dtype, copy=False)
+
+    def network_dtype(self, network: Any, dtype: str | None) -> Any:
+        return None if dtype is None else np.dtype(dtype)
+
+    def concatenate(self, arrays: Sequence[Any]) -> Any:
+        return np.concatenate(arrays)
+
+    def finite(self, x: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(x.sum(dtype=np.float64))) or bool(np.isfinite(x).all())
+
+    def first_false(self, flags: Sequence[Any]) -> int | None:
+        return next((i for i, flag in enumerate(flags) if not flag), None)
+
+    def from_numpy(self, values: NDArray[np.float64], like: Any) -> Any:
+        return values.astype(like.dtype)
+
+    def to_numpy(self, x: Any) -> NDArray[np.float64]:
+        return np.array(x, dtype=np.float64)
+
+    def copy(self, x: Any) -> Any:
+        return x.copy()
+
+    def quantile(self, x: Any, q: float) -> Any:
+        flat = np.quantile(np.abs(x).reshape(len(x), -1), q, axis=1)
+        return flat.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
+
+    def clip(self, x: Any, limit: Any) -> Any:
+        return np.clip(x, -limit, limit)
+
+    def where(self, mask: NDArray[np.bool_], x: Any, y: Any) -> Any:
+        return np.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+    def error_norm(self, high: Any, low: Any, before: Any, atol: float, rtol: float) -> NDArray[np.float64]:
+        scale = np.maximum(atol, rtol * np.maximum(np.abs(low), np.abs(before)))
+        ratio = ((high - low) / scale).reshape(len(high), -1).astype(np.float64)
+        return np.asarray(np.sqrt(np.mean(ratio**2, axis=1)))
+
+    def gradient(self, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]) -> Any:
+        raise TypeError(
+            "NumPy has no automatic differentiation: give classifier guidance a `gradient` function, or sample with torch"
+        )
+
+    def no_grad(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+
+BACKEND = NumpyBackend()

@@ -1,0 +1,116 @@
+"""torch tensors, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["BACKEND", "TorchBackend", "seeds_from"]
+
+
+def seeds_from(generator: Any, batch: int) -> list[tuple[int, ...]]:
+    """One seed per sample drawn from a torch.Generator, in order."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    drawn = torch.randint(2**63 - 1, (batch,), generator=generator, device=generator.device)
+    return [(int(s),) for s in drawn.tolist()]
+
+
+class TorchBackend:
+    """See `dpmsolver.backends.Backend`."""
+
+    def state(self, x: Tensor) -> Tensor:
+        if x.numel() == 0 or x.ndim == 0:
+            raise ValueError(f"the state must have a batch axis and at least one element, got shape {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise TypeError(f"the state must be floating point, got {x.dtype}: convert it first")
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return x.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+
+    def is_float_array(self, x: Any) -> bool:
+        return isinstance(x, Tensor) and x.is_floating_point()
+
+    @torch.no_grad()
+    def combine(self, coefficients: Sequence[float], arrays: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        used = [(c, a) for c, a in zip(coefficients, arrays, strict=True) if c] or [(0.0, arrays[0])]
+        out = torch.mul(used[0][1], used[0][0], out=out)
+        for coefficient, array in used[1:]:
+            out.add_(array, alpha=coefficient)
+        return out
+
+    @torch.no_grad()
+    def combine_each(self, coefficients: Sequence[NDArray[np.float64]], arrays: Sequence[Tensor]) -> Tensor:
+        total = torch.zeros_like(arrays[0])
+        for coefficient, array in zip(coefficients, arrays, strict=True):
+            total.addcmul_(self.from_numpy(coefficient, array).reshape(-1, *[1] * (array.ndim - 1)), array)
+        return total
+
+    def labels(self, values: Sequence[float] | NDArray[np.float64], x: Tensor, integer: bool) -> Tensor:
+        host = torch.as_tensor(np.asarray(values, dtype=np.float64))
+        return host.to(device=x.device, dtype=torch.int64 if integer else x.dtype)
+
+    def fill(self, label: Tensor, batch: int) -> Tensor:
+        return label.expand(batch)
+
+    def network_input(self, x: Tensor, dtype: Any) -> Tensor:
+        return x if dtype is None else x.to(dtype)
+
+    def network_dtype(self, network: Any, dtype: str | None) -> Any:
+        if dtype is not None:
+            return getattr(torch, dtype)
+        if isinstance(network, torch.nn.Module):
+            return next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
+        return None
+
+    def concatenate(self, arrays: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(arrays))
+
+    def finite(self, x: Tensor) -> Any:
+        total = x.sum(dtype=torch.float32 if x.dtype != torch.float64 else None)
+        if x.device.type == "cpu":
+            return bool(total.isfinite()) or bool(x.isfinite().all())
+        return total.isfinite()
+
+    def first_false(self, flags: Sequence[Tensor]) -> int | None:
+        return next((i for i, flag in enumerate(torch.stack(list(flags)).tolist()) if not flag), None)
+
+    def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Tensor:
+        return torch.from_numpy(values).to(dtype=like.dtype).to(like.device)
+
+    def to_numpy(self, x: Tensor) -> NDArray[np.float64]:
+        return np.asarray(x.detach().cpu().double().numpy())
+
+    def copy(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+    def quantile(self, x: Tensor, q: float) -> Tensor:
+        # One sample at a time: torch.quantile takes at most 2^24 elements.
+        flat = torch.stack([sample.quantile(q) for sample in x.abs().flatten(1)])
+        return flat.reshape(-1, *[1] * (x.ndim - 1))
+
+    def clip(self, x: Tensor, limit: Any) -> Tensor:
+        return torch.clamp(x, -limit, limit)
+
+    def where(self, mask: NDArray[np.bool_], x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(torch.from_numpy(mask).to(x.device).reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+    def error_norm(self, high: Tensor, low: Tensor, before: Tensor, atol: float, rtol: float) -> NDArray[np.float64]:
+        scale = torch.maximum(low.abs(), before.abs()).mul_(rtol).clamp_(min=atol)
+        return self.to_numpy((high - low).div_(scale).flatten(1).double().square().mean(dim=1).sqrt())
+
+    def gradient(self, function: Callable[..., Any], x: Tensor, label: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_(True)
+            return torch.autograd.grad(function(leaf, label, **kwargs).sum(), leaf)[0]
+
+    def no_grad(self) -> AbstractContextManager[Any]:
+        return torch.no_grad()
+
+
+BACKEND = TorchBackend()

@@ -1,0 +1,312 @@
+"""Sampling: the loop that executes a plan, and the functions people call.
+
+`iterate` is the loop; `sample` runs it to the end and `encode` runs it backwards. A run's state belongs to the run: plans and denoisers
+are frozen and may be shared between threads.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dpmsolver import backends
+from dpmsolver.backends import Backend
+from dpmsolver.denoiser import Denoiser, conversion
+from dpmsolver.errors import PlanError
+from dpmsolver.grids import Grid
+from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.solvers import Solver, make_plan
+
+__all__ = ["DEFAULT_SOLVER", "State", "add_noise", "encode", "initial_noise", "inpaint", "iterate", "sample"]
+
+DEFAULT_SOLVER = "dpm++2m"
+StateHook = Callable[[Any, Point], Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """A moment of a run: before evaluation `index` (or after the last one), at `time`, the state x and the newest predicted x_0."""
+
+    index: int
+    time: float
+    x: Any
+    denoised: Any
+
+
+def sample(
+    denoiser: Denoiser,
+    x_T: Any,
+    nfe: int | None = None,
+    *,
+    solver: str | Solver | None = None,
+    grid: str | Grid | ArrayLike | None = None,
+    plan: Plan | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    progress: bool = False,
+    callback: Callable[[State], object] | None = None,
+    generator: Any = None,
+    state_hook: StateHook | None = None,
+    **options: Any,
+) -> Any:
+    """Draw samples: run a plan from x_T, with exactly `nfe` network evaluations.
+
+    Args:
+        denoiser: the network with its schedule.
+        x_T: the start, shape (B, …), NumPy or torch, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
+        nfe: network evaluations. Needed unless `plan` is given.
+        solver, grid, start, end, options: see `make_plan`; the solver is dpm++2m unless told otherwise.
+        plan: a plan made before, instead of all of these.
+        progress: show a progress bar (needs tqdm).
+        callback: called with every `State`, which holds copies.
+        generator: randomness of stochastic solvers: a seed, one seed per sample, or a numpy or torch Generator.
+        state_hook: (x, point) -> x, applied to what the network is about to see and to the result: see `inpaint`.
+
+    Returns:
+        The samples: x_T's framework, shape and device; float64 if x_T is, else float32.
+
+    Raises:
+        PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit.
+        SamplingError: the network returned NaN or infinity; the message names the evaluation.
+
+    Example:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> model = dpm.models.Gaussian(mean=[1.0, -1.0], variance=[0.5, 0.1])
+        >>> schedule = dpm.schedules.LinearVP()
+        >>> x = dpm.sample(model.denoiser(schedule), dpm.initial_noise(schedule, (1000, 2), seed=0), nfe=20)
+        >>> bool(abs(x.mean(axis=0) - [1, -1]).max() < 0.1)
+        True
+    """
+    run = _Run(denoiser, x_T, _plan(denoiser, nfe, solver, grid, plan, start, end, options), generator, state_hook)
+    bar = _progress_bar(run.plan.nfe) if progress else None
+    for state in run.states():
+        if callback is not None:
+            callback(run.snapshot(state))
+        if bar is not None:
+            bar.update(state.index - bar.n)
+    if bar is not None:
+        bar.close()
+    return state.x
+
+
+def iterate(
+    denoiser: Denoiser,
+    x_T: Any,
+    nfe: int | None = None,
+    *,
+    solver: str | Solver | None = None,
+    grid: str | Grid | ArrayLike | None = None,
+    plan: Plan | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    generator: Any = None,
+    state_hook: StateHook | None = None,
+    **options: Any,
+) -> Iterator[State]:
+    """The states of a run, one per network evaluation and the result: nfe + 1 in all, each with copies of x and of the predicted x_0.
+
+    Arguments and errors as `sample`; wrong ones raise here, before the first state is asked for.
+
+    Example:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> denoiser = dpm.models.Gaussian(mean=[0.0], variance=[1.0]).denoiser(dpm.schedules.LinearVP())
+        >>> [state.index for state in dpm.iterate(denoiser, np.ones((1, 1)), nfe=3)]
+        [0, 1, 2, 3]
+    """
+    run = _Run(denoiser, x_T, _plan(denoiser, nfe, solver, grid, plan, start, end, options), generator, state_hook)
+    return (run.snapshot(state) for state in run.states())
+
+
+def encode(
+    denoiser: Denoiser,
+    x0: Any,
+    nfe: int | None = None,
+    *,
+    solver: str | Solver = "dpm-2m",
+    start: float | None = None,
+    end: float | None = None,
+    **options: Any,
+) -> Any:
+    """Run the ODE backwards, from data to the noise that would make it.
+
+    Args:
+        x0: data, shape (B, …).
+        start, end: by default the schedule's last time worth an evaluation, and t_max.
+        solver: by default dpm-2m. Noise prediction, because on the way up it damps the errors that data prediction amplifies.
+
+    Raises:
+        PlanError: also for a stochastic plan, which has no inverse.
+    """
+    schedule = denoiser.schedule
+    if options.get("plan") is None:
+        start = schedule.last_time(nfe or 1) if start is None else start
+        end = schedule.default_start() if end is None else end
+        if not start < end:
+            raise PlanError(f"encode runs from small to large times, got start={start}, end={end}")
+    plan = _plan(
+        denoiser, nfe, solver, options.pop("grid", None), options.pop("plan", None), start, end, _plan_options(options)
+    )
+    if plan.stochastic:
+        raise PlanError(f"{plan.solver} adds noise: a stochastic plan cannot be run backwards")
+    if plan.end.time < plan.start.time:
+        raise PlanError("this plan runs towards the data: make it with start < end to encode")
+    return sample(denoiser, x0, plan=plan, **options)
+
+
+def _plan_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out of `options` what is the plan's, and leave what is the run's."""
+    return {name: options.pop(name) for name in list(options) if name not in ("progress", "callback", "state_hook")}
+
+
+def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, *, like: Any = None) -> Any:
+    """x_T: normal with standard deviation sigma(t_max). Sample i depends on the seed and on i alone, whatever the batch.
+
+    Args:
+        shape: (B, …).
+        seed: an int, one int per sample, or a numpy or torch Generator.
+        like: an array whose framework, type and device the result takes; float64 NumPy by default.
+
+    Example:
+        >>> import dpmsolver as dpm
+        >>> a, b = (dpm.initial_noise(dpm.schedules.EDM(), (n, 2)) for n in (3, 5))
+        >>> bool((a == b[:3]).all())
+        True
+    """
+    keys = backends.noise_keys(seed, int(shape[0]))
+    if not keys:
+        raise PlanError(f"shape needs at least one sample, got {tuple(shape)}")
+    normals = backends.standard_normals(keys, 0, shape[1:]) * schedule.sigma(schedule.default_start())
+    return normals if like is None else backends.of(like).from_numpy(normals, like)
+
+
+def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> Any:
+    """alpha(t) x_0 + sigma(t) noise: the forward process, and nothing else.
+
+    Args:
+        x0, noise: arrays of one shape (B, …).
+        time: a float, or one per sample; the schedule's time, not an index (`schedule.time_from_label` converts a step number).
+    """
+    backend, times = backends.of(x0), np.asarray(time, dtype=np.float64)
+    if tuple(noise.shape) != tuple(x0.shape):
+        raise ValueError(f"noise must have the data's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
+    if times.ndim == 0:
+        return backend.combine([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
+    if times.shape != (len(x0),):
+        raise ValueError(f"time must be one float or one per sample ({len(x0)}), got shape {times.shape}")
+    return backend.combine_each([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
+
+
+def inpaint(x0: Any, mask: Any, noise: Any) -> StateHook:
+    """A `state_hook` that keeps x0 where mask is 1, at every point at the noise level it has there, stages included.
+
+    Args:
+        x0: the known data, of the state's shape.
+        mask: 1 (or True) where x0 is known, broadcastable to the state.
+        noise: standard normals of the state's shape, one draw for the whole run.
+
+    Source: Song et al. 2021, arXiv 2011.13456, appendix I.2, with one draw of noise.
+    """
+
+    def hook(x: Any, point: Point) -> Any:
+        known = backends.of(x).combine([point.alpha, point.sigma], [x0, noise])
+        return x * (1 - 1 * mask) + known * (1 * mask)
+
+    return hook
+
+
+def _plan(
+    denoiser: Denoiser,
+    nfe: int | None,
+    solver: str | Solver | None,
+    grid: str | Grid | ArrayLike | None,
+    plan: Plan | None,
+    start: float | None,
+    end: float | None,
+    options: dict[str, Any],
+) -> Plan:
+    if plan is None:
+        if nfe is None:
+            raise PlanError("say how many network evaluations to spend (nfe=10), or give a plan")
+        return make_plan(solver or DEFAULT_SOLVER, denoiser.schedule, nfe, grid, start=start, end=end, **options)
+    if nfe is not None and nfe != plan.nfe:
+        raise PlanError(f"nfe={nfe} but the plan spends {plan.nfe}: give one of the two")
+    if options or any(value is not None for value in (grid, start, end)):
+        raise PlanError("a plan already says its grid, start, end and options: give them to make_plan")
+    return plan
+
+
+class _Run:
+    """One execution of a plan. Its buffers are the state, the outputs that the plan still needs, and at most one stage."""
+
+    def __init__(self, denoiser: Denoiser, x_T: Any, plan: Plan, generator: Any, state_hook: StateHook | None) -> None:
+        self.backend: Backend = backends.of(x_T)
+        self.plan, self.denoiser, self.state_hook = plan, denoiser, state_hook
+        self.x = self.backend.state(x_T)
+        self.evaluator = denoiser.evaluator(self.backend, plan, self.x)
+        self.keys = backends.noise_keys(generator, len(self.x)) if plan.stochastic else []
+        self._denoised: Any = None
+
+    def states(self) -> Iterator[State]:
+        """The loop. The arrays of a state are the run's own and change when the next one is asked for."""
+        plan, x = self.plan, self.x
+        u, stage = x, None
+        outputs: list[Any] = []
+        noise: list[Any] = []
+        for index, row in enumerate(plan.rows):
+            if self.state_hook is not None:
+                x, u = self._hooked(x, u, row.point)
+            spare = outputs.pop() if len(outputs) == plan.history else None
+            outputs.insert(0, self.evaluator(index, u, spare))
+            yield State(index, row.point.time, u, outputs[0])
+            if plan.stochastic:
+                drawn = backends.standard_normals(self.keys, index + 1, tuple(x.shape[1:]))
+                noise = [self.backend.from_numpy(drawn, x), *noise][: plan.noise_history]
+            if row.advance is not None:
+                x = self._combine(row.advance, x, outputs, noise, out=x)
+            u = x
+            if row.predict is not None:
+                u = stage = self._combine(row.predict, x, outputs, noise, out=stage)
+        self.evaluator.finish()
+        if self.state_hook is not None:
+            x, _ = self._hooked(x, x, plan.end)
+        yield State(plan.nfe, plan.end.time, x, outputs[0])
+
+    def _combine(self, combination: Combination, x: Any, outputs: list[Any], noise: list[Any], out: Any) -> Any:
+        coefficients = (combination.state, *combination.outputs, *combination.noise)
+        arrays = (x, *outputs[: len(combination.outputs)], *noise[: len(combination.noise)])
+        return self.backend.combine(coefficients, arrays, out)
+
+    def _hooked(self, x: Any, u: Any, point: Point) -> tuple[Any, Any]:
+        assert self.state_hook is not None
+        hooked = self.backend.state(self.state_hook(u, point))
+        if hooked.shape != u.shape:
+            raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(hooked.shape)}")
+        return (hooked if u is x else x), hooked
+
+    def snapshot(self, state: State) -> State:
+        """A state with copies, and with x_0 where the plan works on noise."""
+        denoised = state.denoised
+        if self.plan.prediction == "noise":
+            # The last state has no output of its own: its x_0 is that of the evaluation before it.
+            point = self.plan.rows[state.index].point if state.index < self.plan.nfe else None
+            self._denoised = (
+                self.backend.combine(conversion("noise", "data", point.alpha, point.sigma), [state.x, denoised])
+                if point
+                else self._denoised
+            )
+            denoised = self._denoised
+        return State(state.index, state.time, self.backend.copy(state.x), self.backend.copy(denoised))
+
+
+def _progress_bar(total: int) -> Any:
+    try:
+        tqdm = importlib.import_module("tqdm.auto").tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm: pip install tqdm") from None
+    return tqdm(total=total, desc="sampling", unit="evaluation")

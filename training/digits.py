@@ -118,7 +118,11 @@ def export(net: UNet2DModel, folder: Path) -> None:
     """Write a folder in diffusers' pipeline format, half-precision safetensors."""
     half = build_unet()
     half.load_state_dict(net.state_dict())
+    # A name with an underscore: diffusers keeps it in the config and does not warn that it does not know it.
+    half.register_to_config(_null_label=NULL_LABEL)
     half.half().save_pretrained(folder / "unet")
+    # safetensors leaves the file readable by its owner only.
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").chmod(0o644)
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
     scheduler.save_pretrained(folder / "scheduler")
     index = {
@@ -126,7 +130,6 @@ def export(net: UNet2DModel, folder: Path) -> None:
         "_diffusers_version": "0.42.1",
         "unet": ["diffusers", "UNet2DModel"],
         "scheduler": ["diffusers", "DDPMScheduler"],
-        "null_label": NULL_LABEL,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 

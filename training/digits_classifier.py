@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 from torch.nn import functional
 
@@ -86,7 +86,8 @@ def save(classifier: DigitsClassifier, path: Path) -> None:
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".tmp")
-    save_file(half, aside)
+    # safetensors' own save_file leaves the file readable by its owner only.
+    aside.write_bytes(serialised(half))
     os.replace(aside, path)
 
 

@@ -81,6 +81,8 @@ def sample_adaptive(
 
     Source: DPM-Solver, appendix C, algorithms 6 and 7 (the published control takes the largest error of the batch).
     """
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
     if order not in (2, 3):
         raise PlanError(f"order must be 2 (DPM-Solver-12) or 3 (DPM-Solver-23), got {order!r}")
     for name, value in (("atol", atol), ("rtol", rtol), ("h_init", h_init), ("theta", theta), ("t_err", t_err)):
@@ -102,7 +104,8 @@ def sample_adaptive(
 
     backend = backends.of(x_T)
     x = backend.state(x_T)
-    batch, calls = len(x), _Calls(denoiser, backend, prediction, max_nfe)
+    batch = len(x)
+    calls = _Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
     goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])
     points = [Point.at(schedule, start)] * batch
     steps = np.full(batch, min(h_init, abs(goal - lams[0])))
@@ -112,7 +115,8 @@ def sample_adaptive(
             _Pair.of(schedule, p, h * sign, goal, order, prediction) if a else _Pair.idle(p, order)
             for p, h, a in zip(points, steps, active, strict=True)
         ]
-        low, high = _attempt(calls, x, points, pairs)
+        with backend.no_grad():
+            low, high = _attempt(calls, x, points, pairs)
         errors = np.where(active, backend.error_norm(high, low, low_before, atol, rtol), 0.0)
         if not np.isfinite(errors).all():
             raise SamplingError(
@@ -125,7 +129,9 @@ def sample_adaptive(
         steps = np.minimum(theta * steps * np.maximum(errors, 1e-10) ** (-1.0 / order), rest)
         if callback is not None:
             callback(
-                AdaptiveState(calls.nfe, np.array([p.time for p in points]), steps, errors, accepted, backend.copy(x))
+                AdaptiveState(
+                    calls.nfe, np.array([p.time for p in points]), steps, errors, accepted, backend.copy_to(x)
+                )
             )
     return x
 
@@ -185,6 +191,7 @@ class _Calls:
     backend: Backend
     prediction: Prediction
     max_nfe: int
+    dtype: Any
     nfe: int = 0
 
     def __call__(self, x: Any, points: list[Point]) -> Any:
@@ -195,13 +202,13 @@ class _Calls:
         columns: dict[str, Any] = {
             name: np.array([getattr(p, name) for p in points]) for name in ("time", "label", "alpha", "sigma")
         }
-        values = [self.denoiser.label(label) for label in columns["label"]]
-        label = self.backend.labels(values, x, self.denoiser.time_label == "round")
-        raw = self.denoiser.output(self.backend, x, label, columns["time"])
+        label = self.denoiser.labels(self.backend, columns["label"][None], x)[0]
+        raw = self.denoiser.output(self.backend, x, label, columns["time"], self.dtype)
         self.nfe += 1
         if not bool(self.backend.finite(raw)):
             raise SamplingError(
-                f"the network returned NaN or infinity at evaluation {self.nfe} (times {columns['time'].min():.6g} to {columns['time'].max():.6g})"
+                f"the network returned NaN or infinity at evaluation {self.nfe}, at times {columns['time'].min():.6g} "
+                f"to {columns['time'].max():.6g}: check its precision and the range of its input there"
             )
         here = Point(**columns)
         coefficients = conversion(self.denoiser.predicts, self.prediction, here.alpha, here.sigma)

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.errors import PlanError, SamplingError, unknown
 from dpmsolver.guidance import Classifier, ClassifierFree
@@ -55,7 +56,9 @@ def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any,
         raise PlanError("the score is not defined at sigma = 0")
     (p, q), (r, s) = _TARGETS[predicts](alpha, sigma), _TARGETS[wanted](alpha, sigma)
     determinant = alpha * q - sigma * p
-    if np.any(np.asarray(determinant) == 0.0):
+    singular = np.asarray(determinant) == 0.0
+    if singular.any():
+        alpha, sigma = (float(np.broadcast_to(value, singular.shape)[singular][0]) for value in (alpha, sigma))
         raise PlanError(
             f"a network that predicts {predicts} does not determine {wanted} at alpha={alpha}, sigma={sigma}: "
             "start later (start=…), or use a network that predicts v, velocity or data"
@@ -116,6 +119,12 @@ class Denoiser:
             raise PlanError(f"time_label must be 'float', 'round' or a function of the label, got {self.time_label!r}")
         if self.dtype is not None and self.dtype not in ("float16", "bfloat16", "float32", "float64"):
             raise PlanError(unknown("dtype", self.dtype, ("float16", "bfloat16", "float32", "float64")))
+        if self.guidance is not None and not isinstance(self.guidance, (ClassifierFree, Classifier)):
+            raise TypeError(
+                f"guidance must be guidance.ClassifierFree(…) or guidance.Classifier(…), got {type(self.guidance).__name__}"
+            )
+        if self.data_hook is not None and not callable(self.data_hook):
+            raise TypeError(f"data_hook must be a function (x0, point) -> x0, got {type(self.data_hook).__name__}")
 
     def replace(self, **changes: Any) -> Denoiser:
         """A copy with other settings: `denoiser.replace(guidance=…)`."""
@@ -129,32 +138,51 @@ class Denoiser:
 
     def evaluator(self, backend: Backend, plan: Plan, like: Any) -> Evaluator:
         """What evaluates this network at the points of a plan, on states like `like`. PlanError where the two do not fit."""
+        self._check_plan(plan)
+        if isinstance(self.guidance, Classifier) and plan.prediction == "data" and plan.start.alpha == 0.0:
+            raise PlanError(
+                "classifier guidance of a data prediction is not defined at alpha = 0: start later (start=…)"
+            )
         points = [row.point for row in plan.rows]
-        for point in [*points, plan.end]:
-            self._check_point(point)
-        conversions = [conversion(self.predicts, plan.prediction, p.alpha, p.sigma) for p in points]
-        labels = backend.labels([self.label(p.label) for p in points], like, self.time_label == "round")
-        return Evaluator(self, backend, plan.prediction, points, conversions, labels)
+        alphas, sigmas = (np.array([getattr(p, name) for p in points]) for name in ("alpha", "sigma"))
+        a, b = conversion(self.predicts, plan.prediction, alphas, sigmas)
+        return Evaluator(
+            self,
+            backend,
+            plan.prediction,
+            points,
+            list(zip(a.tolist(), b.tolist(), strict=True)),
+            self.labels(backend, np.array([[p.label] for p in points]), like),
+            backend.network_dtype(self.network, self.dtype),
+            plain=self.data_hook is None and not isinstance(self.guidance, Classifier),
+        )
 
-    def _check_point(self, point: Point) -> None:
+    def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
+        """What the network gets for a schedule's labels (N, B) or (N, 1): N arrays of shape (B,), on the device of `like`."""
+        values = np.vectorize(self.label, otypes=[np.float64])(schedule_labels)
+        return backend.labels(values, like, self.time_label == "round")
+
+    def _check_plan(self, plan: Plan) -> None:
+        points = [*(row.point for row in plan.rows), plan.end]
+        times, alphas, sigmas = (np.array([getattr(p, name) for p in points]) for name in ("time", "alpha", "sigma"))
         try:
-            alpha, sigma = self.schedule.alpha(point.time), self.schedule.sigma(point.time)
+            alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
         except ValueError as error:
             raise PlanError(f"the plan does not fit this denoiser's schedule: {error}") from None
-        if abs(alpha - point.alpha) > 1e-6 * (alpha + sigma) or abs(sigma - point.sigma) > 1e-6 * (alpha + sigma):
+        misses = np.maximum(abs(alpha - alphas), abs(sigma - sigmas)) > 1e-6 * (alpha + sigma)
+        if misses.any():
+            k = int(np.argmax(misses))
             raise PlanError(
-                f"the plan was made for another schedule: at t={point.time:.6g} it has alpha={point.alpha:.6g}, sigma={point.sigma:.6g}, "
-                f"this denoiser's {self.schedule!r} has alpha={alpha:.6g}, sigma={sigma:.6g}"
+                f"the plan was made for another schedule: at t={times[k]:.6g} it has alpha={alphas[k]:.6g}, sigma={sigmas[k]:.6g}, "
+                f"this denoiser's {self.schedule!r} has alpha={alpha[k]:.6g}, sigma={sigma[k]:.6g}"
             )
 
-    def output(self, backend: Backend, x: Any, label: Any, time: Any) -> Any:
+    def output(self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any) -> Any:
         """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples."""
 
         def call(inputs: Any, labels: Any, kwargs: Mapping[str, Any]) -> Any:
-            dtype = backend.network_dtype(self.network, self.dtype)
-            with backend.no_grad():
-                raw = self.network(backend.network_input(inputs, dtype), labels, **self.network_kwargs, **kwargs)
-            return backend.network_input(self._checked(backend, raw, inputs), x.dtype)
+            raw = self.network(backend.cast(inputs, dtype), labels, **self.network_kwargs, **kwargs)
+            return backend.cast(self._checked(backend, raw, inputs), x.dtype)
 
         if isinstance(self.guidance, ClassifierFree):
             return self.guidance.run(backend, call, x, label, time)
@@ -170,19 +198,15 @@ class Denoiser:
                 else ""
             )
             raise TypeError(f"the network must return a floating-point array like its input, got {what}{kind}{hint}")
+        if raw.shape == inputs.shape and not self.learned_variance:
+            return raw
         expected, shape = tuple(inputs.shape), tuple(raw.shape)
         doubled = len(expected) > 1 and shape == (expected[0], 2 * expected[1], *expected[2:])
-        if self.learned_variance and doubled:
+        if doubled and self.learned_variance:
             return raw[:, : expected[1]]
-        if shape != expected or self.learned_variance:
-            hint = ": a network with learned variance? then pass learned_variance=True" if doubled else ""
-            wanted = (
-                (expected[0], 2 * expected[1], *expected[2:])
-                if self.learned_variance and len(expected) > 1
-                else expected
-            )
-            raise ValueError(f"the network must return shape {wanted}, got {shape}{hint}")
-        return raw
+        hint = ": a network with learned variance? then pass learned_variance=True" if doubled else ""
+        wanted = f"2C channels for an input of shape {expected}" if self.learned_variance else f"shape {expected}"
+        raise ValueError(f"the network must return {wanted}, got shape {shape}{hint}")
 
 
 @dataclass
@@ -197,25 +221,29 @@ class Evaluator:
     prediction: Prediction
     points: Sequence[Point]
     conversions: Sequence[tuple[float, float]]
-    labels: Any
+    labels: Sequence[Any]
+    dtype: Any
+    plain: bool
     pending: list[Any] = field(default_factory=list)
 
-    def __call__(self, index: int, x: Any, out: Any = None) -> Any:
-        """Evaluation `index` on the state x: what the plan calls m, written into `out` (not x) where it is given."""
-        point = self.points[index]
-        label = self.backend.fill(self.labels[index], len(x))
-        raw = self.denoiser.output(self.backend, x, label, point.time)
+    def __call__(self, index: int, x: Any, out: Any = None) -> tuple[float, Any]:
+        """Evaluation `index` on the state x: what the plan calls m, as a number times an array, which is written into `out`.
+
+        The number saves a pass over the state: a x + b raw is a (x + (b/a) raw), and whoever combines outputs multiplies anyway.
+        """
+        point, label, (a, b) = self.points[index], self.labels[index], self.conversions[index]
+        raw = self.denoiser.output(self.backend, x, label, point.time, self.dtype)
         self._check(index, raw)
-        return evaluate(
-            self.denoiser, self.backend, self.prediction, x, raw, label, point, self.conversions[index], out
-        )
+        if self.plain:
+            return (a, self.backend.combine((1.0, b / a), (x, raw), out)) if a else (b, self.backend.copy_to(raw, out))
+        return 1.0, evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, point, (a, b))
 
     def _check(self, index: int, raw: Any) -> None:
         flag = self.backend.finite(raw)
-        if not isinstance(flag, bool):
-            self.pending.append(flag)
-        elif not flag:
+        if flag is False:
             self._refuse(index)
+        elif flag is not True:
+            self.pending.append(flag)
 
     def finish(self) -> None:
         """SamplingError if any evaluation since the start was not finite."""
@@ -239,38 +267,45 @@ def evaluate(
     label: Any,
     point: Point,
     coefficients: tuple[Any, Any],
-    out: Any = None,
 ) -> Any:
     """From the network's output to the plan's: conversion, classifier guidance, hook. A point's numbers may be one per sample."""
-    converted = linear(backend, coefficients, (x, raw), out)
+    converted = linear(backend, coefficients, (x, raw))
     if isinstance(denoiser.guidance, Classifier):
         steer = denoiser.guidance.at(backend, x, label, point.time)
         if steer is not None:
             # grad log p(y|x) adds to the score, so it moves eps by -sigma and x_0 by sigma^2/alpha.
             push = point.sigma**2 / point.alpha if prediction == "data" else -point.sigma
-            converted = linear(backend, (1.0 + 0.0 * push, steer[0] * push), (converted, steer[1]), converted)
+            converted = linear(backend, (1.0 + 0.0 * push, steer[0] * push), (converted, steer[1]))
     if denoiser.data_hook is None:
         return converted
     if prediction == "data":
-        return denoiser.data_hook(converted, point)
-    x0 = denoiser.data_hook(
-        linear(backend, conversion("noise", "data", point.alpha, point.sigma), (x, converted)), point
-    )
+        return _corrected(backend, denoiser.data_hook, converted, point)
+    x0 = linear(backend, conversion("noise", "data", point.alpha, point.sigma), (x, converted))
+    x0 = _corrected(backend, denoiser.data_hook, x0, point)
     return linear(backend, conversion("data", "noise", point.alpha, point.sigma), (x, x0))
 
 
-def linear(backend: Backend, coefficients: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
+def _corrected(backend: Backend, hook: Callable[[Any, Point], Any], x0: Any, point: Point) -> Any:
+    """What a hook makes of x_0, as a copy: the run writes into its outputs, and a hook may keep what it returned."""
+    corrected = backend.state(hook(x0, point))
+    if corrected.shape != x0.shape:
+        raise ValueError(f"data_hook must return x0's shape {tuple(x0.shape)}, got {tuple(corrected.shape)}")
+    return backend.cast(corrected, x0.dtype)
+
+
+def linear(backend: Backend, coefficients: Sequence[Any], arrays: Sequence[Any]) -> Any:
     """A linear combination with coefficients that are floats, or float64 arrays with one value per sample."""
     if np.ndim(coefficients[-1]):
         return backend.combine_each(coefficients, arrays)
-    return backend.combine(coefficients, arrays, out)
+    return backend.combine(coefficients, arrays)
 
 
 def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> Callable[..., Any]:
     """EDM's preconditioning around a raw network F: D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma)/4).
 
     The result predicts data: `Denoiser(edm_preconditioned(F), EDM(), predicts="data")`. A network that is already preconditioned
-    (EDM's published pickles, k-diffusion's denoisers) is handed to `Denoiser` as it is, with `predicts="data"`.
+    (EDM's published pickles, k-diffusion's denoisers) is handed to `Denoiser` as it is, with `predicts="data"`. Where F is a torch
+    module, its input alone is cast to the type of its weights.
 
     Source: Karras et al. 2022, arXiv 2206.00364, table 1 and eq. 7.
     """
@@ -281,7 +316,9 @@ def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> 
         each = sigma.reshape(-1, *[1] * (x.ndim - 1))
         total = each**2 + sigma_data**2
         log_sigma = sigma.log() if hasattr(sigma, "log") else np.log(sigma)
-        out = network(x / total**0.5, log_sigma / 4, **kwargs)
-        return sigma_data**2 / total * x + each * sigma_data / total**0.5 * out
+        backend = backends.of(x)
+        dtype = backend.network_dtype(network, None) or x.dtype
+        out = network(backend.cast(x / total**0.5, dtype), log_sigma / 4, **kwargs)
+        return sigma_data**2 / total * x + each * sigma_data / total**0.5 * backend.cast(out, x.dtype)
 
     return preconditioned

@@ -41,17 +41,17 @@ Grid: TypeAlias = Callable[..., Floats]
 
 
 def _between_limits(grid: Grid) -> Grid:
-    """Let a grid over log-SNR start at alpha = 0 or end at sigma = 0: one step to each limit, the grid between."""
+    """Let a grid over log-SNR start or end at alpha = 0 or sigma = 0: one step to each limit, the grid between."""
 
     @wraps(grid)
     def with_limits(schedule: NoiseSchedule, steps: int, start: float, end: float, **options: float) -> Floats:
         first, last = start, end
         head: list[float] = []
         tail: list[float] = []
-        if schedule.half_log_snr(start) == -math.inf:
-            head, first = [start], _nearly(schedule, start, steps)
-        if schedule.half_log_snr(end) == math.inf:
-            tail, last = [end], schedule.last_time(steps)
+        if math.isinf(schedule.half_log_snr(start)):
+            head, first = [start], _next_to(schedule, start, steps)
+        if math.isinf(schedule.half_log_snr(end)):
+            tail, last = [end], _next_to(schedule, end, steps)
         inner = steps - len(head) - len(tail)
         if inner < 0:
             return np.array([start, end])
@@ -63,9 +63,11 @@ def _between_limits(grid: Grid) -> Grid:
     return with_limits
 
 
-def _nearly(schedule: NoiseSchedule, start: float, steps: int) -> float:
-    """A time just below a start at alpha = 0, where the log-SNR is finite: a hundredth of a step of the uniform grid."""
-    return start - 0.01 * (start - schedule.t_min) / steps
+def _next_to(schedule: NoiseSchedule, limit: float, steps: int) -> float:
+    """The time next to a limit, where the log-SNR is finite: a hundredth of a uniform step from alpha = 0, `last_time` by sigma = 0."""
+    if schedule.half_log_snr(limit) > 0:
+        return schedule.last_time(steps)
+    return limit - 0.01 * (limit - schedule.t_min) / steps
 
 
 @_between_limits
@@ -96,7 +98,12 @@ def quadratic(schedule: NoiseSchedule, steps: int, start: float, end: float) -> 
 
 
 def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Uniform in time towards 0, with the last knot moved to `end` ("trailing" of Lin et al. 2024, without rounding to integers)."""
+    """Uniform in time towards 0, with the last knot moved to `end` ("trailing" of Lin et al. 2024, without rounding to integers).
+
+    A rising grid is the falling one read backwards.
+    """
+    if start < end:
+        return trailing(schedule, steps, end, start)[::-1]
     times = np.linspace(start, 0.0, steps + 1)
     times[-1] = end
     return times
@@ -170,7 +177,7 @@ def make_grid(
 
     Args:
         grid: a name (`GRIDS`), a function (schedule, steps, start, end) -> times, an array of steps + 1 times, or None: "logsnr",
-            and "time" for a schedule that starts at alpha = 0.
+            and "time" for a run from or to alpha = 0.
         start, end: times; by default `schedule.default_start()` and `schedule.default_end(steps)`. start < end runs the ODE backwards.
         options: of the grid: `rho` of karras, `a` and `b` of beta, `shift` of shifted.
 
@@ -194,7 +201,7 @@ def make_grid(
         end = schedule.default_end(steps) if end is None else float(end)
         check_times(schedule, np.array([start, end]))
         if grid is None:
-            grid = "logsnr" if math.isfinite(schedule.half_log_snr(start)) else "time"
+            grid = "time" if -math.inf in (schedule.half_log_snr(start), schedule.half_log_snr(end)) else "logsnr"
         if isinstance(grid, str):
             if grid not in GRIDS:
                 raise PlanError(unknown("grid", grid, GRIDS))

@@ -116,6 +116,9 @@ class Classifier:
         if np.all(scale == 0.0):
             return None
         if self.gradient is not None:
-            return scale, self.gradient(x, label, **self.kwargs)
+            gradient = self.gradient(x, label, **self.kwargs)
+            if tuple(gradient.shape) != tuple(x.shape):
+                raise ValueError(f"gradient must return x's shape {tuple(x.shape)}, got {tuple(gradient.shape)}")
+            return scale, gradient
         assert self.log_probability is not None
         return scale, backend.gradient(self.log_probability, x, label, self.kwargs)

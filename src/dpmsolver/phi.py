@@ -18,8 +18,9 @@ import numpy as np
 
 __all__ = ["exponential_moments", "phi", "polynomial_weights"]
 
-# Where the series hands over to the recurrence. At |z| = 1 both are good to a few units in the last place (3e-16 relative for k <= 4,
-# see tests/test_phi.py); the recurrence loses about k digits for every factor of ten below that, the series needs more terms above.
+# Where the series hands over to the recurrence. For k <= 4 the series is good to 2e-15 relative, and so is the recurrence but for a
+# worst of 4e-15 just above |z| = 1 (k = 4; see tests/test_phi.py). Below, the recurrence loses about k digits for every factor of ten;
+# above, the series needs more terms.
 SERIES_RADIUS = 1.0
 _SERIES_TERMS = 20  # 1/20! = 4e-19: below float64's resolution at |z| = 1
 

@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from dpmsolver.errors import PlanError
@@ -133,17 +134,17 @@ class Plan:
         """Where the run starts: the first evaluation's point."""
         return self.rows[0].point
 
-    @property
+    @cached_property
     def stochastic(self) -> bool:
         """Whether any row adds noise."""
         return any(c is not None and any(c.noise) for row in self.rows for c in (row.advance, row.predict))
 
-    @property
+    @cached_property
     def history(self) -> int:
         """How many network outputs have to be kept at once."""
         return max(len(c.outputs) for row in self.rows for c in (row.advance, row.predict) if c is not None)
 
-    @property
+    @cached_property
     def noise_history(self) -> int:
         """How many draws of noise have to be kept at once."""
         return max(len(c.noise) for row in self.rows for c in (row.advance, row.predict) if c is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -85,11 +86,12 @@ def sample(
     """
     run = _Run(denoiser, x_T, _plan(denoiser, nfe, solver, grid, plan, start, end, options), generator, state_hook)
     bar = _progress_bar(run.plan.nfe) if progress else None
-    for state in run.states():
-        if callback is not None:
-            callback(run.snapshot(state))
-        if bar is not None:
-            bar.update(state.index - bar.n)
+    with run.backend.no_grad():
+        for state in run.states():
+            if callback is not None:
+                callback(run.snapshot(state))
+            if bar is not None:
+                bar.update(state.index - bar.n)
     if bar is not None:
         bar.close()
     return state.x
@@ -120,7 +122,7 @@ def iterate(
         [0, 1, 2, 3]
     """
     run = _Run(denoiser, x_T, _plan(denoiser, nfe, solver, grid, plan, start, end, options), generator, state_hook)
-    return (run.snapshot(state) for state in run.states())
+    return run.snapshots()
 
 
 def encode(
@@ -128,7 +130,7 @@ def encode(
     x0: Any,
     nfe: int | None = None,
     *,
-    solver: str | Solver = "dpm-2m",
+    solver: str | Solver | None = None,
     start: float | None = None,
     end: float | None = None,
     **options: Any,
@@ -143,15 +145,15 @@ def encode(
     Raises:
         PlanError: also for a stochastic plan, which has no inverse.
     """
-    schedule = denoiser.schedule
-    if options.get("plan") is None:
-        start = schedule.last_time(nfe or 1) if start is None else start
-        end = schedule.default_start() if end is None else end
-        if not start < end:
-            raise PlanError(f"encode runs from small to large times, got start={start}, end={end}")
-    plan = _plan(
-        denoiser, nfe, solver, options.pop("grid", None), options.pop("plan", None), start, end, _plan_options(options)
-    )
+    grid, plan = options.pop("grid", None), options.pop("plan", None)
+    if plan is None and isinstance(denoiser, Denoiser):
+        solver = solver or "dpm-2m"
+        if grid is None or isinstance(grid, str) or callable(grid):
+            start = denoiser.schedule.last_time(nfe or 1) if start is None else start
+            end = denoiser.schedule.default_start() if end is None else end
+            if not start < end:
+                raise PlanError(f"encode runs from small to large times, got start={start}, end={end}")
+    plan = _plan(denoiser, nfe, solver, grid, plan, start, end, _plan_options(options))
     if plan.stochastic:
         raise PlanError(f"{plan.solver} adds noise: a stochastic plan cannot be run backwards")
     if plan.end.time < plan.start.time:
@@ -195,6 +197,8 @@ def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> 
     backend, times = backends.of(x0), np.asarray(time, dtype=np.float64)
     if tuple(noise.shape) != tuple(x0.shape):
         raise ValueError(f"noise must have the data's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
+    if not (backend.is_float_array(x0) and backend.is_float_array(noise)):
+        raise TypeError(f"x0 and noise must be floating point, got {x0.dtype} and {noise.dtype}: convert them first")
     if times.ndim == 0:
         return backend.combine([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
     if times.shape != (len(x0),):
@@ -230,14 +234,18 @@ def _plan(
     end: float | None,
     options: dict[str, Any],
 ) -> Plan:
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
     if plan is None:
         if nfe is None:
             raise PlanError("say how many network evaluations to spend (nfe=10), or give a plan")
         return make_plan(solver or DEFAULT_SOLVER, denoiser.schedule, nfe, grid, start=start, end=end, **options)
     if nfe is not None and nfe != plan.nfe:
         raise PlanError(f"nfe={nfe} but the plan spends {plan.nfe}: give one of the two")
-    if options or any(value is not None for value in (grid, start, end)):
-        raise PlanError("a plan already says its grid, start, end and options: give them to make_plan")
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, from make_plan or Plan.from_json, got {type(plan).__name__}")
+    if options or any(value is not None for value in (solver, grid, start, end)):
+        raise PlanError("a plan already says its solver, grid, start, end and options: give them to make_plan")
     return plan
 
 
@@ -250,58 +258,74 @@ class _Run:
         self.x = self.backend.state(x_T)
         self.evaluator = denoiser.evaluator(self.backend, plan, self.x)
         self.keys = backends.noise_keys(generator, len(self.x)) if plan.stochastic else []
-        self._denoised: Any = None
+        self.denoised: Any = None
 
     def states(self) -> Iterator[State]:
-        """The loop. The arrays of a state are the run's own and change when the next one is asked for."""
-        plan, x = self.plan, self.x
+        """The loop. The arrays of a state are the run's own and change when the next one is asked for.
+
+        `outputs` holds the arrays and `scales` their factors: m_k = scales[k] * outputs[k].
+        """
+        plan, combine, x = self.plan, self.backend.combine, self.x
         u, stage = x, None
         outputs: list[Any] = []
+        scales: list[float] = []
         noise: list[Any] = []
         for index, row in enumerate(plan.rows):
             if self.state_hook is not None:
                 x, u = self._hooked(x, u, row.point)
             spare = outputs.pop() if len(outputs) == plan.history else None
-            outputs.insert(0, self.evaluator(index, u, spare))
-            yield State(index, row.point.time, u, outputs[0])
+            scale, output = self.evaluator(index, u, spare)
+            outputs.insert(0, output)
+            scales.insert(0, scale)
+            yield State(index, row.point.time, u, (scale, output))
             if plan.stochastic:
                 drawn = backends.standard_normals(self.keys, index + 1, tuple(x.shape[1:]))
                 noise = [self.backend.from_numpy(drawn, x), *noise][: plan.noise_history]
             if row.advance is not None:
-                x = self._combine(row.advance, x, outputs, noise, out=x)
+                x = combine(*_terms(row.advance, x, scales, outputs, noise), x)
             u = x
             if row.predict is not None:
-                u = stage = self._combine(row.predict, x, outputs, noise, out=stage)
+                u = stage = combine(*_terms(row.predict, x, scales, outputs, noise), stage)
         self.evaluator.finish()
         if self.state_hook is not None:
             x, _ = self._hooked(x, x, plan.end)
-        yield State(plan.nfe, plan.end.time, x, outputs[0])
-
-    def _combine(self, combination: Combination, x: Any, outputs: list[Any], noise: list[Any], out: Any) -> Any:
-        coefficients = (combination.state, *combination.outputs, *combination.noise)
-        arrays = (x, *outputs[: len(combination.outputs)], *noise[: len(combination.noise)])
-        return self.backend.combine(coefficients, arrays, out)
+        yield State(plan.nfe, plan.end.time, x, None)
 
     def _hooked(self, x: Any, u: Any, point: Point) -> tuple[Any, Any]:
         assert self.state_hook is not None
         hooked = self.backend.state(self.state_hook(u, point))
         if hooked.shape != u.shape:
             raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(hooked.shape)}")
+        hooked = self.backend.cast(hooked, u.dtype)
         return (hooked if u is x else x), hooked
 
+    def snapshots(self) -> Iterator[State]:
+        """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
+        states = self.states()
+        while True:
+            with self.backend.no_grad():
+                state = next(states, None)
+                if state is None:
+                    return
+                snapshot = self.snapshot(state)
+            yield snapshot
+
     def snapshot(self, state: State) -> State:
-        """A state with copies, and with x_0 where the plan works on noise."""
-        denoised = state.denoised
-        if self.plan.prediction == "noise":
-            # The last state has no output of its own: its x_0 is that of the evaluation before it.
-            point = self.plan.rows[state.index].point if state.index < self.plan.nfe else None
-            self._denoised = (
-                self.backend.combine(conversion("noise", "data", point.alpha, point.sigma), [state.x, denoised])
-                if point
-                else self._denoised
-            )
-            denoised = self._denoised
-        return State(state.index, state.time, self.backend.copy(state.x), self.backend.copy(denoised))
+        """A state with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
+        if state.denoised is not None:
+            scale, output = state.denoised
+            point = self.plan.rows[state.index].point
+            a, b = conversion(self.plan.prediction, "data", point.alpha, point.sigma)
+            self.denoised = self.backend.combine((a, b * scale), (state.x, output))
+        return State(state.index, state.time, self.backend.copy_to(state.x), self.backend.copy_to(self.denoised))
+
+
+def _terms(
+    combination: Combination, x: Any, scales: list[float], outputs: list[Any], noise: list[Any]
+) -> tuple[list[float], list[Any]]:
+    """The numbers and the arrays of a combination."""
+    numbers = [combination.state, *map(mul, combination.outputs, scales), *combination.noise]
+    return numbers, [x, *outputs[: len(combination.outputs)], *noise[: len(combination.noise)]]
 
 
 def _progress_bar(total: int) -> Any:

@@ -252,7 +252,7 @@ class LinearVP(NoiseSchedule):
 
     Example:
         >>> LinearVP().half_log_snr([1e-3, 1.0]).round(4)
-        array([ 4.557 , -5.0249])
+        array([ 4.5577, -5.025 ])
     """
 
     beta_min: float = 0.1

@@ -34,14 +34,11 @@ class Backend(Protocol):
     def combine_each(self, coefficients: Sequence[NDArray[np.float64]], arrays: Sequence[Any]) -> Any:
         """The same with a coefficient per sample: each of shape (B,)."""
 
-    def labels(self, values: Sequence[float] | NDArray[np.float64], x: Any, integer: bool) -> Any:
-        """The values as an array on x's device: int64, or x's float type."""
+    def labels(self, values: NDArray[np.float64], x: Any, integer: bool) -> Sequence[Any]:
+        """Values (N, B) or (N, 1) as N labels of shape (B,) on x's device: int64, or x's float type. One transfer."""
 
-    def fill(self, label: Any, batch: int) -> Any:
-        """A scalar label as an array of shape (B,)."""
-
-    def network_input(self, x: Any, dtype: Any) -> Any:
-        """x in the network's float type."""
+    def cast(self, x: Any, dtype: Any) -> Any:
+        """x in a float type; None: as it is."""
 
     def network_dtype(self, network: Any, dtype: str | None) -> Any:
         """The float type that a network computes in: the named one, else that of its weights, else None (the state's)."""
@@ -61,8 +58,8 @@ class Backend(Protocol):
     def to_numpy(self, x: Any) -> NDArray[np.float64]:
         """A host copy in float64."""
 
-    def copy(self, x: Any) -> Any:
-        """A copy."""
+    def copy_to(self, x: Any, out: Any = None) -> Any:
+        """A copy of x, in `out` where the framework can."""
 
     def quantile(self, x: Any, q: float) -> Any:
         """The q-quantile of |x| per sample, shape (B, 1, …)."""
@@ -119,6 +116,8 @@ def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
     elif isinstance(generator, (Sequence, np.ndarray)) and not isinstance(generator, str):
         if len(generator) != batch:
             raise PlanError(f"one seed per sample is needed: {batch} samples, {len(generator)} seeds")
+        if not all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in generator):
+            raise PlanError(f"seeds must be integers, got {list(generator)[:4]}")
         seeds = [(int(s),) for s in generator]
     else:
         raise PlanError(
@@ -134,5 +133,7 @@ def standard_normals(keys: Sequence[tuple[int, ...]], interval: int, shape: Sequ
 
     They are drawn on the host with a counter-based generator, so that they are the same on every framework and device.
     """
-    streams = (np.random.Generator(np.random.Philox(np.random.SeedSequence((*key, interval)))) for key in keys)
+    # The interval apart from the key: SeedSequence takes (7, 3) and (7, 3, 0) for one, and so would key (7,) at 3 and key (7, 3) at 0.
+    sequences = (np.random.SeedSequence(key, spawn_key=(interval,)) for key in keys)
+    streams = (np.random.Generator(np.random.Philox(sequence)) for sequence in sequences)
     return np.stack([stream.standard_normal(tuple(shape)) for stream in streams])

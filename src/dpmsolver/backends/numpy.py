@@ -38,16 +38,15 @@ class NumpyBackend:
             total = total + coefficient.astype(array.dtype).reshape(-1, *[1] * (array.ndim - 1)) * array
         return total
 
-    def labels(self, values: Sequence[float] | NDArray[np.float64], x: Any, integer: bool) -> Any:
-        return np.asarray(values, dtype=np.int64 if integer else x.dtype)
+    def labels(self, values: NDArray[np.float64], x: Any, integer: bool) -> Sequence[Any]:
+        return list(np.broadcast_to(values.astype(np.int64 if integer else x.dtype), (len(values), len(x))))
 
-    def fill(self, label: Any, batch: int) -> Any:
-        return np.broadcast_to(label, (batch,))
-
-    def network_input(self, x: Any, dtype: Any) -> Any:
+    def cast(self, x: Any, dtype: Any) -> Any:
         return x if dtype is None else x.astype(dtype, copy=False)
 
     def network_dtype(self, network: Any, dtype: str | None) -> Any:
+        if dtype == "bfloat16":
+            raise TypeError("NumPy has no bfloat16: give dtype='float16' or 'float32', or sample with torch")
         return None if dtype is None else np.dtype(dtype)
 
     def concatenate(self, arrays: Sequence[Any]) -> Any:
@@ -66,8 +65,11 @@ class NumpyBackend:
     def to_numpy(self, x: Any) -> NDArray[np.float64]:
         return np.array(x, dtype=np.float64)
 
-    def copy(self, x: Any) -> Any:
-        return x.copy()
+    def copy_to(self, x: Any, out: Any = None) -> Any:
+        if out is None:
+            return x.copy()
+        out[...] = x
+        return out
 
     def quantile(self, x: Any, q: float) -> Any:
         flat = np.quantile(np.abs(x).reshape(len(x), -1), q, axis=1)

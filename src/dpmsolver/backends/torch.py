@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -36,30 +37,32 @@ class TorchBackend:
     def is_float_array(self, x: Any) -> bool:
         return isinstance(x, Tensor) and x.is_floating_point()
 
-    @torch.no_grad()
     def combine(self, coefficients: Sequence[float], arrays: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        used = [(c, a) for c, a in zip(coefficients, arrays, strict=True) if c] or [(0.0, arrays[0])]
-        out = torch.mul(used[0][1], used[0][0], out=out)
-        for coefficient, array in used[1:]:
+        terms = [term for term in zip(coefficients, arrays, strict=True) if term[0]] or [(0.0, arrays[0])]
+        scale, first = terms[0]
+        rest = 1
+        if out is first:
+            out.mul_(scale)
+        elif scale == 1.0 and len(terms) > 1:
+            out, rest = torch.add(first, terms[1][1], alpha=terms[1][0], out=out), 2
+        else:
+            out = torch.mul(first, scale, out=out)
+        for coefficient, array in terms[rest:]:
             out.add_(array, alpha=coefficient)
         return out
 
-    @torch.no_grad()
     def combine_each(self, coefficients: Sequence[NDArray[np.float64]], arrays: Sequence[Tensor]) -> Tensor:
         total = torch.zeros_like(arrays[0])
         for coefficient, array in zip(coefficients, arrays, strict=True):
             total.addcmul_(self.from_numpy(coefficient, array).reshape(-1, *[1] * (array.ndim - 1)), array)
         return total
 
-    def labels(self, values: Sequence[float] | NDArray[np.float64], x: Tensor, integer: bool) -> Tensor:
-        host = torch.as_tensor(np.asarray(values, dtype=np.float64))
-        return host.to(device=x.device, dtype=torch.int64 if integer else x.dtype)
+    def labels(self, values: NDArray[np.float64], x: Tensor, integer: bool) -> Sequence[Tensor]:
+        host = torch.from_numpy(values).to(torch.int64 if integer else x.dtype)
+        return host.to(x.device).expand(-1, len(x)).unbind()
 
-    def fill(self, label: Tensor, batch: int) -> Tensor:
-        return label.expand(batch)
-
-    def network_input(self, x: Tensor, dtype: Any) -> Tensor:
-        return x if dtype is None else x.to(dtype)
+    def cast(self, x: Tensor, dtype: Any) -> Tensor:
+        return x if dtype is None or x.dtype == dtype else x.to(dtype)
 
     def network_dtype(self, network: Any, dtype: str | None) -> Any:
         if dtype is not None:
@@ -72,10 +75,10 @@ class TorchBackend:
         return torch.cat(list(arrays))
 
     def finite(self, x: Tensor) -> Any:
-        total = x.sum(dtype=torch.float32 if x.dtype != torch.float64 else None)
         if x.device.type == "cpu":
-            return bool(total.isfinite()) or bool(x.isfinite().all())
-        return total.isfinite()
+            # A sum is one pass without a temporary; an overflow of its own is told apart by the second look.
+            return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
+        return x.isfinite().all()
 
     def first_false(self, flags: Sequence[Tensor]) -> int | None:
         return next((i for i, flag in enumerate(torch.stack(list(flags)).tolist()) if not flag), None)
@@ -86,12 +89,12 @@ class TorchBackend:
     def to_numpy(self, x: Tensor) -> NDArray[np.float64]:
         return np.asarray(x.detach().cpu().double().numpy())
 
-    def copy(self, x: Tensor) -> Tensor:
-        return x.clone()
+    def copy_to(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        return x.clone() if out is None else out.copy_(x)
 
     def quantile(self, x: Tensor, q: float) -> Tensor:
         # One sample at a time: torch.quantile takes at most 2^24 elements.
-        flat = torch.stack([sample.quantile(q) for sample in x.abs().flatten(1)])
+        flat = torch.stack([sample.quantile(q) for sample in x.abs().reshape(len(x), -1)])
         return flat.reshape(-1, *[1] * (x.ndim - 1))
 
     def clip(self, x: Tensor, limit: Any) -> Tensor:
@@ -102,7 +105,7 @@ class TorchBackend:
 
     def error_norm(self, high: Tensor, low: Tensor, before: Tensor, atol: float, rtol: float) -> NDArray[np.float64]:
         scale = torch.maximum(low.abs(), before.abs()).mul_(rtol).clamp_(min=atol)
-        return self.to_numpy((high - low).div_(scale).flatten(1).double().square().mean(dim=1).sqrt())
+        return self.to_numpy((high - low).div_(scale).reshape(len(high), -1).double().square().mean(dim=1).sqrt())
 
     def gradient(self, function: Callable[..., Any], x: Tensor, label: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
         with torch.enable_grad():

@@ -62,7 +62,7 @@ class Mixture:
 
         def network(x: Any, label: Any) -> Any:
             levels = np.unique(backends.of(x).to_numpy(label))
-            out = backends.of(x).copy(x)
+            out = backends.of(x).copy_to(x)
             for level in levels:
                 time = min(max(schedule.time_from_label(float(level)), schedule.t_min), schedule.t_max)
                 alpha, sigma = schedule.alpha(time), schedule.sigma(time)

@@ -63,7 +63,7 @@ def build_classifier() -> DigitsClassifier:
 
     Example:
         >>> sum(weight.numel() for weight in build_classifier().network.parameters())
-        145802
+        145738
 
     Source: LeCun et al. 1998 (convolutions, then dense layers); Ioffe & Szegedy 2015 (batch normalisation).
     """

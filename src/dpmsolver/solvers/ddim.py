@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Row
@@ -23,7 +24,7 @@ def ddim(schedule: NoiseSchedule, times: Floats, *, eta: float = 0.0) -> Plan:
     if eta and points[0].half_log_snr > points[-1].half_log_snr:
         raise PlanError("ddim with eta > 0 cannot run backwards: encode with eta = 0")
     rows = []
-    for source, target in zip(points, points[1:], strict=False):
+    for source, target in pairwise(points):
         if source.sigma == 0.0:
             raise PlanError("ddim cannot leave sigma = 0: start at schedule.t_min")
         h = target.half_log_snr - source.half_log_snr

@@ -27,7 +27,7 @@ def exponential_step(
     """The step from `source` to `target` with the outputs at `nodes` (newest first; None: an output that is not used).
 
     A step to sigma = 0 or from alpha = 0 has h = inf. Its limit is of first order: it takes the newest output that lies at a finite
-    lambda (or the only one), because every other node is infinitely far away in units of the step.
+    lambda (or the only one), because every other node is infinitely far away in units of the step. A step of no length changes nothing.
 
     Raises:
         PlanError: noise prediction from alpha = 0, where the noise determines nothing; data prediction from sigma = 0.
@@ -36,7 +36,7 @@ def exponential_step(
     h = target.half_log_snr - source.half_log_snr
     places = [i for i, node in enumerate(nodes) if node is not None]
     finite = [i for i in places if math.isfinite(_at(nodes, i))]
-    if not math.isfinite(h) or len(finite) < 2:
+    if h == 0.0 or not math.isfinite(h) or len(finite) < 2:
         weights = {(finite or places)[0]: total}
     else:
         sign = 1.0 if prediction == "data" else -1.0

@@ -84,8 +84,8 @@ def block(
 
 
 def _stage(schedule: NoiseSchedule, source: Point, target: Point, r: float) -> Point:
-    """The point a fraction r of the way in log-SNR; in time where the way is infinite."""
+    """The point a fraction r of the way in log-SNR; in time where the way is infinite, but not below t_min."""
     h = target.half_log_snr - source.half_log_snr
     if math.isfinite(h):
         return Point.at(schedule, schedule.time(source.half_log_snr + r * h))
-    return Point.at(schedule, source.time + r * (target.time - source.time))
+    return Point.at(schedule, max(source.time + r * (target.time - source.time), schedule.t_min))

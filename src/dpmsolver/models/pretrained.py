@@ -1,0 +1,240 @@
+"""Pretrained networks: the embedded `digits` model, folders in diffusers format, and models of the Hugging Face hub.
+
+All of them are pixel-space U-Nets (`UNet2DModel`) with their scheduler's config, unconditional or with classes, and are loaded by
+diffusers. A class-conditional model that was also trained without classes says so in its unet's config: `"_null_label": 10` is the
+label of "no class", which classifier-free guidance needs. It is the last label.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from dpmsolver.adapters.diffusers import network, predicts_from_config, schedule_from_config
+from dpmsolver.denoiser import Denoiser, Predicts
+from dpmsolver.errors import unknown
+from dpmsolver.guidance import ClassifierFree
+from dpmsolver.sample import initial_noise
+from dpmsolver.schedules import NoiseSchedule
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DIGITS", "Pretrained", "load"]
+
+DIGITS = Path(__file__).parent / "weights" / "digits"
+_ACCEPTED = "'digits' (embedded), a folder in diffusers format, or a hub id (owner/name)"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A network and what it was trained for; `load` makes one.
+
+    Args:
+        network: network(x, t, class_labels=…) -> tensor. schedule, predicts, learned_variance: as in `Denoiser`.
+        shape: of one sample, (channels, height, width); pixels lie in [-1, 1].
+        num_classes: classes are 0 … num_classes - 1; None for an unconditional model.
+        null_label: the label of "no class", None if there is none.
+        device: where the weights are.
+
+    Example:
+        >>> import dpmsolver as dpm
+        >>> model = load("digits")
+        >>> x0 = dpm.sample(model.denoiser([3, 7], guidance=1.5), model.initial_noise(2, seed=0), nfe=10)
+        >>> tuple(x0.shape)
+        (2, 1, 28, 28)
+    """
+
+    network: Callable[..., Any]
+    schedule: NoiseSchedule
+    predicts: Predicts
+    learned_variance: bool
+    shape: tuple[int, int, int]
+    num_classes: int | None
+    null_label: int | None
+    device: torch.device
+
+    def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0) -> Denoiser:
+        """The denoiser of a batch.
+
+        Args:
+            labels: one class per sample. None: no class, for unconditional models and those with a null label.
+            guidance: scale of classifier-free guidance; 1 is none (and half the work), above 1 exaggerates the class.
+
+        Raises:
+            ValueError: labels that the model does not have or cannot do without, guidance without labels or without a null label.
+        """
+        self._check(labels, guidance)
+        if self.num_classes is None:
+            return self._denoiser({})
+        assert labels is not None or self.null_label is not None
+        condition = {"class_labels": self._tensor([self.null_label] if labels is None else labels)}
+        if guidance == 1.0:
+            return self._denoiser(condition)
+        assert labels is not None
+        nothing = {"class_labels": self._tensor([self.null_label] * len(labels))}
+        return self._denoiser({}).replace(guidance=ClassifierFree(guidance, condition, nothing))
+
+    def initial_noise(self, num: int, seed: Any = 0) -> torch.Tensor:
+        """x_T for `num` samples: float32 (num, channels, height, width) on the model's device; seeds as in `dpm.initial_noise`."""
+        import torch
+
+        like = torch.empty(0, dtype=torch.float32, device=self.device)
+        noise: torch.Tensor = initial_noise(self.schedule, (num, *self.shape), seed, like=like)
+        return noise
+
+    def _denoiser(self, kwargs: dict[str, Any]) -> Denoiser:
+        return Denoiser(
+            self.network,
+            self.schedule,
+            self.predicts,
+            network_kwargs=kwargs,
+            learned_variance=self.learned_variance,
+        )
+
+    def _check(self, labels: Sequence[int] | None, guidance: float) -> None:
+        if self.num_classes is None and labels is not None:
+            raise ValueError("this model is unconditional: it has no classes to choose from")
+        if self.num_classes is not None and labels is None and self.null_label is None:
+            raise ValueError(f"this model needs a class per sample: labels from 0 to {self.num_classes - 1}")
+        for label in labels if labels is not None else ():
+            if isinstance(label, bool) or label != int(label) or not 0 <= label < (self.num_classes or 0):
+                raise ValueError(f"class {label} does not exist: accepted are 0 to {(self.num_classes or 0) - 1}")
+        if guidance != 1.0 and labels is None:
+            raise ValueError(f"guidance={guidance} needs classes to guide towards, and none are given: use guidance=1")
+        if guidance != 1.0 and self.null_label is None:
+            raise ValueError(
+                f"guidance={guidance} needs a model trained without classes too (a null label): use guidance=1"
+            )
+
+    def _tensor(self, labels: Sequence[int | None]) -> torch.Tensor:
+        import torch
+
+        return torch.tensor(labels, dtype=torch.int64, device=self.device)
+
+
+def load(name: str | Path = "digits", *, device: str | None = None) -> Pretrained:
+    """Load a pretrained model: `digits` (embedded), a folder in diffusers format, or a hub id.
+
+    Args:
+        name: "digits"; a folder with unet/ and scheduler/, or with config.json beside scheduler_config.json; or "owner/name" on the
+            Hugging Face hub, which diffusers downloads and caches.
+        device: such as "cuda"; the CPU by default. Weights are float32.
+
+    Raises:
+        ValueError: no such model, a folder that does not hold one, a model of another kind (text to image, latents), an unknown device.
+        ImportError: torch or diffusers is missing; the message says what to install.
+
+    Example:
+        >>> model = load("digits")
+        >>> model.shape, model.num_classes, model.predicts
+        ((1, 28, 28), 10, 'noise')
+    """
+    diffusers = _diffusers()
+    folder = _folder(str(name), diffusers)
+    config, scheduler = _configs(folder, diffusers)
+    place = _device(device)
+    try:
+        # low_cpu_mem_usage needs accelerate, and warns where that is missing.
+        module = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet", low_cpu_mem_usage=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"the weights in {folder} cannot be loaded: {_one_line(error)}") from error
+    classes, null_label = _classes(config)
+    return Pretrained(
+        network(module.requires_grad_(False).float().to(place), scheduler),
+        schedule_from_config(scheduler),
+        predicts_from_config(scheduler),
+        config["out_channels"] == 2 * config["in_channels"],
+        _shape(config),
+        classes,
+        null_label,
+        place,
+    )
+
+
+def _diffusers() -> ModuleType:
+    try:
+        import diffusers
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"pretrained models need torch and diffusers ({error}): pip install 'dpmsolver[cli]'"
+        ) from error
+    return diffusers
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    try:
+        return torch.empty(0, device=name or "cpu").device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here: {_one_line(error)}") from error
+
+
+def _folder(name: str, diffusers: ModuleType) -> str:
+    """Where a model lies: the embedded folder, the caller's, or the cache that the hub was downloaded to."""
+    if name == "digits":
+        return str(DIGITS)
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser())
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise ValueError(
+            f"{unknown('model', name, ['digits'])}, or a folder in diffusers format, or a hub id (owner/name)"
+        )
+    try:
+        return str(diffusers.DiffusionPipeline.download(name))
+    except Exception as error:
+        # The hub's client raises its own and its HTTP library's errors, which differ between versions.
+        raise ValueError(
+            f"no folder {name!r} here, and the hub does not give a model of that name ({_one_line(error)}); accepted: {_ACCEPTED}"
+        ) from error
+
+
+def _configs(folder: str, diffusers: ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configs of the unet and of the scheduler, before any weights are read."""
+    try:
+        config = dict(diffusers.UNet2DModel.load_config(folder, subfolder="unet"))
+        scheduler = dict(diffusers.DDPMScheduler.load_config(folder, subfolder="scheduler"))
+    except OSError as error:
+        raise ValueError(
+            f"{folder} is not a model in diffusers format ({_one_line(error)}): it needs unet/ and scheduler/, "
+            "or config.json beside scheduler_config.json"
+        ) from error
+    if config.get("_class_name") != "UNet2DModel" or (Path(folder) / "vqvae").is_dir():
+        kind = "a latent model" if config.get("_class_name") == "UNet2DModel" else f"a {config.get('_class_name')}"
+        raise ValueError(
+            f"{folder} holds {kind}, and only pixel-space UNet2DModels can be loaded by name: build the pipeline with diffusers and "
+            "use dpmsolver.adapters.diffusers.network(pipeline.unet)"
+        )
+    return config, scheduler
+
+
+def _classes(config: dict[str, Any]) -> tuple[int | None, int | None]:
+    """(number of classes, null label) of a unet's config."""
+    if config.get("class_embed_type") is not None:
+        raise ValueError(
+            f"class_embed_type {config['class_embed_type']!r} is not a table of classes, which is accepted"
+        )
+    embeddings, null_label = config.get("num_class_embeds"), config.get("_null_label")
+    if embeddings is None or null_label is None:
+        return embeddings, None
+    if null_label != embeddings - 1:
+        raise ValueError(f"_null_label must be the last of the {embeddings} classes, got {null_label}")
+    return null_label, null_label
+
+
+def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
+    size = config.get("sample_size")
+    if size is None:
+        raise ValueError("the unet's config says no sample_size, so the size of its pictures is not known")
+    height, width = (size, size) if isinstance(size, int) else size
+    return config["in_channels"], height, width
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

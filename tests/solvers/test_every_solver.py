@@ -1,0 +1,515 @@
+"""What proves a solver right, for every entry of the registry: a new one is picked up by itself.
+
+Row invariants, exactness on polynomials, measured order of convergence, budgets, and messages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
+
+import dpmsolver as dpm
+from dpmsolver.errors import PlanError
+from dpmsolver.grids import GRIDS
+from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.schedules import EDM, CosineVP, Custom, Discrete, Flow, LinearVP, NoiseSchedule, SubVP
+from dpmsolver.solvers import SOLVERS, Solver, make_plan
+
+EVERY = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
+SCHEDULES: dict[str, NoiseSchedule] = {
+    "discrete": Discrete(betas=np.linspace(1e-4, 0.02, 1000)),
+    "discrete-zero-terminal": Discrete(betas=np.append(np.linspace(1e-4, 0.02, 999), 1.0)),
+    "linear-vp": LinearVP(),
+    "sub-vp": SubVP(),
+    "cosine-vp": CosineVP(),
+    "cosine-vp-to-1": CosineVP(t_max=1.0),
+    "edm": EDM(),
+    "flow": Flow(),
+    "flow-shift-3": Flow(shift=3.0),
+    "custom": Custom(alpha=math.cos, sigma=math.sin, t_min=1e-2, t_max=1.5),
+}
+VP = LinearVP()
+
+
+def budgets(solver: Solver, up_to: int) -> list[int]:
+    """The budgets that a solver accepts."""
+    accepted = []
+    for nfe in range(1, up_to + 1):
+        try:
+            solver.spend(nfe)
+        except PlanError:
+            continue
+        accepted.append(nfe)
+    return accepted
+
+
+def full_order(solver: Solver) -> dict[str, bool]:
+    """The option that keeps the last steps at full order, where there is one."""
+    return {"lower_order_final": False} if "lower_order_final" in solver.accepted_options() else {}
+
+
+def random_setting(data: st.DataObject, solver: Solver) -> tuple[NoiseSchedule, Plan]:
+    """A plan with any schedule, grid, budget, direction and end that the solver accepts."""
+    starts_anywhere = solver.prediction == "data"
+    names = [n for n, s in SCHEDULES.items() if starts_anywhere or s.alpha(s.t_max) > 0]
+    name = data.draw(st.sampled_from(names), label="schedule")
+    schedule = SCHEDULES[name]
+    grid = data.draw(st.sampled_from([g for g in GRIDS if g != "shifted" or schedule.t_max <= 1]), label="grid")
+    nfe = data.draw(st.sampled_from(budgets(solver, 32)), label="nfe")
+    ends: dict[str, float] = {}
+    if data.draw(st.booleans(), label="inside the range"):
+        ends = {"start": 0.8 * schedule.t_max, "end": max(schedule.t_min, 0.02 * schedule.t_max)}
+    return schedule, make_plan(
+        solver, schedule, nfe, grid, **ends, **data.draw(st.sampled_from([{}, full_order(solver)]))
+    )
+
+
+@EVERY
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_every_row_preserves_the_marginals(solver: Solver, data: st.DataObject) -> None:
+    """Section 1 of the design, recomputed: whatever is evaluated, and the result, has the alpha and sigma of its point.
+
+    The state is followed as its coefficient of x_0 and its variance; an exact network's outputs count as x_0 or as the state's own noise.
+    Every committed state lies on the schedule too, at a point of the run.
+    """
+    _, plan = random_setting(data, solver)
+    points = [row.point for row in plan.rows] + [plan.end]
+    alpha, variance = points[0].alpha, points[0].sigma ** 2
+
+    def follow(combination: Combination) -> tuple[float, float]:
+        outputs, drawn = sum(combination.outputs), sum(c**2 for c in combination.noise)
+        if plan.prediction == "data":
+            return combination.state * alpha + outputs, combination.state**2 * variance + drawn
+        return combination.state * alpha, (combination.state * math.sqrt(variance) + outputs) ** 2 + drawn
+
+    def close(reached: tuple[float, float], point: Point) -> bool:
+        scale = math.hypot(point.alpha, point.sigma)
+        return abs(reached[0] - point.alpha) < 1e-9 * scale and abs(math.sqrt(reached[1]) - point.sigma) < 1e-9 * scale
+
+    for index, row in enumerate(plan.rows):
+        if row.advance is not None:
+            alpha, variance = follow(row.advance)
+            assert any(close((alpha, variance), p) for p in points), f"row {index} commits a state off the schedule"
+        reached = (alpha, variance) if row.predict is None else follow(row.predict)
+        assert close(reached, points[index + 1]), f"row {index} reaches {reached}, not {points[index + 1]}"
+
+
+@EVERY
+@settings(deadline=None, max_examples=20)
+@given(data=st.data())
+def test_every_plan_lies_on_its_schedule_and_spends_its_budget(solver: Solver, data: st.DataObject) -> None:
+    """Points carry the schedule's own alpha, sigma and label; the run starts and ends where it was told; only known outputs are used."""
+    schedule, plan = random_setting(data, solver)
+    for point in [*(row.point for row in plan.rows), plan.end]:
+        assert (point.alpha, point.sigma) == (schedule.alpha(point.time), schedule.sigma(point.time))
+        assert point.label == schedule.label(point.time)
+        assert point.time == 0.0 or schedule.t_min <= point.time <= schedule.t_max
+    assert plan.solver == solver.name
+    assert plan.prediction == solver.prediction
+    assert plan.nfe == len(plan.rows) == sum(solver.spend(plan.nfe))
+    assert plan.start.time in (schedule.t_max, 0.8 * schedule.t_max)
+    for index, row in enumerate(plan.rows):
+        for combination in filter(None, (row.advance, row.predict)):
+            assert len(combination.outputs) <= index + 1
+            assert all(math.isfinite(c) for c in (combination.state, *combination.outputs, *combination.noise))
+
+
+@EVERY
+def test_encoding_preserves_the_marginals_too(solver: Solver) -> None:
+    """The run backwards, from small to large times, up to alpha = 0 where the schedule has it: making the plan checks every row.
+
+    A solver that adds noise has no inverse and says so.
+    """
+    nfe = budgets(solver, 12)[-1]
+    for schedule in SCHEDULES.values():
+        backwards = {"start": schedule.last_time(nfe), "end": schedule.t_max}
+        if make_plan(solver, VP, nfe).stochastic:
+            with pytest.raises(PlanError, match="backwards"):
+                make_plan(solver, schedule, nfe, **backwards)
+            continue
+        plan = make_plan(solver, schedule, nfe, **backwards)
+        assert plan.start.time < plan.end.time
+        assert plan.end == Point.at(schedule, schedule.t_max)
+
+
+def execute(plan: Plan, x: Any, output: Callable[[Point], Any]) -> Any:
+    """The loop of the design for outputs that depend on the point alone, and drawn noise of zero."""
+    outputs: list[Any] = []
+    for row in plan.rows:
+        outputs.insert(0, output(row.point))
+        if row.advance is not None:
+            x = apply(row.advance, x, outputs)
+    return x
+
+
+def apply(combination: Combination, x: Any, outputs: list[Any]) -> Any:
+    return combination.state * x + sum(c * m for c, m in zip(combination.outputs, outputs, strict=False))
+
+
+def exact_step(prediction: str, x: Any, source: Point, target: Point, output: Callable[[Any], Any]) -> Any:
+    """The exact solution over a step for outputs that depend on lambda alone, its integral by Gauss-Legendre quadrature.
+
+    noise: x_t = (alpha_t/alpha_s) x_s - alpha_t int e^{-lambda} m dlambda
+    data:  x_t = (sigma_t/sigma_s) x_s + sigma_t int e^{lambda} m dlambda
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(50)
+    low, high = source.half_log_snr, target.half_log_snr
+    lam = 0.5 * (low + high) + 0.5 * (high - low) * nodes
+    weights = 0.5 * (high - low) * weights
+    if prediction == "data":
+        return target.sigma / source.sigma * x + target.sigma * float((weights * np.exp(lam) * output(lam)).sum())
+    return target.alpha / source.alpha * x - target.alpha * float((weights * np.exp(-lam) * output(lam)).sum())
+
+
+def committed_steps(plan: Plan) -> list[tuple[int, Point, Point]]:
+    """(row, source, target) of every step that commits a state, for plans whose commits end at the next evaluation."""
+    rows = [i for i, row in enumerate(plan.rows) if row.advance is not None]
+    points = [plan.start] + [plan.rows[i + 1].point for i in rows[:-1]] + [plan.end]
+    return list(zip(rows, points[:-1], points[1:], strict=True))
+
+
+@EVERY
+@pytest.mark.parametrize("schedule", [VP, EDM(), SubVP()], ids=["vp", "ve", "sub-vp"])
+def test_a_constant_output_is_integrated_exactly(solver: Solver, schedule: NoiseSchedule) -> None:
+    """Order 1 at least, in every solver: a network that always says the same is followed to 1e-12."""
+    ends = {"start": 0.7 * schedule.t_max, "end": 0.05 * schedule.t_max}
+    plan = make_plan(solver, schedule, budgets(solver, 12)[-1], "logsnr", **ends)
+    if plan.stochastic:
+        pytest.skip("adds noise: its mean is not the ODE")
+    reached = execute(plan, 1.25, lambda point: 0.75)
+    exact = exact_step(plan.prediction, 1.25, plan.start, plan.end, lambda lam: 0.75 + 0.0 * lam)
+    assert reached == pytest.approx(exact, rel=1e-12)
+
+
+EXACT = [s for s in SOLVERS.values() if s.name.endswith("-exact")]
+
+
+@pytest.mark.parametrize("solver", EXACT, ids=lambda s: s.name)
+@pytest.mark.parametrize("schedule", [VP, EDM(), SubVP()], ids=["vp", "ve", "sub-vp"])
+@pytest.mark.parametrize("grid", ["logsnr", "time", "karras"])
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_solvers_integrate_polynomials_of_their_order_exactly(
+    solver: Solver, schedule: NoiseSchedule, grid: str, seed: int
+) -> None:
+    """Order k reproduces outputs that are polynomials of degree k - 1 in lambda to 1e-12, in every step of full order.
+
+    The first k - 1 steps of a multistep solver have too few outputs and are left out; each later step starts from the exact state.
+    """
+    rng = np.random.default_rng(seed)
+    ends = {"start": 0.7 * schedule.t_max, "end": 0.05 * schedule.t_max}
+    plan = make_plan(solver, schedule, 12, grid, **ends, **full_order(solver))
+    middle = 0.5 * (plan.start.half_log_snr + plan.end.half_log_snr)
+    polynomial = np.polynomial.Polynomial(rng.standard_normal(solver.order))
+
+    def output(lam: Any) -> Any:
+        return polynomial(lam - middle)
+
+    outputs: list[Any] = []
+    steps = {row: (source, target) for row, source, target in committed_steps(plan)}
+    startup = solver.order - 1 if solver.evaluations_per_step == 1 else 0
+    checked = 0
+    for index, row in enumerate(plan.rows):
+        outputs.insert(0, output(row.point.half_log_snr))
+        if row.advance is None or index < startup:
+            continue
+        source, target = steps[index]
+        x = float(rng.standard_normal())
+        exact = exact_step(plan.prediction, x, source, target, output)
+        terms = [row.advance.state * x, *(c * m for c, m in zip(row.advance.outputs, outputs, strict=False))]
+        assert abs(math.fsum(terms) - exact) <= 1e-12 * max(abs(t) for t in (*terms, exact)), f"row {index}"
+        checked += 1
+    assert checked == (12 - startup if startup else 12 // solver.evaluations_per_step)
+
+
+@pytest.mark.parametrize("solver", EXACT, ids=lambda s: s.name)
+def test_exact_solvers_do_no_more_than_they_claim(solver: Solver) -> None:
+    """The test above can fail: polynomials of degree k are not reproduced by order k."""
+    plan = make_plan(solver, VP, 12, "logsnr", start=0.7, end=0.05, **full_order(solver))
+    outputs: list[float] = []
+    for row in plan.rows:
+        outputs.insert(0, row.point.half_log_snr**solver.order)
+    _, source, target = committed_steps(plan)[-1]
+    exact = exact_step(plan.prediction, 0.0, source, target, lambda lam: lam**solver.order)
+    assert abs(apply(plan.rows[-1].advance, 0.0, outputs) - exact) > 1e-5 * abs(exact)
+
+
+# Convergence is measured inside the range: over the whole of it the errors of both ends cancel, and the slope says nothing.
+RUN = {"start": 0.7, "end": 0.05}
+SLOPE_BUDGETS = (144, 288)
+GAUSSIAN = dpm.models.Gaussian(mean=[0.5, -0.3, 1.0, 0.0], variance=[0.5, 0.1, 1.5, 0.02])
+MIXTURE = dpm.models.Mixture(
+    means=[[-1.0, 0.5], [0.8, -0.2], [0.3, 1.2]],
+    variances=[[0.15, 0.3], [0.2, 0.1], [0.4, 0.2]],
+    weights=[0.3, 0.5, 0.2],
+)
+
+
+def states(dimension: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((6, dimension))
+
+
+def short_first_step(schedule: NoiseSchedule, steps: int, start: float, end: float) -> np.ndarray:
+    """Uniform in lambda with step h, but for a first step of h^1.5.
+
+    A multistep solver of order 3 has one output in its first step, which is of order 1 and leaves a local error of (first step)^2. That is
+    h^2 on a uniform grid, more than the h^3 that the rest of the run makes; with a first step of h^1.5 it is h^3. The second step, of
+    order 2, leaves h^3 anyway.
+    """
+    first, last = schedule.half_log_snr(start), schedule.half_log_snr(end)
+    h = (last - first) / steps
+    times = schedule.time(np.concatenate([[first], np.linspace(first + h**1.5, last, steps)]))
+    times[0], times[-1] = start, end
+    return times
+
+
+def gaussian_reference() -> np.ndarray:
+    return GAUSSIAN.trajectory(VP, states(4), RUN["start"], RUN["end"])
+
+
+@cache
+def mixture_reference() -> np.ndarray:
+    """The ODE in lambda, d(x/sigma)/dlambda = (alpha/sigma) x_0(x), by an explicit Runge-Kutta method of order 8 at rtol 1e-12."""
+    low, high = VP.half_log_snr(RUN["start"]), VP.half_log_snr(RUN["end"])
+    x = states(2)
+
+    def slope(lam: float, y: np.ndarray) -> np.ndarray:
+        t = VP.time(lam)
+        alpha, sigma = VP.alpha(t), VP.sigma(t)
+        return (alpha / sigma * MIXTURE.predict_data((sigma * y).reshape(x.shape), alpha, sigma)).ravel()
+
+    run = solve_ivp(slope, (low, high), x.ravel() / VP.sigma(RUN["start"]), method="DOP853", rtol=1e-12, atol=1e-13)
+    return VP.sigma(RUN["end"]) * run.y[:, -1].reshape(x.shape)
+
+
+PROBLEMS: dict[str, tuple[Any, int, Callable[[], np.ndarray]]] = {
+    "gaussian": (GAUSSIAN, 4, gaussian_reference),
+    "mixture": (MIXTURE, 2, mixture_reference),
+}
+
+
+def trajectory_errors(solver: Solver, problem: str, spent: tuple[int, ...]) -> list[float]:
+    """Root mean square errors of the final states, float64."""
+    model, dimension, reference = PROBLEMS[problem]
+    multistep_of_order_3 = solver.order >= 3 and solver.evaluations_per_step == 1 and solver.steps is None
+    grid = short_first_step if multistep_of_order_3 else "logsnr"
+    denoiser = model.denoiser(VP)
+
+    def error(nfe: int) -> float:
+        x = dpm.sample(denoiser, states(dimension), nfe=nfe, solver=solver, grid=grid, **RUN, **full_order(solver))
+        return float(np.sqrt(np.mean((x - reference()) ** 2)))
+
+    return [error(nfe) for nfe in spent]
+
+
+def law_errors(plan: Plan, mean: float, variance: float) -> float:
+    """How far the law of the result is from alpha^2 variance + sigma^2 and alpha mean, for Gaussian data of one dimension.
+
+    The optimal network is affine there, so the result is an affine function of independent normals: the state at the start and every
+    draw of noise. It is followed coefficient by coefficient; nothing is drawn.
+    """
+
+    def marginal(point: Point) -> tuple[float, float]:
+        return point.alpha * mean, math.sqrt(point.alpha**2 * variance + point.sigma**2)
+
+    size = plan.nfe + 2  # 1, the normal of the start, and one normal per evaluation
+    x = np.zeros(size)
+    x[0], x[1] = marginal(plan.start)
+    u, outputs, noise = x, [], []
+    for index, row in enumerate(plan.rows):
+        point, (centre, spread) = row.point, marginal(row.point)
+        gap = u - centre * np.eye(size)[0]
+        data = mean * np.eye(size)[0] + point.alpha * variance / spread**2 * gap
+        outputs.insert(0, data if plan.prediction == "data" else point.sigma / spread**2 * gap)
+        noise.insert(0, np.eye(size)[index + 2])
+
+        def combined(c: Combination, outputs: list[Any] = outputs, noise: list[Any] = noise, x: Any = x) -> Any:
+            drawn = sum((a * z for a, z in zip(c.noise, noise, strict=False)), np.zeros(size))
+            return apply(c, x, outputs) + drawn
+
+        x = combined(row.advance) if row.advance is not None else x
+        u = combined(row.predict, x=x) if row.predict is not None else x
+    centre, spread = marginal(plan.end)
+    return math.hypot(x[0] - centre, float(np.linalg.norm(x[1:])) - spread)
+
+
+def slope(errors: list[float], spent: tuple[int, ...]) -> float:
+    return -float(np.polyfit(np.log(spent), np.log(errors), 1)[0])
+
+
+@EVERY
+@pytest.mark.parametrize("problem", sorted(PROBLEMS))
+def test_measured_order_of_convergence_is_the_claimed_one(solver: Solver, problem: str) -> None:
+    """Within 0.15 of `Solver.order`, on Gaussian data (closed form) and on a mixture (order-8 reference at rtol 1e-12).
+
+    A solver that adds noise is measured in law, on the Gaussian.
+    """
+    if make_plan(solver, VP, budgets(solver, 12)[-1], **RUN).stochastic:
+        plans = [make_plan(solver, VP, nfe, "logsnr", **RUN, **full_order(solver)) for nfe in SLOPE_BUDGETS]
+        errors = [law_errors(plan, 0.5, 0.25) for plan in plans]
+    else:
+        errors = trajectory_errors(solver, problem, SLOPE_BUDGETS)
+    assert 1e-11 < errors[-1] < errors[0] < 0.1, errors
+    assert slope(errors, SLOPE_BUDGETS) == pytest.approx(solver.order, abs=0.15), errors
+
+
+def test_mixture_reference_is_converged() -> None:
+    """Two methods that share nothing agree: DOP853 in lambda, and 3000 evaluations of the solver of order 3, to 1e-9."""
+    x = dpm.sample(MIXTURE.denoiser(VP), states(2), nfe=3000, solver="dpm++3s-exact", grid="logsnr", **RUN)
+    np.testing.assert_allclose(x, mixture_reference(), atol=1e-9)
+
+
+@pytest.mark.parametrize("problem", sorted(PROBLEMS))
+def test_dpm_fast_is_of_order_three_where_no_step_is_of_order_one(problem: str) -> None:
+    """Its claimed order 2 is that of the last step of order 1; budgets with n % 3 = 2 end in a step of order 2 and reach order 3."""
+    spent = (146, 290)
+    assert slope(trajectory_errors(SOLVERS["dpm-fast"], problem, spent), spent) == pytest.approx(3, abs=0.15)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ddim_with_noise_converges_in_law_with_order_one(eta: float) -> None:
+    """Mean and variance of the result on Gaussian data, followed exactly through the plan: their error falls as 1/nfe."""
+    errors = [law_errors(make_plan("ddim", VP, nfe, **RUN, eta=eta), 0.5, 0.25) for nfe in SLOPE_BUDGETS]
+    assert slope(errors, SLOPE_BUDGETS) == pytest.approx(1, abs=0.15), errors
+
+
+@pytest.mark.parametrize("form", ["dpm-{}m-exact", "dpm++{}m-exact"])
+def test_a_uniform_start_costs_the_third_order_multistep_solvers_one_order(form: str) -> None:
+    """Why they are measured with a short first step: from a uniform grid they converge with order 2, as their first step does."""
+    solver = SOLVERS[form.format(3)]
+    model, dimension, reference = PROBLEMS["gaussian"]
+    errors = []
+    for nfe in (1000, 2000):
+        plan = make_plan(solver, VP, nfe, "logsnr", **RUN, lower_order_final=False)
+        x = dpm.sample(model.denoiser(VP), states(dimension), plan=plan)
+        errors.append(float(np.sqrt(np.mean((x - reference()) ** 2))))
+    assert slope(errors, (1000, 2000)) < 2.4, errors
+
+
+@pytest.mark.parametrize(
+    ("variance", "grids"),
+    [(0.01, ("logsnr", "time")), (0.25, ("logsnr", "time")), (0.5, ("logsnr", "time")), (1.0, ("logsnr",))],
+)
+def test_dpm_3_with_30_evaluations_beats_ddim_with_1000(variance: float, grids: tuple[str, ...]) -> None:
+    """The paper's claim on data with a known solution: LinearVP from t = 1 to 1e-3, Gaussian data with mean 0.
+
+    Errors of a state that starts at 1: at variance 0.25 (images in [-1, 1]) 9.5e-4 for dpm-3, 1.20e-3 for DDIM uniform in log-SNR as dpm-3
+    and 1.41e-3 for DDIM uniform in time. At variance 1 they are 1.93e-3, 2.39e-3 and 1.82e-3: that of dpm-3 grows faster with the
+    variance, and from about 0.75 on DDIM-1000 uniform in time is ahead; below about 0.002 the one uniform in log-SNR is.
+    """
+    model = dpm.models.Gaussian(mean=[0.0], variance=[variance])
+    x = np.array([[1.0]])
+
+    def error(solver: str, nfe: int, grid: str) -> float:
+        y = dpm.sample(model.denoiser(VP), x, nfe=nfe, solver=solver, grid=grid, start=1.0, end=1e-3)
+        return float(np.abs(y - model.trajectory(VP, x, 1.0, 1e-3)).max())
+
+    assert error("dpm-3", 30, "logsnr") < min(error("ddim", 1000, grid) for grid in grids)
+
+
+@EVERY
+def test_every_budget_is_spent_exactly_or_refused_with_the_nearest_ones(solver: Solver) -> None:
+    """nfe = 1 … 25: exactly that many network calls, or a PlanError that names the nearest budgets below and above."""
+    accepted = budgets(solver, 60)
+    calls = 0
+
+    def network(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        return 0.0 * x
+
+    denoiser = dpm.Denoiser(network, VP, predicts="data")
+    for nfe in range(1, 26):
+        calls = 0
+        if nfe in accepted:
+            dpm.sample(denoiser, np.ones((1, 1)), nfe=nfe, solver=solver.name, generator=0)
+            assert calls == nfe
+            continue
+        with pytest.raises(
+            PlanError, match=f"{solver.name.replace('+', '.')} .*cannot spend nfe={nfe}: nearest is"
+        ) as error:
+            dpm.sample(denoiser, np.ones((1, 1)), nfe=nfe, solver=solver.name)
+        assert calls == 0
+        nearest = [str(max(n for n in accepted if n < nfe))] if nfe > min(accepted) else []
+        nearest.append(str(min(n for n in accepted if n > nfe)))
+        assert str(error.value).endswith(" or ".join(nearest))
+
+
+@EVERY
+@pytest.mark.parametrize("nfe", [0, -3, 2.0, "10", None, True, math.nan])
+def test_what_is_no_budget_is_refused(solver: Solver, nfe: Any) -> None:
+    """A budget is an integer >= 1, and nothing that looks like one."""
+    with pytest.raises(PlanError, match="nfe must be an integer >= 1, got"):
+        make_plan(solver, VP, nfe)
+
+
+@EVERY
+def test_every_solver_is_described_and_sourced(solver: Solver) -> None:
+    """The registry says what it is and where it comes from, under the key of its name; options are keywords with defaults."""
+    assert SOLVERS[solver.name] is solver
+    assert dpm.solvers()[solver.name] == solver.description
+    assert solver.description
+    assert solver.source
+    assert solver.order >= 1
+    parameters = inspect.signature(solver.build).parameters
+    assert all(parameters[name].default is not inspect.Parameter.empty for name in solver.accepted_options())
+
+
+@EVERY
+def test_a_misspelt_solver_is_refused_with_its_right_name(solver: Solver) -> None:
+    """A name with one letter dropped: the message lists what exists, and suggests a near one."""
+    misspelt = solver.name[:-1]
+    if misspelt in SOLVERS:
+        misspelt = solver.name + "x"
+    with pytest.raises(PlanError, match=f"unknown solver '{misspelt.replace('+', '.')}' .did you mean '") as error:
+        make_plan(misspelt, VP, 6)
+    assert all(name in str(error.value) for name in SOLVERS)
+
+
+@EVERY
+def test_an_unknown_option_is_refused_with_the_accepted_ones(solver: Solver) -> None:
+    """An option that neither the solver nor the grid has is an error that names the solver."""
+    nfe = budgets(solver, 12)[-1]
+    with pytest.raises(PlanError, match="unknown option 'nonsense'") as error:
+        make_plan(solver, VP, nfe, nonsense=1.0)
+    assert f"for solver {solver.name}" in str(error.value)
+    assert all(option in str(error.value) for option in solver.accepted_options())
+
+
+@pytest.mark.parametrize(
+    ("solver", "options", "message"),
+    [
+        ("dpm++2m", {"lower_order_finel": True}, "did you mean 'lower_order_final'"),
+        ("ddim", {"etta": 1.0}, "did you mean 'eta'"),
+        ("ddim", {"grid": "karras", "roh": 5.0}, "did you mean 'rho'"),
+        ("ddim", {"rho": 5.0}, "unknown option 'rho'"),
+        ("dpm++2m", {"order": 3}, "unknown option 'order'"),
+        ("dpm++2m", {"prediction": "noise"}, "unknown option 'prediction'"),
+        ("ddim", {"eta": 1.5}, r"eta must lie in \[0, 1\], got 1.5"),
+        ("ddim", {"eta": 1.0, "start": 0.1, "end": 0.9}, "eta > 0 cannot run backwards"),
+        ("ddim", {"start": 0.0, "end": 0.9, "grid": "time"}, "cannot leave sigma = 0"),
+        ("dpm++2m", {"start": 0.0, "end": 0.9}, "cannot leave sigma = 0"),
+        ("dpm-2", {"r1": 0.0}, "stages need 0 < r1"),
+        ("dpm-3", {"r1": 0.7}, "stages need 0 < r1 < r2 <= 1, got r1=0.7"),
+    ],
+)
+def test_wrong_options_are_refused_with_their_cause(solver: str, options: dict[str, Any], message: str) -> None:
+    """Misspelt options get the nearest name, impossible values say what is accepted."""
+    with pytest.raises(PlanError, match=message):
+        make_plan(solver, VP, 6, **options)
+
+
+@pytest.mark.parametrize("solver", [s for s in SOLVERS.values() if s.prediction == "noise"], ids=lambda s: s.name)
+def test_noise_prediction_cannot_start_at_pure_noise_and_says_what_can(solver: Solver) -> None:
+    """At alpha = 0 the noise determines nothing: the message names data-prediction solvers."""
+    with pytest.raises(PlanError, match=r"cannot start at alpha = 0.*take a data-prediction one"):
+        make_plan(solver, Flow(), budgets(solver, 12)[-1])

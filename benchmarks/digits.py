@@ -44,7 +44,9 @@ def draw(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="mnist.npz: train_images, test_images uint8 (n, 28, 28)")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="mnist.npz: train_images, test_images uint8 (n, 28, 28)"
+    )
     parser.add_argument("--model", default="digits")
     parser.add_argument("--num", type=int, default=5000)
     parser.add_argument("--nfe", type=int, default=200)

@@ -56,7 +56,11 @@ def measure(shape: tuple[int, ...], repeats: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     x_T, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     target = torch.empty_like(x_T)
-    contestants = {"ours": ours(x_T, noise), "diffusers": theirs(x_T, noise), "copy": lambda: [target.copy_(x_T) for _ in range(NFE)]}
+    contestants = {
+        "ours": ours(x_T, noise),
+        "diffusers": theirs(x_T, noise),
+        "copy": lambda: [target.copy_(x_T) for _ in range(NFE)],
+    }
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for function in contestants.values():
         function()

@@ -139,6 +139,24 @@ def test_an_array_that_a_hook_keeps_is_not_written_into(array: Any, solver: str)
     np.testing.assert_array_equal(np.asarray(known), 0.5)
 
 
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+@pytest.mark.parametrize("solver", ["dpm++3m", "dpm-3m", "dpm-3"])
+def test_a_hook_may_reuse_its_buffer(array: Any, solver: str) -> None:
+    """A hook that writes each x_0 into one array of its own does not change the outputs that the run still needs."""
+    x = array(dpm.initial_noise(VP, (2, 3), seed=1))
+    buffer = array(np.empty((2, 3)))
+
+    def reuse(x0: Any, point: dpm.Point) -> Any:
+        buffer[:] = x0.clip(-0.5, 0.5)
+        return buffer
+
+    unsafe, safe = (
+        dpm.sample(dpm.Denoiser(lambda x, t: 0.9 * x, VP, "data", data_hook=hook), x, nfe=6, solver=solver)
+        for hook in (reuse, lambda x0, point: x0.clip(-0.5, 0.5))
+    )
+    np.testing.assert_array_equal(np.asarray(unsafe), np.asarray(safe))
+
+
 def test_a_hook_of_another_shape_is_refused() -> None:
     """It is not broadcast in silence."""
     denoiser = dpm.Denoiser(lambda x, t: 0.0 * x, VP, "data", data_hook=lambda x0, point: x0[:1])

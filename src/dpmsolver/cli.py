@@ -219,8 +219,7 @@ def _draw(
 ) -> NDArray[np.float32]:
     """The samples, (num, channels, height, width). The size of a batch changes no sample."""
     x_T = model.initial_noise(num, seed)
-    # One seed per sample for the solvers that add noise, so that batches do not repeat each other's.
-    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num, np.uint32)]
+    keys = [(seed, i) for i in range(num)]
     done: list[NDArray[np.float32]] = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -232,7 +231,7 @@ def _draw(
             def advance(state: dpm.State, part: slice = part) -> None:
                 progress.update(task, completed=plan.nfe * part.start + state.index * (part.stop - part.start))
 
-            x0 = dpm.sample(denoiser, x_T[part], plan=plan, callback=advance, generator=seeds[part])
+            x0 = dpm.sample(denoiser, x_T[part], plan=plan, callback=advance, generator=keys[part])
             done.append(x0.cpu().numpy())
     return np.concatenate(done)
 

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import beta as beta_distribution
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -52,6 +51,8 @@ def _between_limits(grid: Grid) -> Grid:
             head, first = [start], _next_to(schedule, start, steps)
         if math.isinf(schedule.half_log_snr(end)):
             tail, last = [end], _next_to(schedule, end, steps)
+        if (first - last) * (start - end) < 0:
+            raise PlanError(f"no room for a grid over log-SNR between t={start} and t={end}: take grid='time'")
         inner = steps - len(head) - len(tail)
         if inner < 0:
             return np.array([start, end])
@@ -113,7 +114,10 @@ def beta(schedule: NoiseSchedule, steps: int, start: float, end: float, a: float
     """Times at the quantiles of a Beta(a, b) distribution: dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
     if not (a > 0 and b > 0):
         raise PlanError(f"a and b must be positive, got a={a}, b={b}")
-    return _pinned(end + (start - end) * beta_distribution.ppf(np.linspace(1.0, 0.0, steps + 1), a, b), start, end)
+    from scipy.special import betaincinv  # here, because it is slow to import
+
+    quantiles = betaincinv(a, b, np.linspace(1.0, 0.0, steps + 1))
+    return _pinned(end + (start - end) * quantiles, start, end)
 
 
 def shifted(schedule: NoiseSchedule, steps: int, start: float, end: float, shift: float = 3.0) -> Floats:

@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 __all__ = ["EDM", "CosineVP", "Custom", "Discrete", "Flow", "LinearVP", "NoiseSchedule", "SubVP", "scaled_linear_betas"]
 
@@ -461,6 +460,8 @@ class Custom(NoiseSchedule):
         return _log_of(self.sigma_function, t)
 
     def _time(self, half_log_snr: Floats) -> Floats:
+        from scipy.optimize import brentq  # here, because it is slow to import
+
         ends = self.half_log_snr(np.array([self.t_min, self.t_max]))
 
         def solve(lam: float) -> float:

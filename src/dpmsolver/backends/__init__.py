@@ -99,8 +99,8 @@ def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
     """One key per sample from what a caller calls its randomness.
 
     Args:
-        generator: an int (sample i gets the key (seed, i)), a sequence of one int per sample, a `numpy.random.Generator` or
-            `torch.Generator` (drawn from once per sample, in order), or None (fresh entropy).
+        generator: an int (sample i gets the key (seed, i)), a sequence of one int or tuple of ints per sample, a
+            `numpy.random.Generator` or `torch.Generator` (drawn from once per sample, in order), or None (fresh entropy).
 
     Raises:
         PlanError: negative seeds, or another number of them than samples.
@@ -118,7 +118,7 @@ def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
             raise PlanError(f"one seed per sample is needed: {batch} samples, {len(generator)} seeds")
         if not all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in generator):
             raise PlanError(f"seeds must be integers, got {list(generator)[:4]}")
-        seeds = [(int(s),) for s in generator]
+        seeds = [tuple(int(part) for part in np.atleast_1d(s)) for s in generator]
     else:
         raise PlanError(
             f"generator must be an int, one int per sample, or a numpy or torch Generator, got {type(generator).__name__}"

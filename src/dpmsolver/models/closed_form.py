@@ -85,8 +85,8 @@ class Gaussian(Mixture):
 
     Example:
         >>> from dpmsolver.schedules import EDM
-        >>> float(Gaussian(mean=[0.0], variance=[0.0]).trajectory(EDM(), np.ones((1, 1)), 80.0, 8.0)[0, 0])
-        0.1
+        >>> float(Gaussian(mean=[0.0], variance=[0.0]).trajectory(EDM(), np.ones((1, 1)), 64.0, 8.0)[0, 0])
+        0.125
     """
 
     def __init__(self, mean: ArrayLike, variance: ArrayLike) -> None:

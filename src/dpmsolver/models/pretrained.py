@@ -184,15 +184,22 @@ def _folder(name: str, diffusers: ModuleType) -> str:
         return str(Path(name).expanduser())
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise ValueError(
-            f"{unknown('model', name, ['digits'])}, or a folder in diffusers format, or a hub id (owner/name)"
+            f"{unknown('model', name, ['digits'])}, a folder in diffusers format, or a hub id (owner/name)"
         )
+    verbosity = diffusers.utils.logging.get_verbosity()
+    # What it warns of when it is offline, the error says.
+    diffusers.utils.logging.set_verbosity_error()
     try:
         return str(diffusers.DiffusionPipeline.download(name))
     except Exception as error:
         # The hub's client raises its own and its HTTP library's errors, which differ between versions.
+        cause = _one_line(error).split(" (")[0]
         raise ValueError(
-            f"no folder {name!r} here, and the hub does not give a model of that name ({_one_line(error)}); accepted: {_ACCEPTED}"
+            f"no folder {name!r} here, and no model of that name from the hub, which may be out of reach ({cause}); "
+            f"accepted: {_ACCEPTED}"
         ) from error
+    finally:
+        diffusers.utils.logging.set_verbosity(verbosity)
 
 
 def _configs(folder: str, diffusers: ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
@@ -44,7 +45,7 @@ class Solver:
 
     def spend(self, nfe: int) -> tuple[int, ...]:
         """The evaluations of each step for a budget of exactly nfe. PlanError, with the nearest budgets, where that cannot be."""
-        if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 1:
+        if not isinstance(nfe, (int, np.integer)) or isinstance(nfe, bool) or nfe < 1:
             raise PlanError(f"nfe must be an integer >= 1, got {nfe!r}")
         if self.steps is not None:
             return self.steps(nfe)

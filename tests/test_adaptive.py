@@ -108,8 +108,8 @@ def test_float32_states_stay_float32(dtype: Any) -> None:
         assert tuple(dpm.sample_adaptive(folded_denoiser(x[:, 0]), x[:, 0]).shape) == (4,)
 
 
-def by_hand(order: int, h: float, x: Any) -> tuple[Any, Any]:
-    """x_low and x_high of the first step: algorithms 6 and 7 of the paper's appendix C, noise prediction."""
+def by_hand(order: int, h: float, x: Any, start: float) -> tuple[Any, Any]:
+    """x_low and x_high of a step from lambda = start: algorithms 6 and 7 of the paper's appendix C, noise prediction."""
 
     def point(lam: float) -> tuple[float, float]:
         t = VP.time(lam)
@@ -118,7 +118,6 @@ def by_hand(order: int, h: float, x: Any) -> tuple[Any, Any]:
     def eps(u: Any, alpha: float, sigma: float) -> Any:
         return (u - alpha * GAUSSIAN.predict_data(u, alpha, sigma)) / sigma
 
-    start = float(VP.half_log_snr(START))
     (a_s, s_s), (a_t, s_t) = point(start), point(start + h)
     e_s, em = eps(x, a_s, s_s), math.expm1
     if order == 2:
@@ -151,7 +150,7 @@ def test_the_first_step_is_the_published_one(order: int, h_init: float, toleranc
     states: list[AdaptiveState] = []
     options: dict[str, Any] = {"atol": atol, "rtol": rtol, "theta": theta, "h_init": h_init, "max_nfe": 5000}
     dpm.sample_adaptive(DENOISER, X_T, order=order, start=START, end=1e-3, callback=states.append, **options)
-    low, high = by_hand(order, h_init, X_T)
+    low, high = by_hand(order, h_init, X_T, VP.half_log_snr(START))
     delta = np.maximum(atol, rtol * np.maximum(abs(low), abs(X_T)))
     error = np.sqrt((((high - low) / delta) ** 2).mean(axis=1))
     first, ok = states[0], error <= 1.0
@@ -166,6 +165,23 @@ def test_the_first_step_is_the_published_one(order: int, h_init: float, toleranc
     np.testing.assert_allclose(
         first.steps, np.minimum(theta * h_init * error ** (-1 / order), goal - reached), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_the_second_step_measures_against_the_lower_order_result_of_the_first(order: int) -> None:
+    """x_prev of the tolerance is x_low of the last accepted step, as published, and each sample steps with its own h."""
+    h, atol, rtol = 0.2, 1e-6, 0.02
+    states: list[AdaptiveState] = []
+    options: dict[str, Any] = {"atol": atol, "rtol": rtol, "h_init": h, "start": START, "end": 1e-3}
+    dpm.sample_adaptive(DENOISER, X_T, order=order, callback=states.append, **options)
+    first, second = states[:2]
+    assert first.accepted.all()
+    start = VP.half_log_snr(START)
+    previous, x = by_hand(order, h, X_T, start)
+    for i in range(len(X_T)):
+        low, high = by_hand(order, first.steps[i], x[i : i + 1], start + h)
+        delta = np.maximum(atol, rtol * np.maximum(abs(low), abs(previous[i])))
+        assert second.errors[i] == pytest.approx(np.sqrt((((high - low) / delta) ** 2).mean()), rel=1e-6)
 
 
 def test_every_attempt_keeps_to_the_step_rule() -> None:

@@ -19,7 +19,7 @@ from dpmsolver.grids import from_labels
 from dpmsolver.solvers import exponential_step
 
 # diffusers deprecates algorithm_type="dpmsolver"; here it is what ours is compared with.
-pytestmark = pytest.mark.filterwarnings("ignore:`algorithm_types=dpmsolver`:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`algorithm_types:FutureWarning")
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 SCHEDULE = dpm.schedules.Discrete(betas=BETAS)

@@ -37,7 +37,8 @@ def draw(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
     for start in range(0, args.num, args.batch):
         chosen = labels[start : start + args.batch]
         x_T = model.initial_noise(len(chosen), seed=[args.seed + start + i for i in range(len(chosen))])
-        batches.append(dpm.sample(model.denoiser(chosen.tolist()), x_T, nfe=args.nfe, solver=args.solver))
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
+            batches.append(dpm.sample(model.denoiser(chosen.tolist()), x_T, nfe=args.nfe, solver=args.solver))
         print(f"{start + len(chosen)} of {args.num}", flush=True)
     return torch.cat(batches).clamp(-1, 1), labels
 
@@ -51,8 +52,9 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=5000)
     parser.add_argument("--nfe", type=int, default=200)
     parser.add_argument("--solver", default="ddim")
-    parser.add_argument("--batch", type=int, default=250)
+    parser.add_argument("--batch", type=int, default=125)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16: twice as fast")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
@@ -73,6 +75,7 @@ def main() -> None:
         "solver": args.solver,
         "nfe": args.nfe,
         "num": args.num,
+        "bfloat16": args.bfloat16,
         "seconds": round(seconds, 1),
         "accuracy": float(right.mean()),
         "frechet": frechet_distance(features(classifier, samples), train),

@@ -12,23 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from cases import SCHEDULES
 from dpmsolver.errors import PlanError
 from dpmsolver.grids import GRIDS, from_labels, from_sigmas, make_grid
-from dpmsolver.schedules import EDM, CosineVP, Custom, Discrete, Flow, LinearVP, NoiseSchedule, SubVP
+from dpmsolver.schedules import EDM, Flow, LinearVP, NoiseSchedule
 
-SCHEDULES: dict[str, NoiseSchedule] = {
-    "discrete": Discrete(betas=np.linspace(1e-4, 0.02, 1000)),
-    "discrete-10": Discrete(betas=np.linspace(1e-2, 0.5, 10)),
-    "discrete-zero-terminal": Discrete(betas=np.append(np.linspace(1e-4, 0.02, 999), 1.0)),
-    "linear-vp": LinearVP(),
-    "sub-vp": SubVP(),
-    "cosine-vp": CosineVP(),
-    "cosine-vp-to-1": CosineVP(t_max=1.0),
-    "edm": EDM(),
-    "flow": Flow(),
-    "flow-shift-3": Flow(shift=3.0),
-    "custom": Custom(alpha=math.cos, sigma=math.sin, t_min=1e-3, t_max=1.5),
-}
 LOGSNR_GRIDS = ("logsnr", "exponential", "karras")
 FROM_PURE_NOISE = [name for name, s in SCHEDULES.items() if s.half_log_snr(s.t_max) == -math.inf]
 

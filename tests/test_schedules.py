@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import SCHEDULES
 from dpmsolver.schedules import (
     EDM,
     CosineVP,
@@ -24,37 +25,6 @@ from dpmsolver.schedules import (
     scaled_linear_betas,
 )
 
-
-def cosine_betas(num: int) -> np.ndarray:
-    """Nichol & Dhariwal 2021: beta_n = min(1 - f((n+1)/N)/f(n/N), 0.999) with f(t) = cos^2(pi/2 (t + s)/(1 + s))."""
-    f = np.cos(0.5 * np.pi * (np.linspace(0, 1, num + 1) + 0.008) / 1.008) ** 2
-    return np.minimum(1 - f[1:] / f[:-1], 0.999)
-
-
-def zero_terminal_betas(num: int) -> np.ndarray:
-    return np.append(np.linspace(1e-4, 0.02, num - 1), 1.0)
-
-
-SCHEDULES: dict[str, NoiseSchedule] = {
-    "discrete-linear-1000": Discrete(betas=np.linspace(1e-4, 0.02, 1000)),
-    "discrete-linear-10": Discrete(betas=np.linspace(1e-2, 0.5, 10)),
-    "discrete-scaled-linear": Discrete(betas=scaled_linear_betas()),
-    "discrete-cosine-100": Discrete(betas=cosine_betas(100)),
-    "discrete-cosine-1000": Discrete(betas=cosine_betas(1000)),
-    "discrete-alphas-cumprod": Discrete(alphas_cumprod=np.cumprod(1 - np.linspace(1e-3, 0.1, 200))),
-    "discrete-zero-terminal": Discrete(betas=zero_terminal_betas(1000)),
-    "discrete-zero-terminal-10": Discrete(alphas_cumprod=np.linspace(0.99, 0.0, 10)),
-    "linear-vp": LinearVP(),
-    "linear-vp-narrow": LinearVP(beta_min=0.5, beta_max=8.0, t_min=1e-3),
-    "sub-vp": SubVP(),
-    "cosine-vp": CosineVP(),
-    "cosine-vp-to-1": CosineVP(t_max=1.0),
-    "edm": EDM(),
-    "flow": Flow(),
-    "flow-shift-3": Flow(shift=3.0),
-    "custom-vp": Custom(alpha=math.cos, sigma=math.sin, t_min=1e-3, t_max=1.5),
-    "custom-ve": Custom(alpha=lambda t: 1.0, sigma=lambda t: t * t, t_min=0.05, t_max=9.0),
-}
 ALL = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 DISCRETE = {name: s for name, s in SCHEDULES.items() if isinstance(s, Discrete)}
 

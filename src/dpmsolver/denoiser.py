@@ -123,6 +123,12 @@ class Denoiser:
             raise TypeError(
                 f"guidance must be guidance.ClassifierFree(…) or guidance.Classifier(…), got {type(self.guidance).__name__}"
             )
+        if isinstance(self.guidance, ClassifierFree) and (
+            twice := set(self.network_kwargs) & set(self.guidance.condition)
+        ):
+            raise PlanError(
+                f"{sorted(twice)} is given both in network_kwargs and in the guidance's condition: drop one"
+            )
         if self.data_hook is not None and not callable(self.data_hook):
             raise TypeError(f"data_hook must be a function (x0, point) -> x0, got {type(self.data_hook).__name__}")
 
@@ -245,10 +251,15 @@ class Evaluator:
         elif flag is not True:
             self.pending.append(flag)
 
-    def finish(self) -> None:
-        """SamplingError if any evaluation since the start was not finite."""
-        if self.pending and (index := self.backend.first_false(self.pending)) is not None:
+    def finish(self, x: Any) -> None:
+        """SamplingError if any evaluation since the start, or the run's result x, was not finite."""
+        index = self.backend.first_false([*self.pending, self.backend.finite(x)])
+        if index is not None and index < len(self.pending):
             self._refuse(index)
+        if index is not None:
+            raise SamplingError(
+                "the result is not finite, though the network was: look at the data_hook and the guidance gradient"
+            )
 
     def _refuse(self, index: int) -> None:
         p = self.points[index]

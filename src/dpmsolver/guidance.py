@@ -36,7 +36,8 @@ class ClassifierFree:
     Args:
         scale: 1 is the conditional network alone (and costs one call of the plain batch), 0 the unconditional one.
         condition: keyword arguments of the conditional network; arrays have the batch as their first axis.
-        unconditional: the same names with the values of "no condition".
+        unconditional: the same names with the values of "no condition". Whatever else has the batch as its first axis belongs in
+            both as well: the call's batch is doubled, `Denoiser.network_kwargs` are not.
         interval: (low, high) in the schedule's time; outside it the conditional network runs alone (Kynkaanniemi et al. 2024).
 
     One guided evaluation counts once in `nfe`, though its batch is twice as large.

@@ -180,9 +180,9 @@ def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, 
         >>> bool((a == b[:3]).all())
         True
     """
+    if not isinstance(shape, Sequence) or not shape or min(shape) < 1:
+        raise PlanError(f"shape must be (B, …) with at least one sample, got {shape!r}")
     keys = backends.noise_keys(seed, int(shape[0]))
-    if not keys:
-        raise PlanError(f"shape needs at least one sample, got {tuple(shape)}")
     normals = backends.standard_normals(keys, 0, shape[1:]) * schedule.sigma(schedule.default_start())
     return normals if like is None else backends.of(like).from_numpy(normals, like)
 
@@ -257,7 +257,8 @@ class _Run:
         self.plan, self.denoiser, self.state_hook = plan, denoiser, state_hook
         self.x = self.backend.state(x_T)
         self.evaluator = denoiser.evaluator(self.backend, plan, self.x)
-        self.keys = backends.noise_keys(generator, len(self.x)) if plan.stochastic else []
+        # Looked at for every plan: a wrong generator is wrong also where it is not needed.
+        self.keys = backends.noise_keys(generator, len(self.x))
         self.denoised: Any = None
 
     def states(self) -> Iterator[State]:
@@ -286,7 +287,7 @@ class _Run:
             u = x
             if row.predict is not None:
                 u = stage = combine(*_terms(row.predict, x, scales, outputs, noise), stage)
-        self.evaluator.finish()
+        self.evaluator.finish(x)
         if self.state_hook is not None:
             x, _ = self._hooked(x, x, plan.end)
         yield State(plan.nfe, plan.end.time, x, None)

@@ -18,25 +18,14 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import dpmsolver as dpm
+from cases import SCHEDULES
 from dpmsolver.errors import PlanError
 from dpmsolver.grids import GRIDS
 from dpmsolver.plan import Combination, Plan, Point
-from dpmsolver.schedules import EDM, CosineVP, Custom, Discrete, Flow, LinearVP, NoiseSchedule, SubVP
+from dpmsolver.schedules import EDM, Flow, LinearVP, NoiseSchedule, SubVP
 from dpmsolver.solvers import SOLVERS, Solver, make_plan
 
 EVERY = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
-SCHEDULES: dict[str, NoiseSchedule] = {
-    "discrete": Discrete(betas=np.linspace(1e-4, 0.02, 1000)),
-    "discrete-zero-terminal": Discrete(betas=np.append(np.linspace(1e-4, 0.02, 999), 1.0)),
-    "linear-vp": LinearVP(),
-    "sub-vp": SubVP(),
-    "cosine-vp": CosineVP(),
-    "cosine-vp-to-1": CosineVP(t_max=1.0),
-    "edm": EDM(),
-    "flow": Flow(),
-    "flow-shift-3": Flow(shift=3.0),
-    "custom": Custom(alpha=math.cos, sigma=math.sin, t_min=1e-2, t_max=1.5),
-}
 VP = LinearVP()
 
 

@@ -80,8 +80,9 @@ class TorchBackend:
             return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
         return x.isfinite().all()
 
-    def first_false(self, flags: Sequence[Tensor]) -> int | None:
-        return next((i for i, flag in enumerate(torch.stack(list(flags)).tolist()) if not flag), None)
+    def first_false(self, flags: Sequence[Any]) -> int | None:
+        values = torch.stack([torch.as_tensor(flag) for flag in flags]).tolist()
+        return next((i for i, flag in enumerate(values) if not flag), None)
 
     def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Tensor:
         return torch.from_numpy(values).to(dtype=like.dtype).to(like.device)

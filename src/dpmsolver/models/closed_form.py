@@ -85,7 +85,7 @@ class Gaussian(Mixture):
 
     Example:
         >>> from dpmsolver.schedules import EDM
-        >>> float(Gaussian(mean=[0.0], variance=[0.0]).trajectory(EDM(), np.ones((1, 1)), 64.0, 8.0)[0, 0])
+        >>> round(float(Gaussian(mean=[0.0], variance=[0.0]).trajectory(EDM(), np.ones((1, 1)), 64.0, 8.0)[0, 0]), 12)
         0.125
     """
 

@@ -1,6 +1,6 @@
 """Solver cost per network evaluation, ours against diffusers' DPMSolverMultistepScheduler, side by side in one run.
 
-    python benchmarks/overhead.py [--threads 1] [--repeats 15] [--json FILE]
+    python benchmarks/overhead.py [--threads 1] [--repeats 60] [--json FILE]
 
 The network is free: it returns one tensor, made before, as its noise prediction. What is timed is everything else of a run of 20
 evaluations of dpm++2m: conversions, linear combinations, bookkeeping. Both are timed in turn, so that a drift of the machine's speed hits
@@ -73,7 +73,7 @@ def measure(shape: tuple[int, ...], repeats: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -269,3 +269,10 @@ def test_a_noise_prediction_solver_at_pure_noise_is_refused() -> None:
     with pytest.raises(dpm.PlanError, match=r"cannot start at alpha = 0.*dpm\+\+2m"):
         dpm.sample(flow, X_T, nfe=4, solver="dpm-2m")
     assert not calls
+
+
+@pytest.mark.parametrize(("name", "order"), [("dpm-12", 2), ("dpm-23", 3)])
+def test_the_adaptive_solvers_point_to_their_function(name: str, order: int) -> None:
+    """An adaptive solver asked for as a plan names the function and the order that run it."""
+    with pytest.raises(dpm.PlanError, match=rf"{name}.*sample_adaptive\(…, order={order}\)"):
+        dpm.make_plan(name, dpm.schedules.LinearVP(), nfe=10)

@@ -3,8 +3,9 @@
     python training/digits.py --data mnist.npz --minutes 90 --run runs/digits
 
 `mnist.npz` holds `train_images` (60000, 28, 28) uint8 and `train_labels` (60000,). The run writes `checkpoint.pt` every few
-minutes; the same command started again resumes from it, and the learning rate falls to zero as the `--minutes` of training are used
-up. The exported folder (`runs/digits/model`) is in diffusers' pipeline format: model_index.json, unet/, scheduler/.
+minutes; the same command started again resumes from it, and the learning rate falls to zero as the `--minutes` of training are
+used up. `--init src/dpmsolver/models/weights/digits` goes on from an exported model where the checkpoint is gone. The exported
+folder (`runs/digits/model`) is in diffusers' pipeline format: model_index.json, unet/, scheduler/.
 
 The forward process is the usual one of DDPM (Ho et al. 2020): 1000 betas, linear from 1e-4 to 0.02. The loss is the error of the
 predicted noise, weighted by min(SNR, 5)/SNR (Hang et al. 2023, arXiv 2303.09556, eq. 8), which makes a short training go further.
@@ -147,6 +148,7 @@ def main() -> None:
         "--run", type=Path, default=Path("runs/digits"), help="folder of the run (checkpoint, exported model)"
     )
     parser.add_argument("--minutes", type=float, default=90.0, help="minutes of training in all, over every resumption")
+    parser.add_argument("--init", type=Path, help="folder of an exported model to start from")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -156,6 +158,10 @@ def main() -> None:
     torch.manual_seed(args.seed)
     images, labels = load_images(args.data)
     run = Run(args.minutes, args.learning_rate)
+    if args.init is not None:
+        weights = UNet2DModel.from_pretrained(args.init / "unet", low_cpu_mem_usage=False).state_dict()
+        run.net.load_state_dict(weights)
+        run.ema.load_state_dict(weights)
     if (args.run / "checkpoint.pt").exists():
         run.load(torch.load(args.run / "checkpoint.pt", weights_only=True))
         torch.manual_seed(args.seed + run.step)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -52,7 +53,7 @@ def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any,
             raise PlanError(unknown("prediction", name, _TARGETS))
     if predicts == wanted:
         return 0.0 * alpha, 1.0 + 0.0 * alpha
-    if np.any(np.asarray(sigma) == 0.0) and "score" in (predicts, wanted):
+    if "score" in (predicts, wanted) and np.any(np.asarray(sigma) == 0.0):
         raise PlanError("the score is not defined at sigma = 0")
     (p, q), (r, s) = _TARGETS[predicts](alpha, sigma), _TARGETS[wanted](alpha, sigma)
     determinant = alpha * q - sigma * p
@@ -150,27 +151,28 @@ class Denoiser:
                 "classifier guidance of a data prediction is not defined at alpha = 0: start later (start=…)"
             )
         points = [row.point for row in plan.rows]
-        alphas, sigmas = (np.array([getattr(p, name) for p in points]) for name in ("alpha", "sigma"))
-        a, b = conversion(self.predicts, plan.prediction, alphas, sigmas)
+        columns = plan.columns
+        a, b = conversion(self.predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         return Evaluator(
             self,
             backend,
             plan.prediction,
             points,
             list(zip(a.tolist(), b.tolist(), strict=True)),
-            self.labels(backend, np.array([[p.label] for p in points]), like),
+            self.labels(backend, columns["label"][:-1, None], like),
             backend.network_dtype(self.network, self.dtype),
             plain=self.data_hook is None and not isinstance(self.guidance, Classifier),
         )
 
     def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
         """What the network gets for a schedule's labels (N, B) or (N, 1): N arrays of shape (B,), on the device of `like`."""
-        values = np.vectorize(self.label, otypes=[np.float64])(schedule_labels)
+        values = schedule_labels
+        if self.time_label != "float":
+            values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
         return backend.labels(values, like, self.time_label == "round")
 
     def _check_plan(self, plan: Plan) -> None:
-        points = [*(row.point for row in plan.rows), plan.end]
-        times, alphas, sigmas = (np.array([getattr(p, name) for p in points]) for name in ("time", "alpha", "sigma"))
+        times, alphas, sigmas = (plan.columns[name] for name in ("time", "alpha", "sigma"))
         try:
             alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
         except ValueError as error:
@@ -185,14 +187,13 @@ class Denoiser:
 
     def output(self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any) -> Any:
         """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples."""
-
-        def call(inputs: Any, labels: Any, kwargs: Mapping[str, Any]) -> Any:
-            raw = self.network(backend.cast(inputs, dtype), labels, **self.network_kwargs, **kwargs)
-            return backend.cast(self._checked(backend, raw, inputs), x.dtype)
-
         if isinstance(self.guidance, ClassifierFree):
-            return self.guidance.run(backend, call, x, label, time)
-        return call(x, label, {})
+            return self.guidance.run(backend, partial(self._call, backend, dtype), x, label, time)
+        return self._call(backend, dtype, x, label, {})
+
+    def _call(self, backend: Backend, dtype: Any, x: Any, label: Any, kwargs: Mapping[str, Any]) -> Any:
+        raw = self.network(backend.cast(x, dtype), label, **self.network_kwargs, **kwargs)
+        return backend.cast(self._checked(backend, raw, x), x.dtype)
 
     def _checked(self, backend: Backend, raw: Any, inputs: Any) -> Any:
         if not backend.is_float_array(raw):
@@ -246,10 +247,11 @@ class Evaluator:
 
     def _check(self, index: int, raw: Any) -> None:
         flag = self.backend.finite(raw)
+        if flag is True:
+            return
         if flag is False:
             self._refuse(index)
-        elif flag is not True:
-            self.pending.append(flag)
+        self.pending.append(flag)
 
     def finish(self, x: Any) -> None:
         """SamplingError if any evaluation since the start, or the run's result x, was not finite."""

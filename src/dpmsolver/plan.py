@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from dpmsolver.errors import PlanError
-from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["Combination", "Plan", "Point", "Prediction", "Row"]
 
@@ -63,6 +65,19 @@ class Combination:
     state: float
     outputs: tuple[float, ...] = ()
     noise: tuple[float, ...] = ()
+
+    def __call__(self, x: Any, outputs: Sequence[Any] = (), noise: Sequence[Any] = ()) -> Any:
+        """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored.
+
+        Example:
+            >>> Combination(0.5, (2.0, -1.0))(10.0, [1.0, 3.0])
+            4.0
+        """
+        total = self.state * x
+        for coefficients, arrays in ((self.outputs, outputs), (self.noise, noise)):
+            for coefficient, array in zip(coefficients, arrays, strict=False):
+                total = total + coefficient * array
+        return total
 
     def marginal(self, prediction: Prediction, alpha: float, sigma: float) -> tuple[float, float]:
         """The alpha and sigma of the result, for a state that has `alpha` and `sigma` and outputs that are exact and constant."""
@@ -148,6 +163,12 @@ class Plan:
     def noise_history(self) -> int:
         """How many draws of noise have to be kept at once."""
         return max(len(c.noise) for row in self.rows for c in (row.advance, row.predict) if c is not None)
+
+    @cached_property
+    def columns(self) -> dict[str, Floats]:
+        """time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
+        points = [*(row.point for row in self.rows), self.end]
+        return {name: np.array([getattr(p, name) for p in points]) for name in ("time", "label", "alpha", "sigma")}
 
     def table(self) -> str:
         """The plan as text: one line per evaluation."""

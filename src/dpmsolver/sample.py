@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import mul
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +28,8 @@ __all__ = ["DEFAULT_SOLVER", "State", "add_noise", "encode", "initial_noise", "i
 
 DEFAULT_SOLVER = "dpm++2m"
 StateHook = Callable[[Any, Point], Any]
+# Inside a run: the index of an evaluation, what the network saw, and its output as (factor, array); None after the last one.
+_Moment: TypeAlias = tuple[int, Any, tuple[float, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,14 @@ def sample(
     run = _Run(denoiser, x_T, _plan(denoiser, nfe, solver, grid, plan, start, end, options), generator, state_hook)
     bar = _progress_bar(run.plan.nfe) if progress else None
     with run.backend.no_grad():
-        for state in run.states():
+        for moment in run.moments():
             if callback is not None:
-                callback(run.snapshot(state))
+                callback(run.snapshot(moment))
             if bar is not None:
-                bar.update(state.index - bar.n)
+                bar.update(moment[0] - bar.n)
     if bar is not None:
         bar.close()
-    return state.x
+    return moment[1]
 
 
 def iterate(
@@ -257,16 +259,18 @@ class _Run:
         self.plan, self.denoiser, self.state_hook = plan, denoiser, state_hook
         self.x = self.backend.state(x_T)
         self.evaluator = denoiser.evaluator(self.backend, plan, self.x)
-        # Looked at for every plan: a wrong generator is wrong also where it is not needed.
-        self.keys = backends.noise_keys(generator, len(self.x))
+        # A wrong generator is refused also where it is not needed.
+        needed = plan.stochastic or generator is not None
+        self.keys = backends.noise_keys(generator, len(self.x)) if needed else []
         self.denoised: Any = None
 
-    def states(self) -> Iterator[State]:
-        """The loop. The arrays of a state are the run's own and change when the next one is asked for.
+    def moments(self) -> Iterator[_Moment]:
+        """The loop. The arrays of a moment are the run's own and change when the next one is asked for.
 
         `outputs` holds the arrays and `scales` their factors: m_k = scales[k] * outputs[k].
         """
         plan, combine, x = self.plan, self.backend.combine, self.x
+        history = plan.history
         u, stage = x, None
         outputs: list[Any] = []
         scales: list[float] = []
@@ -274,11 +278,11 @@ class _Run:
         for index, row in enumerate(plan.rows):
             if self.state_hook is not None:
                 x, u = self._hooked(x, u, row.point)
-            spare = outputs.pop() if len(outputs) == plan.history else None
+            spare = outputs.pop() if len(outputs) == history else None
             scale, output = self.evaluator(index, u, spare)
             outputs.insert(0, output)
             scales.insert(0, scale)
-            yield State(index, row.point.time, u, (scale, output))
+            yield index, u, (scale, output)
             if plan.stochastic:
                 drawn = backends.standard_normals(self.keys, index + 1, tuple(x.shape[1:]))
                 noise = [self.backend.from_numpy(drawn, x), *noise][: plan.noise_history]
@@ -290,7 +294,7 @@ class _Run:
         self.evaluator.finish(x)
         if self.state_hook is not None:
             x, _ = self._hooked(x, x, plan.end)
-        yield State(plan.nfe, plan.end.time, x, None)
+        yield plan.nfe, x, None
 
     def _hooked(self, x: Any, u: Any, point: Point) -> tuple[Any, Any]:
         assert self.state_hook is not None
@@ -302,23 +306,23 @@ class _Run:
 
     def snapshots(self) -> Iterator[State]:
         """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
-        states = self.states()
+        moments = self.moments()
         while True:
             with self.backend.no_grad():
-                state = next(states, None)
-                if state is None:
+                moment = next(moments, None)
+                if moment is None:
                     return
-                snapshot = self.snapshot(state)
+                snapshot = self.snapshot(moment)
             yield snapshot
 
-    def snapshot(self, state: State) -> State:
-        """A state with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
-        if state.denoised is not None:
-            scale, output = state.denoised
-            point = self.plan.rows[state.index].point
+    def snapshot(self, moment: _Moment) -> State:
+        """A moment with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
+        index, x, output = moment
+        point = self.plan.rows[index].point if output is not None else self.plan.end
+        if output is not None:
             a, b = conversion(self.plan.prediction, "data", point.alpha, point.sigma)
-            self.denoised = self.backend.combine((a, b * scale), (state.x, output))
-        return State(state.index, state.time, self.backend.copy_to(state.x), self.backend.copy_to(self.denoised))
+            self.denoised = self.backend.combine((a, b * output[0]), (x, output[1]))
+        return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
 
 
 def _terms(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,14 +86,17 @@ _BACKENDS = {"numpy": "dpmsolver.backends.numpy", "torch": "dpmsolver.backends.t
 
 def of(x: Any) -> Backend:
     """The backend of an array. TypeError for anything that is not a NumPy array or a torch tensor."""
-    for base in type(x).__mro__:
+    return _of(type(x))
+
+
+@cache
+def _of(kind: type) -> Backend:
+    for base in kind.__mro__:
         name = base.__module__.split(".")[0]
         if name in _BACKENDS:
             backend: Backend = importlib.import_module(_BACKENDS[name]).BACKEND
             return backend
-    raise TypeError(
-        f"the state must be a NumPy array or a torch tensor, got {type(x).__module__}.{type(x).__qualname__}"
-    )
+    raise TypeError(f"the state must be a NumPy array or a torch tensor, got {kind.__module__}.{kind.__qualname__}")
 
 
 def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
@@ -116,9 +120,9 @@ def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
     elif isinstance(generator, (Sequence, np.ndarray)) and not isinstance(generator, str):
         if len(generator) != batch:
             raise PlanError(f"one seed per sample is needed: {batch} samples, {len(generator)} seeds")
-        if not all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in generator):
+        seeds = [tuple(s) if isinstance(s, tuple) else (s,) for s in generator]
+        if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for key in seeds for part in key):
             raise PlanError(f"seeds must be integers, got {list(generator)[:4]}")
-        seeds = [tuple(int(part) for part in np.atleast_1d(s)) for s in generator]
     else:
         raise PlanError(
             f"generator must be an int, one int per sample, or a numpy or torch Generator, got {type(generator).__name__}"

@@ -38,17 +38,16 @@ class TorchBackend:
         return isinstance(x, Tensor) and x.is_floating_point()
 
     def combine(self, coefficients: Sequence[float], arrays: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        terms = [term for term in zip(coefficients, arrays, strict=True) if term[0]] or [(0.0, arrays[0])]
-        scale, first = terms[0]
-        rest = 1
+        first, scale, done = arrays[0], coefficients[0], 1
         if out is first:
             out.mul_(scale)
-        elif scale == 1.0 and len(terms) > 1:
-            out, rest = torch.add(first, terms[1][1], alpha=terms[1][0], out=out), 2
+        elif scale == 1.0 and len(arrays) > 1:
+            out, done = torch.add(first, arrays[1], alpha=coefficients[1], out=out), 2
         else:
             out = torch.mul(first, scale, out=out)
-        for coefficient, array in terms[rest:]:
-            out.add_(array, alpha=coefficient)
+        for coefficient, array in zip(coefficients[done:], arrays[done:], strict=True):
+            if coefficient:
+                out.add_(array, alpha=coefficient)
         return out
 
     def combine_each(self, coefficients: Sequence[NDArray[np.float64]], arrays: Sequence[Tensor]) -> Tensor:

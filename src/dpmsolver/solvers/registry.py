@@ -161,6 +161,10 @@ def make_plan(
         (10, 'data')
     """
     if isinstance(solver, str):
+        if solver in ("dpm-12", "dpm-23"):
+            raise PlanError(
+                f"{solver} chooses its steps while it runs, so it has no plan: sample_adaptive(…, order={solver[-1]})"
+            )
         if solver not in SOLVERS:
             raise PlanError(unknown("solver", solver, SOLVERS))
         solver = SOLVERS[solver]

@@ -1,10 +1,11 @@
 """Solver cost per network evaluation, ours against diffusers' DPMSolverMultistepScheduler, side by side in one run.
 
-    python benchmarks/overhead.py [--threads 1] [--repeats 60] [--json FILE]
+    python benchmarks/overhead.py [--threads 1] [--repeats 20] [--json FILE]
 
 The network is free: it returns one tensor, made before, as its noise prediction. What is timed is everything else of a run of 20
-evaluations of dpm++2m: conversions, linear combinations, bookkeeping. Both are timed in turn, so that a drift of the machine's speed hits
-both; the figure is the ratio of medians. The last column counts what ours costs in copies of the state (torch.Tensor.copy_).
+evaluations of dpm++2m: conversions, linear combinations, bookkeeping. Both are timed in blocks of ten runs, in turn, so that a drift of
+the machine's speed hits both; the figure is the ratio of medians. The last column counts what ours costs in copies of the state
+(torch.Tensor.copy_).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from diffusers import DPMSolverMultistepScheduler
 import dpmsolver as dpm
 
 NFE = 20
+BLOCK = 10
 SHAPES = {(1, 4, 64, 64): 1 / 6, (64, 3, 32, 32): 1 / 4, (16, 4, 128, 128): 1 / 4}
 
 
@@ -47,9 +49,11 @@ def theirs(x_T: torch.Tensor, noise: torch.Tensor) -> Callable[[], torch.Tensor]
 
 
 def seconds(function: Callable[[], object]) -> float:
+    """Per run, over a block of runs: what a run costs whose code and buffers are warm, for every contestant alike."""
     begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+    for _ in range(BLOCK):
+        function()
+    return (time.perf_counter() - begin) / BLOCK
 
 
 def measure(shape: tuple[int, ...], repeats: int) -> dict[str, float]:
@@ -73,7 +77,7 @@ def measure(shape: tuple[int, ...], repeats: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

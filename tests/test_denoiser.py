@@ -90,7 +90,9 @@ def test_every_prediction_converts_to_every_other(
         target(wanted, x0, eps, alpha, sigma),
     )
     a, b = dpm.conversion(predicts, wanted, alpha, sigma)
-    size = abs(a * x) + abs(b * output) + abs(a) * (abs(alpha * x0) + abs(sigma * eps)) + abs(expected)
+    # A network's output, too, is a sum whose terms may cancel.
+    terms = [abs(target(predicts, *part, alpha, sigma)) for part in ((x0, 0.0), (0.0, eps))]
+    size = abs(a) * (abs(alpha * x0) + abs(sigma * eps)) + abs(b) * sum(terms) + abs(expected)
     assert abs(a * x + b * output - expected) <= 1e-12 * size + 1e-300
     single = np.float32(a) * np.float32(x) + np.float32(b) * np.float32(output)
     assert abs(float(single) - expected) <= 1e-6 * size + 1e-30

@@ -105,6 +105,11 @@ def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float) -> F
     """
     if start < end:
         return trailing(schedule, steps, end, start)[::-1]
+    if steps > 1 and start <= steps * end * (1 + 1e-12):
+        most = max(1, math.ceil(start / end - 1e-6) - 1)
+        raise PlanError(
+            f"a trailing grid from t={start} to t={end} has room for {most} steps, not {steps}: take fewer, or grid='time'"
+        )
     times = np.linspace(start, 0.0, steps + 1)
     times[-1] = end
     return times

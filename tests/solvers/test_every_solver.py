@@ -22,7 +22,7 @@ from cases import SCHEDULES
 from dpmsolver.errors import PlanError
 from dpmsolver.grids import GRIDS
 from dpmsolver.plan import Combination, Plan, Point
-from dpmsolver.schedules import EDM, Flow, LinearVP, NoiseSchedule, SubVP
+from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule, SubVP
 from dpmsolver.solvers import SOLVERS, Solver, make_plan
 
 EVERY = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
@@ -52,7 +52,9 @@ def random_setting(data: st.DataObject, solver: Solver) -> tuple[NoiseSchedule, 
     names = [n for n, s in SCHEDULES.items() if starts_anywhere or s.alpha(s.t_max) > 0]
     name = data.draw(st.sampled_from(names), label="schedule")
     schedule = SCHEDULES[name]
-    grid = data.draw(st.sampled_from([g for g in GRIDS if g != "shifted" or schedule.t_max <= 1]), label="grid")
+    few = isinstance(schedule, Discrete) and schedule.num_steps < 100  # "trailing" has no room for many steps there
+    grids = [g for g in GRIDS if not (g == "shifted" and schedule.t_max > 1) and not (g == "trailing" and few)]
+    grid = data.draw(st.sampled_from(grids), label="grid")
     nfe = data.draw(st.sampled_from(budgets(solver, 32)), label="nfe")
     ends: dict[str, float] = {}
     if data.draw(st.booleans(), label="inside the range"):

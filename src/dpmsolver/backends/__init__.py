@@ -86,7 +86,8 @@ _BACKENDS = {"numpy": "dpmsolver.backends.numpy", "torch": "dpmsolver.backends.t
 
 def of(x: Any) -> Backend:
     """The backend of an array. TypeError for anything that is not a NumPy array or a torch tensor."""
-    return _of(type(x))
+    kind: type = type(x)
+    return _of(kind)
 
 
 @cache

@@ -71,7 +71,7 @@ def sample_adaptive(
     Raises:
         PlanError: bad tolerances, orders or times. SamplingError: NaN or infinity from the network; too many evaluations.
 
-    Example:
+    Examples:
         >>> import dpmsolver as dpm
         >>> schedule = dpm.schedules.LinearVP()
         >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.5]).denoiser(schedule)

@@ -263,7 +263,7 @@ def _write_png(pixels: NDArray[np.uint8], out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 for a run that failed, 2 for wrong input.
 
-    Example:
+    Examples:
         >>> main(["--version"])
         dpmsolver 0.1.0
         0

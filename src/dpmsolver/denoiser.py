@@ -44,7 +44,7 @@ def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any,
     Raises:
         PlanError: an unknown name, or a point where the output does not determine what is wanted (noise at alpha = 0).
 
-    Example:
+    Examples:
         >>> conversion("noise", "data", 0.8, 0.6)  # x_0 = (x - sigma eps) / alpha
         (1.25, -0.7499999999999999)
     """
@@ -87,7 +87,7 @@ class Denoiser:
     Raises:
         PlanError: an unknown prediction or time label.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import dpmsolver as dpm
         >>> schedule = dpm.schedules.LinearVP()

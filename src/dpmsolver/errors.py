@@ -19,7 +19,7 @@ class SamplingError(RuntimeError):
 def unknown(what: str, given: object, accepted: Iterable[str]) -> str:
     """The message for a name that does not exist, with the nearest one that does.
 
-    Example:
+    Examples:
         >>> unknown("solver", "dimm", ["ddim", "dpm-1"])
         "unknown solver 'dimm' (did you mean 'ddim'?); accepted: ddim, dpm-1"
     """

@@ -139,7 +139,7 @@ def shifted(schedule: NoiseSchedule, steps: int, start: float, end: float, shift
 def from_sigmas(schedule: NoiseSchedule, sigmas: ArrayLike) -> Floats:
     """Times from noise levels sigma/alpha as k-diffusion and EDM count them; 0 is clean data.
 
-    Example:
+    Examples:
         >>> from dpmsolver.schedules import EDM
         >>> from_sigmas(EDM(), [80.0, 1.0, 0.0])
         array([80.,  1.,  0.])
@@ -193,7 +193,7 @@ def make_grid(
     Raises:
         PlanError: unknown grid, times outside the schedule, duplicate or non-monotone times, another number of them than steps + 1.
 
-    Example:
+    Examples:
         >>> from dpmsolver.schedules import LinearVP
         >>> make_grid(LinearVP(), 2, "time", start=1.0, end=0.5)
         array([1.  , 0.75, 0.5 ])

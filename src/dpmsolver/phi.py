@@ -35,7 +35,7 @@ def phi(k: int, z: float) -> float:
         k: index, an integer >= 0.
         z: the (dimensionless) argument: minus or plus the step in half-log-SNR.
 
-    Example:
+    Examples:
         >>> phi(1, 0.0), phi(2, 0.0)
         (1.0, 0.5)
 
@@ -60,7 +60,7 @@ def phi(k: int, z: float) -> float:
 def exponential_moments(z: float, count: int) -> list[float]:
     """The integrals int_0^1 e^{z (1 - c)} c^j dc = j! phi_{j+1}(z) for j = 0 … count-1.
 
-    Example:
+    Examples:
         >>> exponential_moments(0.0, 3) == [1.0, 1 / 2, 1 / 3]
         True
     """
@@ -80,7 +80,7 @@ def polynomial_weights(nodes: Sequence[float], moments: Sequence[float]) -> list
     Raises:
         ValueError: nodes that coincide, or another number of moments than of nodes.
 
-    Example:
+    Examples:
         >>> polynomial_weights([0.0, 1.0], [1.0, 0.5])  # the trapezoidal rule
         [0.5, 0.5]
     """

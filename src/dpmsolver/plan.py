@@ -69,7 +69,7 @@ class Combination:
     def __call__(self, x: Any, outputs: Sequence[Any] = (), noise: Sequence[Any] = ()) -> Any:
         """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored.
 
-        Example:
+        Examples:
             >>> Combination(0.5, (2.0, -1.0))(10.0, [1.0, 3.0])
             4.0
         """

@@ -78,7 +78,7 @@ def sample(
         PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit.
         SamplingError: the network returned NaN or infinity; the message names the evaluation.
 
-    Example:
+    Examples:
         >>> import numpy as np, dpmsolver as dpm
         >>> model = dpm.models.Gaussian(mean=[1.0, -1.0], variance=[0.5, 0.1])
         >>> schedule = dpm.schedules.LinearVP()
@@ -117,7 +117,7 @@ def iterate(
 
     Arguments and errors as `sample`; wrong ones raise here, before the first state is asked for.
 
-    Example:
+    Examples:
         >>> import numpy as np, dpmsolver as dpm
         >>> denoiser = dpm.models.Gaussian(mean=[0.0], variance=[1.0]).denoiser(dpm.schedules.LinearVP())
         >>> [state.index for state in dpm.iterate(denoiser, np.ones((1, 1)), nfe=3)]
@@ -176,7 +176,7 @@ def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, 
         seed: an int, one int per sample, or a numpy or torch Generator.
         like: an array whose framework, type and device the result takes; float64 NumPy by default.
 
-    Example:
+    Examples:
         >>> import dpmsolver as dpm
         >>> a, b = (dpm.initial_noise(dpm.schedules.EDM(), (n, 2)) for n in (3, 5))
         >>> bool((a == b[:3]).all())

@@ -154,7 +154,7 @@ class Discrete(NoiseSchedule):
     Raises:
         ValueError: both or none given, betas outside (0, 1), alphas_cumprod not strictly decreasing inside (0, 1).
 
-    Example:
+    Examples:
         >>> schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000))
         >>> schedule.label(schedule.t_max), round(schedule.alpha(1.0), 6)
         (999.0, 0.006353)
@@ -249,7 +249,7 @@ class LinearVP(NoiseSchedule):
     The inverse is closed-form (DPM-Solver, appendix D.4). Networks get t itself; ScoreSDE's networks want 999 t:
     `Denoiser(…, time_label=lambda t: 999 * t)`.
 
-    Example:
+    Examples:
         >>> LinearVP().half_log_snr([1e-3, 1.0]).round(4)
         array([ 4.5577, -5.025 ])
     """
@@ -422,7 +422,7 @@ class Custom(NoiseSchedule):
     Raises:
         ValueError: alpha or sigma negative, or a half-log-SNR that does not fall with t.
 
-    Example:
+    Examples:
         >>> import math
         >>> schedule = Custom(alpha=lambda t: math.cos(t), sigma=lambda t: math.sin(t), t_min=1e-3, t_max=1.5)
         >>> round(schedule.time(schedule.half_log_snr(0.7)), 12)

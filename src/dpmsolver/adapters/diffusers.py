@@ -57,7 +57,7 @@ def schedule_from_config(config: Mapping[str, Any], *, mu: float | None = None) 
     Raises:
         ValueError: a config of another kind, an unknown beta_schedule, a dynamic shift without mu.
 
-    Example:
+    Examples:
         >>> schedule_from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
         Discrete(N=1000, half_log_snr from -2.682 to 3.535)
         >>> schedule_from_config({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0})
@@ -126,7 +126,7 @@ def predicts_from_config(config: Mapping[str, Any]) -> Predicts:
     Raises:
         ValueError: an unknown prediction_type.
 
-    Example:
+    Examples:
         >>> predicts_from_config({"prediction_type": "v_prediction"})
         'v'
     """

@@ -29,7 +29,7 @@ def feature_statistics(features: ArrayLike) -> tuple[NDArray[np.float64], NDArra
     Raises:
         ValueError: another shape, fewer than two rows, NaN or infinity, or entries that are not real numbers.
 
-    Example:
+    Examples:
         >>> mean, covariance = feature_statistics([[0.0, 1.0], [2.0, 1.0]])
         >>> mean.tolist(), covariance.tolist()
         ([1.0, 1.0], [[2.0, 0.0], [0.0, 0.0]])
@@ -54,7 +54,7 @@ def frechet_distance(features_a: ArrayLike, features_b: ArrayLike) -> float:
     Raises:
         ValueError: what `feature_statistics` refuses, or sets of different width d.
 
-    Example:
+    Examples:
         >>> frechet_distance([[-1.0], [1.0]], [[2.0], [4.0]])
         9.0
 

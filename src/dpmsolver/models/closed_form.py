@@ -23,7 +23,7 @@ class Mixture:
     Raises:
         ValueError: shapes that do not fit, negative variances, weights that are not positive.
 
-    Example:
+    Examples:
         >>> model = Mixture(means=[[-1.0], [1.0]], variances=[[0.1], [0.1]])
         >>> float(model.predict_data(np.zeros((1, 1)), alpha=0.5, sigma=0.5)[0, 0])
         0.0
@@ -83,7 +83,7 @@ class Mixture:
 class Gaussian(Mixture):
     """Gaussian data with mean (D,) and diagonal covariance (D,). Its ODE is solved in closed form by `trajectory`.
 
-    Example:
+    Examples:
         >>> from dpmsolver.schedules import EDM
         >>> round(float(Gaussian(mean=[0.0], variance=[0.0]).trajectory(EDM(), np.ones((1, 1)), 64.0, 8.0)[0, 0]), 12)
         0.125

@@ -61,7 +61,7 @@ class DigitsClassifier:
 def build_classifier() -> DigitsClassifier:
     """The network with fresh weights, in training mode: images (B, 1, 28, 28) -> features (B, 64) -> logits (B, 10).
 
-    Example:
+    Examples:
         >>> sum(weight.numel() for weight in build_classifier().network.parameters())
         145738
 
@@ -98,7 +98,7 @@ def load_classifier(weights: Path = WEIGHTS) -> DigitsClassifier:
     Raises:
         FileNotFoundError: there is no such file.
 
-    Example:
+    Examples:
         >>> import torch
         >>> load_classifier().features(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 64])

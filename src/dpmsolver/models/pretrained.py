@@ -41,7 +41,7 @@ class Pretrained:
         null_label: the label of "no class", None if there is none.
         device: where the weights are.
 
-    Example:
+    Examples:
         >>> import dpmsolver as dpm
         >>> model = load("digits")
         >>> x0 = dpm.sample(model.denoiser([3, 7], guidance=1.5), model.initial_noise(2, seed=0), nfe=10)
@@ -129,7 +129,7 @@ def load(name: str | Path = "digits", *, device: str | None = None) -> Pretraine
         ValueError: no such model, a folder that does not hold one, a model of another kind (text to image, latents), an unknown device.
         ImportError: torch or diffusers is missing; the message says what to install.
 
-    Example:
+    Examples:
         >>> model = load("digits")
         >>> model.shape, model.num_classes, model.predicts
         ((1, 28, 28), 10, 'noise')

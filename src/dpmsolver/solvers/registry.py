@@ -124,7 +124,7 @@ SOLVERS: dict[str, Solver] = {solver.name: solver for solver in _SOLVERS}
 def solvers() -> dict[str, str]:
     """The names of the solvers, each with a line that describes it.
 
-    Example:
+    Examples:
         >>> solvers()["ddim"]
         'first order; eta > 0 adds noise'
     """
@@ -154,7 +154,7 @@ def make_plan(
     Raises:
         PlanError: (a ValueError) unknown solver, grid or option, a budget that the solver cannot spend, times outside the schedule.
 
-    Example:
+    Examples:
         >>> import dpmsolver as dpm
         >>> plan = dpm.make_plan("dpm++2m", dpm.schedules.LinearVP(), nfe=10)
         >>> plan.nfe, plan.prediction

@@ -16,7 +16,7 @@ __all__ = ["block", "fast_orders", "singlestep"]
 def fast_orders(nfe: int) -> tuple[int, ...]:
     """The orders of DPM-Solver-fast's steps for a budget: as many of order 3 as fit, the rest at the end (DPM-Solver, appendix B, 3.4).
 
-    Example:
+    Examples:
         >>> fast_orders(10), fast_orders(11), fast_orders(12)
         ((3, 3, 3, 1), (3, 3, 3, 2), (3, 3, 3, 2, 1))
     """

@@ -83,24 +83,9 @@ def sample_adaptive(
     """
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
-    if order not in (2, 3):
-        raise PlanError(f"order must be 2 (DPM-Solver-12) or 3 (DPM-Solver-23), got {order!r}")
-    for name, value in (("atol", atol), ("rtol", rtol), ("h_init", h_init), ("theta", theta), ("t_err", t_err)):
-        if not 0 < value < math.inf:
-            raise PlanError(f"{name} must be positive and finite, got {value}")
-    if prediction not in ("noise", "data"):
-        raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
+    _check(order, prediction, atol=atol, rtol=rtol, h_init=h_init, theta=theta, t_err=t_err)
     schedule = denoiser.schedule
-    start = schedule.default_start() if start is None else start
-    end = schedule.last_time(20) if end is None else end
-    try:
-        lams = schedule.half_log_snr(np.array([start, end]))
-    except ValueError as error:
-        raise PlanError(str(error)) from None
-    if not np.isfinite(lams).all() or lams[0] == lams[1]:
-        raise PlanError(
-            f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
-        )
+    start, end, lams = _ends(schedule, start, end)
 
     backend = backends.of(x_T)
     x = backend.state(x_T)
@@ -134,6 +119,31 @@ def sample_adaptive(
                 )
             )
     return x
+
+
+def _check(order: int, prediction: str, **positive: float) -> None:
+    if order not in (2, 3):
+        raise PlanError(f"order must be 2 (DPM-Solver-12) or 3 (DPM-Solver-23), got {order!r}")
+    for name, value in positive.items():
+        if not 0 < value < math.inf:
+            raise PlanError(f"{name} must be positive and finite, got {value}")
+    if prediction not in ("noise", "data"):
+        raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
+
+
+def _ends(schedule: NoiseSchedule, start: float | None, end: float | None) -> tuple[float, float, NDArray[np.float64]]:
+    """Where the run starts and ends, in time and in half-log-SNR."""
+    start = schedule.default_start() if start is None else start
+    end = schedule.last_time(20) if end is None else end
+    try:
+        lams: NDArray[np.float64] = schedule.half_log_snr(np.array([start, end]))
+    except ValueError as error:
+        raise PlanError(str(error)) from None
+    if not np.isfinite(lams).all() or lams[0] == lams[1]:
+        raise PlanError(
+            f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
+        )
+    return start, end, lams
 
 
 @dataclass(frozen=True)

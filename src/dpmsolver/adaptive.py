@@ -14,7 +14,7 @@ from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.denoiser import Denoiser, conversion, evaluate
 from dpmsolver.errors import PlanError, SamplingError
-from dpmsolver.plan import Combination, Point, Prediction
+from dpmsolver.plan import Combination, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.singlestep import block
@@ -209,17 +209,15 @@ class _Calls:
             raise SamplingError(
                 f"the adaptive run used up max_nfe={self.max_nfe} evaluations: loosen atol and rtol, or allow more"
             )
-        columns: dict[str, Any] = {
-            name: np.array([getattr(p, name) for p in points]) for name in ("time", "label", "alpha", "sigma")
-        }
-        label = self.denoiser.labels(self.backend, columns["label"][None], x)[0]
-        raw = self.denoiser.output(self.backend, x, label, columns["time"], self.dtype)
+        each: dict[str, Any] = columns(points)
+        label = self.denoiser.labels(self.backend, each["label"][None], x)[0]
+        raw = self.denoiser.output(self.backend, x, label, each["time"], self.dtype)
         self.nfe += 1
         if not bool(self.backend.finite(raw)):
             raise SamplingError(
-                f"the network returned NaN or infinity at evaluation {self.nfe}, at times {columns['time'].min():.6g} "
-                f"to {columns['time'].max():.6g}: check its precision and the range of its input there"
+                f"the network returned NaN or infinity at evaluation {self.nfe}, at times {each['time'].min():.6g} "
+                f"to {each['time'].max():.6g}: check its precision and the range of its input there"
             )
-        here = Point(**columns)
+        here = Point(**each)
         coefficients = conversion(self.denoiser.predicts, self.prediction, here.alpha, here.sigma)
         return evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, here, coefficients)

@@ -260,7 +260,7 @@ class Evaluator:
             self._refuse(index)
         if index is not None:
             raise SamplingError(
-                "the result is not finite, though the network was: look at the data_hook and the guidance gradient"
+                "the result is not finite, though the network was: look at the hooks and the guidance gradient"
             )
 
     def _refuse(self, index: int) -> None:

@@ -58,6 +58,11 @@ class Point:
         return -math.inf if self.alpha == 0.0 else math.log(self.alpha) - math.log(self.sigma)
 
 
+def columns(points: Sequence[Point]) -> dict[str, Floats]:
+    """time, label, alpha and sigma of points, each as a float64 vector."""
+    return {name: np.array([getattr(p, name) for p in points]) for name in ("time", "label", "alpha", "sigma")}
+
+
 @dataclass(frozen=True)
 class Combination:
     """state * x + sum_i outputs[i] * m_{k-i} + sum_i noise[i] * z_{k-i}: newest first."""
@@ -167,8 +172,7 @@ class Plan:
     @cached_property
     def columns(self) -> dict[str, Floats]:
         """time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
-        points = [*(row.point for row in self.rows), self.end]
-        return {name: np.array([getattr(p, name) for p in points]) for name in ("time", "label", "alpha", "sigma")}
+        return columns([*(row.point for row in self.rows), self.end])
 
     def table(self) -> str:
         """The plan as text: one line per evaluation."""

@@ -242,10 +242,10 @@ def _plan(
         if nfe is None:
             raise PlanError("say how many network evaluations to spend (nfe=10), or give a plan")
         return make_plan(solver or DEFAULT_SOLVER, denoiser.schedule, nfe, grid, start=start, end=end, **options)
-    if nfe is not None and nfe != plan.nfe:
-        raise PlanError(f"nfe={nfe} but the plan spends {plan.nfe}: give one of the two")
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, from make_plan or Plan.from_json, got {type(plan).__name__}")
+    if nfe is not None and nfe != plan.nfe:
+        raise PlanError(f"nfe={nfe} but the plan spends {plan.nfe}: give one of the two")
     if options or any(value is not None for value in (solver, grid, start, end)):
         raise PlanError("a plan already says its solver, grid, start, end and options: give them to make_plan")
     return plan
@@ -291,9 +291,9 @@ class _Run:
             u = x
             if row.predict is not None:
                 u = stage = combine(*_terms(row.predict, x, scales, outputs, noise), stage)
-        self.evaluator.finish(x)
         if self.state_hook is not None:
             x, _ = self._hooked(x, x, plan.end)
+        self.evaluator.finish(x)
         yield plan.nfe, x, None
 
     def _hooked(self, x: Any, u: Any, point: Point) -> tuple[Any, Any]:

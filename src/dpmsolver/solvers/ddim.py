@@ -8,6 +8,7 @@ from itertools import pairwise
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.solvers.exponential import exponential_step
 
 __all__ = ["ddim"]
 
@@ -23,15 +24,13 @@ def ddim(schedule: NoiseSchedule, times: Floats, *, eta: float = 0.0) -> Plan:
     points = [Point.at(schedule, t) for t in times]
     if eta and points[0].half_log_snr > points[-1].half_log_snr:
         raise PlanError("ddim with eta > 0 cannot run backwards: encode with eta = 0")
-    rows = []
-    for source, target in pairwise(points):
-        if source.sigma == 0.0:
-            raise PlanError("ddim cannot leave sigma = 0: start at schedule.t_min")
-        h = target.half_log_snr - source.half_log_snr
-        noise = eta * target.sigma * math.sqrt(-math.expm1(-2.0 * h)) if eta else 0.0
-        state = math.sqrt(target.sigma**2 - noise**2) / source.sigma
-        output = target.alpha - source.alpha * state
-        if not eta and math.isfinite(h):
-            output = -target.alpha * math.expm1(-h)
-        rows.append(Row(source, advance=Combination(state, (output,), (noise,) if noise else ())))
-    return Plan("data", tuple(rows), points[-1])
+    steps = (_step(source, target, eta) for source, target in pairwise(points))
+    return Plan("data", tuple(Row(point, advance=step) for point, step in zip(points, steps, strict=False)), points[-1])
+
+
+def _step(source: Point, target: Point, eta: float) -> Combination:
+    if not eta:
+        return exponential_step("data", source, target, [source])
+    noise = eta * target.sigma * math.sqrt(-math.expm1(-2.0 * (target.half_log_snr - source.half_log_snr)))
+    state = math.sqrt(target.sigma**2 - noise**2) / source.sigma
+    return Combination(state, (target.alpha - source.alpha * state,), (noise,))

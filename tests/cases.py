@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from dpmsolver.errors import PlanError
 from dpmsolver.schedules import (
     EDM,
     CosineVP,
@@ -17,6 +18,7 @@ from dpmsolver.schedules import (
     SubVP,
     scaled_linear_betas,
 )
+from dpmsolver.solvers import SOLVERS, Solver, make_plan
 
 
 def cosine_betas(num: int) -> np.ndarray:
@@ -49,3 +51,23 @@ SCHEDULES: dict[str, NoiseSchedule] = {
     "custom-vp": Custom(alpha=math.cos, sigma=math.sin, t_min=1e-3, t_max=1.5),
     "custom-ve": Custom(alpha=lambda t: 1.0, sigma=lambda t: t * t, t_min=0.05, t_max=9.0),
 }
+
+
+def budgets(solver: Solver, up_to: int) -> list[int]:
+    """The budgets that a solver accepts."""
+    accepted = []
+    for nfe in range(1, up_to + 1):
+        try:
+            solver.spend(nfe)
+        except PlanError:
+            continue
+        accepted.append(nfe)
+    return accepted
+
+
+def a_budget(solver: Solver, up_to: int = 12) -> int:
+    """The largest accepted budget up to 12, or the smallest above."""
+    return (budgets(solver, up_to) or budgets(solver, 40)[:1])[-1]
+
+
+KEEP_MARGINALS = [s.name for s in SOLVERS.values() if make_plan(s, LinearVP(), a_budget(s)).keeps_marginals]

@@ -148,11 +148,11 @@ def test_a_plan_of_another_schedule_is_refused(schedule: Any, message: str) -> N
 
 
 def test_a_plan_whose_end_alone_does_not_fit_is_refused() -> None:
-    """The end is checked like every evaluation, also in a tuned plan, whose marginals are free."""
+    """The end is checked like every evaluation, also in a plan whose marginals are free."""
     calls, denoiser = counted()
     end = replace(PLAN.end, sigma=0.5)
     with pytest.raises(dpm.PlanError, match=r"another schedule: at t=0\.001 it has.*sigma=0\.5"):
-        dpm.sample(denoiser, X_T, plan=replace(PLAN, end=end, tuned=True))
+        dpm.sample(denoiser, X_T, plan=replace(PLAN, end=end, keeps_marginals=False))
     assert not calls
 
 

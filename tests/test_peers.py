@@ -137,7 +137,7 @@ def test_diffusers_third_order_midpoint_has_another_second_stage_than_the_paper(
     scale = float(expected.abs().max())
     assert float((dpm.sample(denoiser, x, plan=plan) - expected).abs().max()) > 1e-2 * scale
     source, one, two = (row.point for row in plan.rows)
-    second = exponential_step("data", source, two, [one, source], published=True)
+    second = exponential_step("data", source, two, [one, source], quadrature="published")
     rows = (plan.rows[0], dpm.Row(one, predict=second), plan.rows[2])
     theirs = dpm.sample(denoiser, x, plan=dpm.Plan("data", rows, plan.end))
     assert float((theirs - expected).abs().max()) < 2e-5 * scale

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import KEEP_MARGINALS, a_budget, budgets
 from dpmsolver.errors import PlanError
 from dpmsolver.grids import GRIDS
 from dpmsolver.plan import Combination, Plan, Point, Row
@@ -57,7 +58,7 @@ def test_a_hand_written_plan_is_accepted() -> None:
             "row 0 has a coefficient that is not finite",
         ),
         (
-            lambda: Plan("data", (Row(START, advance=Combination(math.inf)),), END, tuned=True),
+            lambda: Plan("data", (Row(START, advance=Combination(math.inf)),), END, keeps_marginals=False),
             "row 0 has a coefficient that is not finite",
         ),
         (
@@ -95,13 +96,13 @@ def perturbed(plan: Plan, index: int, part: str, place: str, **changes: Any) -> 
     return replace(plan, rows=(*plan.rows[:index], changed, *plan.rows[index + 1 :]), **changes)
 
 
-@pytest.mark.parametrize("name", sorted(SOLVERS))
+@pytest.mark.parametrize("name", KEEP_MARGINALS)
 def test_a_coefficient_off_by_a_millionth_is_noticed_in_every_row(name: str) -> None:
-    """An untuned plan keeps the marginals: a relative error of 1e-6 in any row's outputs raises a PlanError naming the row.
+    """A plan keeps the marginals: a relative error of 1e-6 in any row's outputs raises a PlanError naming the row.
 
     From t = 0.7 to 0.05, where signal and noise both are a few percent of the state: the check is relative to the whole of it.
     """
-    plan = make_plan(name, SCHEDULE, 12, start=0.7, end=0.05)
+    plan = make_plan(name, SCHEDULE, a_budget(SOLVERS[name]), start=0.7, end=0.05)
     for index, row in enumerate(plan.rows):
         for part in ("advance", "predict"):
             combination = getattr(row, part)
@@ -119,17 +120,17 @@ def test_a_state_or_noise_coefficient_off_by_a_millionth_is_noticed() -> None:
             perturbed(plan, 2, "advance", place)
 
 
-@pytest.mark.parametrize("name", sorted(SOLVERS))
-def test_a_tuned_plan_may_leave_the_marginals_and_says_so(name: str) -> None:
-    """tuned=True accepts the same perturbed coefficients, through JSON too, and the table tells."""
-    plan = make_plan(name, SCHEDULE, 12)
-    tuned = perturbed(plan, plan.nfe - 1, "advance", "outputs", tuned=True)
+@pytest.mark.parametrize("name", KEEP_MARGINALS)
+def test_a_plan_may_leave_the_marginals_and_says_so(name: str) -> None:
+    """keeps_marginals=False accepts the same perturbed coefficients, through JSON too, and the table tells."""
+    plan = make_plan(name, SCHEDULE, a_budget(SOLVERS[name]))
+    tuned = perturbed(plan, plan.nfe - 1, "advance", "outputs", keeps_marginals=False)
     assert tuned != plan
-    assert ", tuned" in tuned.table().splitlines()[0]
-    assert ", tuned" not in plan.table()
+    assert ", leaves the marginals" in tuned.table().splitlines()[0]
+    assert ", leaves the marginals" not in plan.table()
     back = Plan.from_json(tuned.to_json())
     assert back == tuned
-    assert back.tuned
+    assert not back.keeps_marginals
 
 
 @settings(deadline=None, max_examples=150)
@@ -142,7 +143,8 @@ def test_a_tuned_plan_may_leave_the_marginals_and_says_so(name: str) -> None:
 def test_json_round_trip_keeps_every_digit(name: str, grid: str, steps: int, discrete: bool) -> None:
     """from_json(to_json(plan)) == plan, for every solver and grid; the text is strict JSON."""
     schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000)) if discrete else SCHEDULE
-    plan = make_plan(name, schedule, 6 * steps, grid)
+    accepted = budgets(SOLVERS[name], 36)
+    plan = make_plan(name, schedule, accepted[min(6 * steps, len(accepted)) - 1], grid)
     text = plan.to_json()
     assert Plan.from_json(text) == plan
     json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))

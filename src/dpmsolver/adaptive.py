@@ -162,10 +162,12 @@ class _Pair:
     ) -> _Pair:
         to = source.half_log_snr + h
         target = Point.at(schedule, schedule.time(goal if abs(goal - to) < 1e-9 * (1 + abs(goal)) else to))
-        rows = list(block(schedule, source, target, order=order, prediction=prediction, published=True))
+        rows = list(block(schedule, source, target, order=order, prediction=prediction, quadrature="published"))
         stages = tuple(row.point for row in rows[1:])
         # The lower order does without the newest stage.
-        low = exponential_step(prediction, source, target, [None, *reversed(stages[:-1]), source], published=True)
+        low = exponential_step(
+            prediction, source, target, [None, *reversed(stages[:-1]), source], quadrature="published"
+        )
         inputs = tuple(row.predict for row in rows[:-1] if row.predict is not None)
         assert rows[-1].advance is not None
         return cls(stages, inputs, low, rows[-1].advance, target)

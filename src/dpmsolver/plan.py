@@ -10,7 +10,8 @@ the schedule and the grid alone. A Plan holds them, one row per network evaluati
         u = row.predict(x, outputs, noise)   if row.predict else x
     return x
 
-A plan preserves marginals: data of one point keep the alpha and sigma that each point declares. This is checked when it is made.
+A plan preserves marginals: data of one point keep the alpha and sigma that each point declares. This is checked when it is made, unless
+the plan says that it does not (`keeps_marginals`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -57,6 +60,11 @@ class Point:
             return math.inf
         return -math.inf if self.alpha == 0.0 else math.log(self.alpha) - math.log(self.sigma)
 
+    @property
+    def rho(self) -> float:
+        """sigma/alpha, the noise level as EDM and k-diffusion count it."""
+        return math.inf if self.alpha == 0.0 else self.sigma / self.alpha
+
 
 def columns(points: Sequence[Point]) -> dict[str, Floats]:
     """time, label, alpha and sigma of points, each as a float64 vector."""
@@ -83,6 +91,21 @@ class Combination:
             for coefficient, array in zip(coefficients, arrays, strict=False):
                 total = total + coefficient * array
         return total
+
+    def after(self, inner: Combination) -> Combination:
+        """This combination of what `inner` makes of x, as one: both use the same outputs and the same noise.
+
+        Examples:
+            >>> Combination(2.0, (1.0,)).after(Combination(0.5, (3.0, 4.0)))
+            Combination(state=1.0, outputs=(7.0, 8.0), noise=())
+        """
+
+        def merged(own: tuple[float, ...], others: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(a + self.state * b for a, b in zip_longest(own, others, fillvalue=0.0))
+
+        return Combination(
+            self.state * inner.state, merged(self.outputs, inner.outputs), merged(self.noise, inner.noise)
+        )
 
     def marginal(self, prediction: Prediction, alpha: float, sigma: float) -> tuple[float, float]:
         """The alpha and sigma of the result, for a state that has `alpha` and `sigma` and outputs that are exact and constant."""
@@ -116,7 +139,7 @@ class Plan:
         rows: in the order of evaluation; `nfe == len(rows)`.
         end: the point of the result.
         solver: the name of the solver that made it, for people.
-        tuned: a tuned plan may leave the marginals; nothing else may.
+        keeps_marginals: False for the few whose rows do not: Runge-Kutta methods in time, noise prediction with noise, tuned plans.
 
     Raises:
         PlanError: no rows, coefficients that are not finite, outputs or noise older than the run, a row that breaks the marginals.
@@ -126,7 +149,7 @@ class Plan:
     rows: tuple[Row, ...]
     end: Point
     solver: str = ""
-    tuned: bool = False
+    keeps_marginals: bool = True
 
     def __post_init__(self) -> None:
         if self.prediction not in ("noise", "data"):
@@ -141,7 +164,7 @@ class Plan:
             for combination in (row.advance, row.predict):
                 if combination is not None:
                     _check_combination(combination, index)
-        if not self.tuned:
+        if self.keeps_marginals:
             _check_marginals(self)
 
     @property
@@ -174,11 +197,70 @@ class Plan:
         """time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
         return columns([*(row.point for row in self.rows), self.end])
 
+    def moments(self, mean: ArrayLike, variance: ArrayLike) -> tuple[Floats, Floats]:
+        """Mean and variance of the result for Gaussian data and the optimal network, exactly: nothing is drawn.
+
+        The optimal network of Gaussian data is affine in the state. So the result is an affine function of independent normals, the
+        start and each draw of noise, and is followed coefficient by coefficient. The start has the data's marginal at `start`.
+
+        Args:
+            mean, variance: of independent coordinates, shape (D,) or numbers. Data with a covariance: its eigenvalues, and the mean in
+                its eigenbasis; every linear solver acts on each coordinate alone.
+
+        Returns:
+            mean and variance of the result, each float64 (D,).
+
+        Examples:
+            >>> from dpmsolver import make_plan, schedules
+            >>> mean, variance = make_plan("ddim", schedules.EDM(), nfe=500).moments(1.0, 0.25)
+            >>> mean.round(6), variance.round(2)
+            (array([1.]), array([0.25]))
+        """
+        mean, variance = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (mean, variance))
+        size = self.nfe + 2  # rows: the constant 1, the normal of the start, one normal per evaluation
+        x = np.zeros((size, *np.broadcast_shapes(mean.shape, variance.shape)))
+        x[0] = self.start.alpha * mean
+        x[1] = np.sqrt(self.start.alpha**2 * variance + self.start.sigma**2)
+        u = x
+        outputs: list[Floats] = []
+        noise: list[Floats] = []
+        for index, row in enumerate(self.rows):
+            alpha, sigma = row.point.alpha, row.point.sigma
+            gap = u / (alpha**2 * variance + sigma**2)
+            gap[0] -= alpha * mean / (alpha**2 * variance + sigma**2)
+            output = sigma * gap if self.prediction == "noise" else alpha * variance * gap
+            if self.prediction == "data":
+                output[0] += mean
+            outputs, noise = [output, *outputs][: self.history], [np.zeros_like(x), *noise][: self.noise_history]
+            if noise:
+                noise[0][index + 2] = 1.0
+            x = x if row.advance is None else row.advance(x, outputs, noise)
+            u = x if row.predict is None else row.predict(x, outputs, noise)
+        return x[0], np.square(x[1:]).sum(axis=0)
+
+    def wasserstein(self, mean: ArrayLike, variance: ArrayLike, *, to: Literal["data", "end"] = "data") -> float:
+        """The 2-Wasserstein distance between the result and Gaussian data, exactly (see `moments`): how good a plan is, in no time.
+
+        Args:
+            to: "data", or "end": the data's marginal at the end of the run, which leaves the solver's error alone.
+
+        Examples:
+            >>> from dpmsolver import make_plan, schedules
+            >>> good, poor = (make_plan(s, schedules.EDM(), nfe=10).wasserstein(0.0, 0.25) for s in ("dpm++2m", "ddim"))
+            >>> good < poor
+            True
+        """
+        reached, spread = self.moments(mean, variance)
+        alpha, sigma = (1.0, 0.0) if to == "data" else (self.end.alpha, self.end.sigma)
+        deviation = np.sqrt(alpha**2 * np.asarray(variance, dtype=np.float64) + sigma**2)
+        gaps = np.square(reached - alpha * np.asarray(mean)) + np.square(np.sqrt(spread) - deviation)
+        return float(np.sqrt(gaps.sum()))
+
     def table(self) -> str:
         """The plan as text: one line per evaluation."""
         lines = [
             f"{self.solver or 'plan'}: {self.nfe} evaluations, {self.prediction} prediction"
-            + (", tuned" if self.tuned else "")
+            + ("" if self.keeps_marginals else ", leaves the marginals")
         ]
         lines.append(f"{'':>4} {'time':>10} {'label':>10} {'alpha':>10} {'sigma':>10} {'lambda':>8}  combination")
         for index, row in enumerate(self.rows):
@@ -198,7 +280,7 @@ class Plan:
             "format": _FORMAT,
             "solver": self.solver,
             "prediction": self.prediction,
-            "tuned": self.tuned,
+            "keeps_marginals": self.keeps_marginals,
             "rows": rows,
             "end": vars(self.end),
         }
@@ -214,7 +296,8 @@ class Plan:
             rows = tuple(
                 Row(Point(**r["point"]), _from_dict(r["advance"]), _from_dict(r["predict"])) for r in document["rows"]
             )
-            return cls(document["prediction"], rows, Point(**document["end"]), document["solver"], document["tuned"])
+            end, keeps = Point(**document["end"]), document["keeps_marginals"]
+            return cls(document["prediction"], rows, end, document["solver"], keeps)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise PlanError(f"not a plan in JSON: {type(error).__name__}: {error}") from None
 

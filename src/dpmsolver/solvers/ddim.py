@@ -1,36 +1,85 @@
-"""DDIM with its eta (Song et al. 2021, arXiv 2010.02502)."""
+"""DDIM with its eta (Song et al. 2021, arXiv 2010.02502), and DDPM's ancestral sampling (Ho et al. 2020, arXiv 2006.11239)."""
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.solver import Solver
 
-__all__ = ["ddim"]
+__all__ = ["SOLVERS", "ancestral_split", "ddim", "ddpm"]
 
 
 def ddim(schedule: NoiseSchedule, times: Floats, *, eta: float = 0.0) -> Plan:
     """x_t = alpha_t x0 + sqrt(sigma_t^2 - s^2) eps + s z with s = eta sigma_t sqrt(1 - e^{-2h}) (eq. 12 and 16).
 
-    eta = 0 is the first-order solver of the ODE (DPM-Solver-1), eta = 1 is DDPM's ancestral step. Written for data prediction, so that
-    it also starts at alpha = 0. Order 1.
+    eta = 0 is the first-order solver of the ODE (DPM-Solver-1), eta = 1 is DDPM's ancestral step, any eta k-diffusion's Euler
+    ancestral. Written for data prediction, so that it also starts at alpha = 0. Order 1.
+    """
+    points = [Point.at(schedule, t) for t in times]
+    return Plan("data", tuple(Row(s, advance=_step(s, t, eta)) for s, t in pairwise(points)), points[-1])
+
+
+def ddpm(schedule: NoiseSchedule, times: Floats, *, variance: Literal["small", "large"] = "small") -> Plan:
+    """DDPM's ancestral step: the mean of q(x_t | x_s, x_0) at the predicted x_0, and noise of one of two variances (section 3.2).
+
+    "small" is the posterior's variance sigma_t^2 (1 - e^{-2h}), right for data of one point; "large" is that of the forward step,
+    sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2 (beta of the step), right for normal data, and leaves the marginals. No noise in a
+    step to sigma = 0. Order 1 in law.
+    """
+    if variance not in ("small", "large"):
+        raise PlanError(f"variance must be 'small' or 'large', got {variance!r}")
+    points = [Point.at(schedule, t) for t in times]
+    rows = []
+    for s, t in pairwise(points):
+        step = _step(s, t, 1.0)
+        if variance == "large" and t.sigma:
+            noise = math.sqrt(s.sigma**2 - (s.alpha / t.alpha * t.sigma) ** 2)
+            step = Combination(step.state, step.outputs, (noise,))
+        rows.append(Row(s, advance=step))
+    return Plan("data", tuple(rows), points[-1], keeps_marginals=variance == "small")
+
+
+def ancestral_split(source: Point, target: Point, eta: float) -> tuple[float, float]:
+    """A target's sigma as what the state brings and what is drawn: sigma_down = sigma_t sqrt(1 - eta^2 + eta^2 e^{-2h}), sigma_up.
+
+    sigma_up = eta sigma_t sqrt(1 - e^{-2h}) (DDIM, eq. 16); both are k-diffusion's of the same names times alpha_t.
     """
     if not 0.0 <= eta <= 1.0:
         raise PlanError(f"eta must lie in [0, 1], got {eta}")
-    points = [Point.at(schedule, t) for t in times]
-    if eta and points[0].half_log_snr > points[-1].half_log_snr:
-        raise PlanError("ddim with eta > 0 cannot run backwards: encode with eta = 0")
-    steps = (_step(source, target, eta) for source, target in pairwise(points))
-    return Plan("data", tuple(Row(point, advance=step) for point, step in zip(points, steps, strict=False)), points[-1])
+    if not eta:
+        return target.sigma, 0.0
+    h = target.half_log_snr - source.half_log_snr
+    if h < 0.0:
+        raise PlanError("a solver with eta > 0 adds noise and cannot run backwards: encode with eta = 0")
+    up = eta * target.sigma * math.sqrt(-math.expm1(-2.0 * h))
+    return target.sigma * math.sqrt(1.0 - eta * eta + eta * eta * math.exp(-2.0 * h)), up
 
 
 def _step(source: Point, target: Point, eta: float) -> Combination:
-    if not eta:
+    down, noise = ancestral_split(source, target, eta)
+    if not noise:
         return exponential_step("data", source, target, [source])
-    noise = eta * target.sigma * math.sqrt(-math.expm1(-2.0 * (target.half_log_snr - source.half_log_snr)))
-    state = math.sqrt(target.sigma**2 - noise**2) / source.sigma
+    state = down / source.sigma
     return Combination(state, (target.alpha - source.alpha * state,), (noise,))
+
+
+_SONG = "Song et al. 2021, arXiv 2010.02502, eq. 12"
+SOLVERS = (
+    Solver("ddim", ddim, "data", 1, "first order; eta > 0 adds noise", _SONG, family="first order"),
+    Solver(
+        "ddpm",
+        ddpm,
+        "data",
+        1,
+        "ancestral sampling; variance='small' or 'large'",
+        "Ho et al. 2020, arXiv 2006.11239, section 3.2",
+        family="stochastic",
+        stochastic=True,
+    ),
+)

@@ -1,77 +1,128 @@
-"""One step of the exact solution, for a network output that is a polynomial in half-log-SNR: what every exponential solver is made of.
+"""One step of the exact solution, for a network output that is a polynomial: what every exponential solver is made of.
 
 With h = lambda_t - lambda_s the diffusion ODE is solved exactly by (DPM-Solver, eq. 3.4; DPM-Solver++, eq. 8)
 
-    noise:  x_t = (alpha_t/alpha_s) x_s - alpha_t int e^{-lambda} m dlambda = (alpha_t/alpha_s) x_s - sigma_t h int_0^1 e^{ h(1-c)} m dc
-    data:   x_t = (sigma_t/sigma_s) x_s + sigma_t int e^{+lambda} m dlambda = (sigma_t/sigma_s) x_s + alpha_t h int_0^1 e^{-h(1-c)} m dc
+    noise:  x_t = (alpha_t/alpha_s) x_s - alpha_t int e^{-lambda} m dlambda
+    data:   x_t = (sigma_t/sigma_s) x_s + sigma_t int e^{+lambda} m dlambda
 
-and a solver replaces m by the polynomial through outputs it has. The `published` quadratures of DPM-Solver(++)-2 and -3M replace the
-integrals of c and c^2, phi_2 and 2 phi_3, by phi_1/2 and by phi_3. The first keeps order 2, the second costs order 3 one order.
+and a solver replaces m by the polynomial through outputs it has. The reverse SDE with a noise of strength tau (0: the ODE, 1: the
+time reversal of the forward process) is solved as exactly (SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1):
+
+    noise:  x_t = (alpha_t/alpha_s) x_s - (1 + tau^2) alpha_t int e^{-lambda} m dlambda + alpha_t tau sqrt(rho_s^2 - rho_t^2) z
+    data:   x_t = (sigma_t/sigma_s) e^{-tau^2 h} x_s + (1 + tau^2) sigma_t int e^{-tau^2 (lambda_t - lambda)} e^lambda m dlambda
+                  + sigma_t sqrt(1 - e^{-2 tau^2 h}) z
+
+with rho = sigma/alpha = e^{-lambda}. Noise prediction keeps the marginals only for tau = 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from dpmsolver.errors import PlanError
 from dpmsolver.phi import exponential_moments, polynomial_weights
 from dpmsolver.plan import Combination, Point, Prediction
 
-__all__ = ["exponential_step"]
+__all__ = ["Quadrature", "exponential_step", "noise_left", "require_finite"]
+
+_AT_PURE_NOISE = (
+    "a noise-prediction solver cannot start at alpha = 0 (zero terminal SNR): take a data-prediction one, as dpm++2m"
+)
+
+Quadrature: TypeAlias = Literal["exact", "published", "bh1"]
 
 
 def exponential_step(
-    prediction: Prediction, source: Point, target: Point, nodes: Sequence[Point | None], *, published: bool = False
+    prediction: Prediction,
+    source: Point,
+    target: Point,
+    nodes: Sequence[Point | None],
+    *,
+    quadrature: Quadrature = "exact",
+    tau: float = 0.0,
 ) -> Combination:
     """The step from `source` to `target` with the outputs at `nodes` (newest first; None: an output that is not used).
 
+    The polynomial is one in half-log-SNR. `quadrature` says how its powers c and c^2 are integrated: "exact", by phi_2 and 2 phi_3;
+    "published", by phi_1/2 and by phi_3 (the second costs order 3 one order), as DPM-Solver(++)-2 and -3M and UniPC's B_2 were;
+    "bh1", by 1/2 where there are two nodes (UniPC's B_1).
+
     A step to sigma = 0 or from alpha = 0 has h = inf. Its limit is of first order: it takes the newest output that lies at a finite
     lambda (or the only one), because every other node is infinitely far away in units of the step. A step of no length changes nothing.
+    The noise of a step with tau > 0 is one normal; `noise_left` splits it between a step's stages.
 
     Raises:
         PlanError: noise prediction from alpha = 0, where the noise determines nothing; data prediction from sigma = 0.
     """
-    state, total = _first_order(prediction, source, target)
+    state, total = _first_order(prediction, source, target, tau)
     h = target.half_log_snr - source.half_log_snr
-    places = [i for i, node in enumerate(nodes) if node is not None]
-    finite = [i for i in places if math.isfinite(_at(nodes, i))]
+    places = {i: node for i, node in enumerate(nodes) if node is not None}
+    finite = {i: node.half_log_snr for i, node in places.items() if math.isfinite(node.half_log_snr)}
     if h == 0.0 or not math.isfinite(h) or len(finite) < 2:
-        weights = {(finite or places)[0]: total}
+        weights = {next(iter(finite or places)): total}
     else:
+        rate = 1.0 + tau * tau if prediction == "data" else 1.0
         sign = 1.0 if prediction == "data" else -1.0
-        scale = sign * h * (target.alpha if prediction == "data" else target.sigma)
-        moments = exponential_moments(-sign * h, len(finite))
-        if published:
-            moments = _published(moments)
-        solved = polynomial_weights([(_at(nodes, i) - source.half_log_snr) / h for i in finite], moments)
+        moments = _quadrature(exponential_moments(-sign * rate * h, len(finite)), quadrature)
+        scale = total / moments[0]
+        solved = polynomial_weights([(lam - source.half_log_snr) / h for lam in finite.values()], moments)
         weights = {i: scale * w for i, w in zip(finite, solved, strict=True)}
-    return Combination(state, tuple(weights.get(i, 0.0) for i in range(max(weights) + 1)))
+    noise = noise_left(prediction, source, target, target, tau)
+    outputs = tuple(weights.get(i, 0.0) for i in range(max(weights) + 1))
+    return Combination(state, outputs, (noise,) if noise else ())
 
 
-def _first_order(prediction: Prediction, source: Point, target: Point) -> tuple[float, float]:
+def noise_left(prediction: Prediction, start: Point, stop: Point, target: Point, tau: float) -> float:
+    """The standard deviation at `target` of what the SDE adds between `start` and `stop`, earlier on the way there."""
+    if tau == 0.0 or target.sigma == 0.0:
+        return 0.0
+    if prediction == "noise":
+        return target.alpha * tau * math.sqrt((start.sigma / start.alpha) ** 2 - (stop.sigma / stop.alpha) ** 2)
+    left = -2.0 * tau * tau * (target.half_log_snr - stop.half_log_snr)
+    return target.sigma * math.sqrt(
+        -math.exp(left) * math.expm1(-2.0 * tau * tau * (stop.half_log_snr - start.half_log_snr))
+    )
+
+
+def require_finite(points: Sequence[Point]) -> None:
+    """PlanError for a run from alpha = 0 or to sigma = 0, in a method whose steps have no limit there."""
+    if points[0].alpha == 0.0 or points[-1].alpha == 0.0:
+        raise PlanError(_AT_PURE_NOISE)
+    if points[0].sigma == 0.0 or points[-1].sigma == 0.0:
+        raise PlanError(
+            "this solver has no step to or from sigma = 0: give it schedule.t_min as that end, or take an exponential one"
+        )
+
+
+def _first_order(prediction: Prediction, source: Point, target: Point, tau: float) -> tuple[float, float]:
     """The coefficient of the state, and of an output that is constant over the step (DDIM)."""
     h = target.half_log_snr - source.half_log_snr
+    if tau and h < 0.0:
+        raise PlanError(
+            "a solver that adds noise cannot run backwards: encode with an ODE solver, or without its noise"
+        )
     if prediction == "data":
         if source.sigma == 0.0:
             raise PlanError(
                 "a data-prediction step cannot leave sigma = 0: start at schedule.t_min, or take a noise-prediction solver"
             )
-        state = target.sigma / source.sigma
-        return state, -target.alpha * math.expm1(-h) if math.isfinite(h) else target.alpha - source.alpha * state
+        state = target.sigma / source.sigma * (math.exp(-tau * tau * h) if tau else 1.0)
+        finite = math.isfinite(h)
+        return state, -target.alpha * math.expm1(
+            -(1.0 + tau * tau) * h
+        ) if finite else target.alpha - source.alpha * state
     if source.alpha == 0.0:
-        raise PlanError(
-            "a noise-prediction solver cannot start at alpha = 0 (zero terminal SNR): take a data-prediction one, as dpm++2m"
-        )
+        raise PlanError(_AT_PURE_NOISE)
     state = target.alpha / source.alpha
-    return state, -target.sigma * math.expm1(h) if math.isfinite(h) else target.sigma - source.sigma * state
+    total = -target.sigma * math.expm1(h) if math.isfinite(h) else target.sigma - source.sigma * state
+    return state, (1.0 + tau * tau) * total
 
 
-def _published(moments: list[float]) -> list[float]:
-    return [moments[0], 0.5 * moments[0]] if len(moments) == 2 else [moments[0], moments[1], 0.5 * moments[2]]
-
-
-def _at(nodes: Sequence[Point | None], index: int) -> float:
-    node = nodes[index]
-    assert node is not None
-    return node.half_log_snr
+def _quadrature(moments: list[float], quadrature: Quadrature) -> list[float]:
+    if quadrature == "exact" or len(moments) > 3:
+        return moments
+    if len(moments) == 2:
+        return [moments[0], 0.5 if quadrature == "bh1" else 0.5 * moments[0]]
+    return moments if quadrature == "bh1" else [moments[0], moments[1], 0.5 * moments[2]]

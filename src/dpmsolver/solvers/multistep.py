@@ -1,12 +1,20 @@
-"""Multistep exponential solvers: DPM-Solver-2M/3M (noise prediction) and DPM-Solver++(2M/3M) (data prediction)."""
+"""Multistep exponential solvers: one evaluation a step, the polynomial through the newest outputs integrated.
+
+DPM-Solver-2M/3M (noise prediction), DPM-Solver++(2M/3M) (data prediction), their SDE forms, and exponential Adams-Bashforth of order 4.
+"""
 
 from __future__ import annotations
 
-from dpmsolver.plan import Plan, Point, Prediction, Row
-from dpmsolver.schedules import Floats, NoiseSchedule
-from dpmsolver.solvers.exponential import exponential_step
+from collections.abc import Callable, Sequence
+from functools import partial
 
-__all__ = ["multistep"]
+from dpmsolver.errors import PlanError
+from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.solvers.exponential import Quadrature, exponential_step
+from dpmsolver.solvers.solver import Solver
+
+__all__ = ["SOLVERS", "adams_plan", "multistep", "orders_of_steps"]
 
 
 def multistep(
@@ -15,24 +23,135 @@ def multistep(
     *,
     prediction: Prediction,
     order: int,
-    published: bool,
+    quadrature: Quadrature,
+    tau: float = 0.0,
     lower_order_final: bool = True,
+    ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """One evaluation a step: the polynomial through the newest `order` outputs, integrated exactly (or as published).
+    """The polynomial in half-log-SNR through the newest `order` outputs, integrated exactly (or as published).
+
+    Args:
+        tau: strength of the noise; 0 is the ODE, 1 the reverse SDE. k-diffusion's eta of its SDE solvers is tau^2.
+        lower_order_final, ramp: see `orders_of_steps`.
+
+    Source: DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), algorithm 2 and appendix; the exact weights follow from its eq. 8, those
+    with noise from `exponential_step`. At tau = 0 the exact form is exponential Adams-Bashforth (Hochbruck & Ostermann 2010, eq. 2.47).
+    """
+    if tau < 0:
+        raise PlanError(f"tau must be >= 0, got {tau}")
+
+    def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
+        return exponential_step(prediction, source, target, nodes, quadrature=quadrature, tau=tau)
+
+    keeps = prediction == "data" or tau == 0.0
+    return adams_plan(schedule, times, step, prediction, order, lower_order_final, ramp, keeps)
+
+
+def adams_plan(
+    schedule: NoiseSchedule,
+    times: Floats,
+    step: Callable[[Point, Point, Sequence[Point]], Combination],
+    prediction: Prediction,
+    order: int,
+    lower_order_final: bool,
+    ramp: Sequence[int] | None,
+    keeps_marginals: bool = True,
+) -> Plan:
+    """The plan of any Adams-like method: `step(source, target, nodes)` with as many of the newest nodes as each step's order."""
+    points = [Point.at(schedule, t) for t in times]
+    orders = orders_of_steps(len(points) - 1, order, lower_order_final, ramp)
+    rows = (
+        Row(points[k], advance=step(points[k], points[k + 1], points[k::-1][:kept])) for k, kept in enumerate(orders)
+    )
+    return Plan(prediction, tuple(rows), points[-1], keeps_marginals=keeps_marginals)
+
+
+def orders_of_steps(steps: int, order: int, lower_order_final: bool, ramp: Sequence[int] | None = None) -> list[int]:
+    """The order of each step of a multistep method.
 
     The first steps have fewer outputs and are of order 1, 2, …. With `lower_order_final` the last ones are too (…, 2, 1), which
     is what keeps few-step runs stable: extrapolation is worst where the log-SNR step is followed by nothing. The official code does so
-    below 10 steps, diffusers below 15; here it is this option, whatever the number of steps.
+    below 10 steps, diffusers below 15; here it is this option, whatever the number of steps. `ramp` says the order of every step instead.
 
-    Source: DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), algorithm 2 and appendix; the exact weights follow from its eq. 8.
+    Examples:
+        >>> orders_of_steps(6, 3, True), orders_of_steps(6, 3, False), orders_of_steps(4, 3, True, [1, 2, 2, 1])
+        ([1, 2, 3, 3, 2, 1], [1, 2, 3, 3, 3, 3], [1, 2, 2, 1])
     """
-    points = [Point.at(schedule, t) for t in times]
-    steps = len(points) - 1
-    rows = []
-    for k in range(steps):
-        kept = min(order, k + 1, steps - k if lower_order_final else order)
-        nodes = points[k::-1][:kept]
-        rows.append(
-            Row(points[k], advance=exponential_step(prediction, points[k], points[k + 1], nodes, published=published))
+    if ramp is None:
+        return [min(order, k + 1, steps - k if lower_order_final else order) for k in range(steps)]
+    if len(ramp) != steps or any(not 1 <= p <= min(k + 1, order) for k, p in enumerate(ramp)):
+        raise PlanError(
+            f"ramp must give {steps} orders, the k-th between 1 and min(k, {order}): so many outputs exist by then, got {list(ramp)}"
         )
-    return Plan(prediction, tuple(rows), points[-1])
+    return list(ramp)
+
+
+_DPM, _PLUS = "Lu et al. 2022, arXiv 2206.00927", "Lu et al. 2022, arXiv 2211.01095"
+_FORMS: tuple[tuple[Prediction, str, str], ...] = (("noise", "dpm-", _DPM), ("data", "dpm++", _PLUS))
+
+_QUADRATURES: tuple[Quadrature, ...] = ("published", "exact")
+
+
+def _entries() -> list[Solver]:
+    table = []
+    for prediction, prefix, source in _FORMS:
+        for order in (2, 3, 4):
+            for form in _QUADRATURES[order == 4 :]:
+                # The published 3M halves the second difference: order 2 in the limit, often better than the exact one at 10-20 steps.
+                slope = 2 if form == "published" else order
+                build = partial(multistep, prediction=prediction, order=order, quadrature=form, tau=0.0)
+                name = f"{prefix}{order}m" + ("-exact" if form == "exact" else "")
+                what = f"multistep through {order} outputs, " + (
+                    "as published" if form == "published" else "exact: exponential Adams-Bashforth"
+                )
+                table.append(Solver(name, build, prediction, slope, what, source, family="DPM-Solver"))
+    return table
+
+
+def multistep_sde(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    prediction: Prediction,
+    order: int,
+    quadrature: Quadrature = "published",
+    tau: float = 1.0,
+    lower_order_final: bool = True,
+    ramp: Sequence[int] | None = None,
+) -> Plan:
+    """`multistep` for the reverse SDE, as users call it: quadrature="published" is k-diffusion's "midpoint", "exact" its "heun"."""
+    return multistep(
+        schedule,
+        times,
+        prediction=prediction,
+        order=order,
+        quadrature=quadrature,
+        tau=tau,
+        lower_order_final=lower_order_final,
+        ramp=ramp,
+    )
+
+
+def _stochastic() -> list[Solver]:
+    rows: tuple[tuple[str, Prediction, int, str, str], ...] = (
+        ("dpm++2m-sde", "data", 2, "multistep SDE solver", "appendix; k-diffusion, sample_dpmpp_2m_sde"),
+        ("dpm++3m-sde", "data", 3, "multistep SDE solver through 3 outputs", "k-diffusion, sample_dpmpp_3m_sde"),
+        ("sde-dpm-1", "noise", 1, "first order SDE solver, noise prediction", "eq. 17"),
+        ("sde-dpm-2", "noise", 2, "multistep SDE solver, noise prediction", "eq. 18"),
+    )
+    return [
+        Solver(
+            name,
+            partial(multistep_sde, prediction=prediction, order=order),
+            prediction,
+            min(order, 2),
+            what,
+            f"{_PLUS}, {where}",
+            family="stochastic",
+            stochastic=True,
+        )
+        for name, prediction, order, what, where in rows
+    ]
+
+
+SOLVERS = (*_entries(), *_stochastic())

@@ -1,124 +1,29 @@
 """The table of solvers, and `make_plan`: from a name and a budget to a Plan.
 
-To add a solver: write a function (schedule, times, *, options…) -> Plan in a module of its own, and a line in `_SOLVERS`.
+To add a solver: a module with a function (schedule, times, *, options…) -> Plan and its `SOLVERS`, and its name in `_FAMILIES`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS, Grid, make_grid
-from dpmsolver.plan import Plan, Prediction
+from dpmsolver.plan import Plan
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.solvers.ddim import ddim
-from dpmsolver.solvers.multistep import multistep
-from dpmsolver.solvers.singlestep import fast_orders, singlestep
+from dpmsolver.solvers import adams, classical, ddim, exponential_rk, multistep, pndm, singlestep, stochastic, unipc
+from dpmsolver.solvers.solver import Solver
 
-__all__ = ["SOLVERS", "Solver", "make_plan", "solvers"]
-
-
-@dataclass(frozen=True)
-class Solver:
-    """What the registry knows of a solver.
-
-    `order` is the convergence order that the tests measure. `steps(nfe)` says how a budget is spent: the evaluations of each step;
-    `stepwise` solvers are handed that as `orders`.
-    """
-
-    name: str
-    build: Callable[..., Plan]
-    prediction: Prediction
-    order: int
-    description: str
-    source: str
-    evaluations_per_step: int = 1
-    steps: Callable[[int], tuple[int, ...]] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def spend(self, nfe: int) -> tuple[int, ...]:
-        """The evaluations of each step for a budget of exactly nfe. PlanError, with the nearest budgets, where that cannot be."""
-        if not isinstance(nfe, (int, np.integer)) or isinstance(nfe, bool) or nfe < 1:
-            raise PlanError(f"nfe must be an integer >= 1, got {nfe!r}")
-        if self.steps is not None:
-            return self.steps(nfe)
-        each = self.evaluations_per_step
-        if nfe % each:
-            below, above = nfe - nfe % each, nfe + each - nfe % each
-            nearest = f"{below} or {above}" if below else f"{above}"
-            raise PlanError(
-                f"{self.name} spends {each} evaluations a step, so it cannot spend nfe={nfe}: nearest is {nearest}"
-            )
-        return (each,) * (nfe // each)
-
-    def accepted_options(self) -> set[str]:
-        """The names of the options a caller may give."""
-        parameters = inspect.signature(self.build).parameters
-        return set(parameters) - {"schedule", "times", "orders"} - set(_fixed(self.build))
+__all__ = ["SOLVERS", "make_plan", "solvers"]
 
 
-def _fixed(build: Callable[..., Plan]) -> dict[str, Any]:
-    return build.keywords if isinstance(build, partial) else {}
-
-
-def _family() -> list[Solver]:
-    """DPM-Solver (noise prediction) and DPM-Solver++ (data prediction), as published and with exact integrals."""
-    paper, plus = "Lu et al. 2022, arXiv 2206.00927", "Lu et al. 2022, arXiv 2211.01095"
-    table: list[Solver] = []
-    predictions: tuple[tuple[Prediction, str, str, str], ...] = (
-        ("noise", "dpm-", "", paper),
-        ("data", "dpm++", "s", plus),
-    )
-    for prediction, prefix, suffix, source in predictions:
-        for order in (2, 3):
-            for published in (True, False):
-                form = "as published" if published else "with exact phi-functions"
-                exact = "" if published else "-exact"
-                single = partial(singlestep, prediction=prediction, published=published)
-                multi = partial(multistep, prediction=prediction, order=order, published=published)
-                # The published 3M halves the second difference: order 2 in the limit, often better than the exact one at 10-20 steps.
-                slope = 2 if published else order
-                name = f"{prefix}{order}{suffix}{exact}"
-                table.append(
-                    Solver(name, single, prediction, order, f"singlestep, order {order}, {form}", source, order)
-                )
-                name = f"{prefix}{order}m{exact}"
-                table.append(
-                    Solver(name, multi, prediction, slope, f"multistep through {order} outputs, {form}", source)
-                )
-    return table
-
-
-_SOLVERS = [
-    Solver("ddim", ddim, "data", 1, "first order; eta > 0 adds noise", "Song et al. 2021, arXiv 2010.02502"),
-    Solver(
-        "dpm-1",
-        partial(multistep, prediction="noise", order=1, published=True, lower_order_final=False),
-        "noise",
-        1,
-        "first order: DDIM from noise prediction",
-        "Lu et al. 2022, arXiv 2206.00927",
-    ),
-    Solver(
-        "dpm-fast",
-        partial(singlestep, prediction="noise", published=True),
-        "noise",
-        2,
-        "singlestep of order 3, the rest of the budget at order 2 and 1",
-        "Lu et al. 2022, arXiv 2206.00927, section 3.4",
-        steps=fast_orders,
-    ),
-    *_family(),
-]
-
-SOLVERS: dict[str, Solver] = {solver.name: solver for solver in _SOLVERS}
+_FAMILIES = (ddim, singlestep, multistep, unipc, exponential_rk, adams, pndm, classical, stochastic)
+SOLVERS: dict[str, Solver] = {solver.name: solver for family in _FAMILIES for solver in family.SOLVERS}
 
 
 def solvers() -> dict[str, str]:
@@ -172,6 +77,8 @@ def make_plan(
     chosen = {k: v for k, v in options.items() if k in solver.accepted_options()}
     rest = {k: v for k, v in options.items() if k not in chosen}
     _refuse(rest, _grid_options(grid), solver.name, solver.accepted_options())
+    if solver.finite and end is None and (grid is None or isinstance(grid, str) or callable(grid)):
+        end = schedule.last_time(nfe)
     times = make_grid(schedule, len(evaluations), grid, start, end, **rest)
     if "orders" in inspect.signature(solver.build).parameters:
         chosen["orders"] = evaluations

@@ -1,16 +1,23 @@
-"""Singlestep exponential solvers: DPM-Solver-1/2/3 and -fast (noise prediction), DPM-Solver++(2S/3S) (data prediction)."""
+"""Singlestep exponential solvers: every step stands alone, with stages inside.
+
+DPM-Solver-1/2/3 and -fast (noise prediction), DPM-Solver++(2S/3S) (data prediction), and with noise: DPM-Solver++ SDE and SEEDS.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Plan, Point, Prediction, Row
+from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
-from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.exponential import Quadrature, exponential_step, noise_left
+from dpmsolver.solvers.solver import Solver
 
-__all__ = ["block", "fast_orders", "singlestep"]
+__all__ = ["SOLVERS", "block", "fast_orders", "singlestep", "stage"]
 
 
 def fast_orders(nfe: int) -> tuple[int, ...]:
@@ -30,7 +37,8 @@ def singlestep(
     *,
     orders: Sequence[int],
     prediction: Prediction,
-    published: bool,
+    quadrature: Quadrature,
+    tau: float = 0.0,
     r1: float | None = None,
     r2: float | None = None,
 ) -> Plan:
@@ -38,6 +46,7 @@ def singlestep(
 
     Args:
         orders: 1, 2 or 3 for each step; `len(times) == len(orders) + 1`.
+        tau: strength of the noise; 0 is the ODE, 1 the reverse SDE.
         r1, r2: where the stages lie inside a step, in units of its log-SNR length; by default 1/2 for order 2, 1/3 and 2/3 for order 3.
             Order 3 holds at these; the published form of order 3 needs r2 = 2/3, the exact one r1 = 1/3 with r2 = 2/3.
 
@@ -49,9 +58,19 @@ def singlestep(
     rows: list[Row] = []
     for source, target, order in zip(points, points[1:], orders, strict=False):
         rows.extend(
-            block(schedule, source, target, order=order, prediction=prediction, published=published, r1=r1, r2=r2)
+            block(
+                schedule,
+                source,
+                target,
+                order=order,
+                prediction=prediction,
+                quadrature=quadrature,
+                tau=tau,
+                r1=r1,
+                r2=r2,
+            )
         )
-    return Plan(prediction, tuple(rows), points[-1])
+    return Plan(prediction, tuple(rows), points[-1], keeps_marginals=prediction == "data" or tau == 0.0)
 
 
 def block(
@@ -61,31 +80,131 @@ def block(
     *,
     order: int,
     prediction: Prediction,
-    published: bool,
+    quadrature: Quadrature,
+    tau: float = 0.0,
     r1: float | None = None,
     r2: float | None = None,
 ) -> Iterator[Row]:
-    """The rows of one step from `source` to `target`."""
-    if order == 1:
-        yield Row(source, advance=exponential_step(prediction, source, target, [source]))
-        return
+    """The rows of one step from `source` to `target`.
+
+    With noise, all of a step's combinations see one path: each stage draws the normal of the way to the next, and the later ones take
+    the earlier draws along.
+    """
     first = (1 / 2 if order == 2 else 1 / 3) if r1 is None else r1
     second = 2 / 3 if r2 is None else r2
-    if not 0 < first <= 1 or (order == 3 and not first < second <= 1):
+    if tau < 0:
+        raise PlanError(f"tau must be >= 0, got {tau}")
+    if order > 1 and (not 0 < first <= 1 or (order == 3 and not first < second <= 1)):
         raise PlanError(f"stages need 0 < r1 < r2 <= 1, got r1={first}, r2={second}")
-    one = _stage(schedule, source, target, first)
-    yield Row(source, predict=exponential_step(prediction, source, one, [source]))
-    if order == 2:
-        yield Row(one, advance=exponential_step(prediction, source, target, [one, source], published=published))
+    stages = [source, *(stage(schedule, source, target, r) for r in (first, second)[: order - 1])]
+
+    def step(index: int, to: Point, nodes: Sequence[Point | None], quadrature: Quadrature) -> Combination:
+        combination = exponential_step(prediction, source, to, nodes, quadrature=quadrature, tau=tau)
+        passed = [*stages[: index + 1], to]
+        noise = [noise_left(prediction, a, b, to, tau) for a, b in pairwise(passed)]
+        return replace(combination, noise=tuple(noise[::-1]) if combination.noise else ())
+
+    if order == 1:
+        yield Row(source, advance=step(0, target, [source], "exact"))
         return
-    two = _stage(schedule, source, target, second)
-    yield Row(one, predict=exponential_step(prediction, source, two, [one, source]))
-    yield Row(two, advance=exponential_step(prediction, source, target, [two, None if published else one, source]))
+    one = stages[1]
+    yield Row(source, predict=step(0, one, [source], "exact"))
+    if order == 2:
+        yield Row(one, advance=step(1, target, [one, source], quadrature))
+        return
+    two = stages[2]
+    yield Row(one, predict=step(1, two, [one, source], "exact"))
+    yield Row(two, advance=step(2, target, [two, None if quadrature == "published" else one, source], "exact"))
 
 
-def _stage(schedule: NoiseSchedule, source: Point, target: Point, r: float) -> Point:
+def stage(schedule: NoiseSchedule, source: Point, target: Point, r: float) -> Point:
     """The point a fraction r of the way in log-SNR; in time where the way is infinite, but not below t_min."""
     h = target.half_log_snr - source.half_log_snr
     if math.isfinite(h):
         return Point.at(schedule, schedule.time(source.half_log_snr + r * h))
     return Point.at(schedule, max(source.time + r * (target.time - source.time), schedule.t_min))
+
+
+def singlestep_sde(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    orders: Sequence[int],
+    prediction: Prediction,
+    quadrature: Quadrature = "published",
+    tau: float = 1.0,
+    r1: float | None = None,
+    r2: float | None = None,
+) -> Plan:
+    """`singlestep` for the reverse SDE. Source: SEEDS (Gonzalez et al. 2023, arXiv 2305.14267), algorithms 1 to 4."""
+    return singlestep(
+        schedule, times, orders=orders, prediction=prediction, quadrature=quadrature, tau=tau, r1=r1, r2=r2
+    )
+
+
+_FORMS: tuple[tuple[Quadrature, str, str], ...] = (
+    ("published", "", "as published"),
+    ("exact", "-exact", "exact phi-functions"),
+)
+
+
+def _entries() -> list[Solver]:
+    forms: tuple[tuple[Prediction, str, str], ...] = (
+        ("noise", "dpm-{}", "Lu et al. 2022, arXiv 2206.00927, algorithms 1 and 2"),
+        ("data", "dpm++{}s", "Lu et al. 2022, arXiv 2211.01095, algorithm 1"),
+    )
+    table = []
+    for prediction, pattern, source in forms:
+        for order in (2, 3):
+            for quadrature, suffix, form in _FORMS:
+                build = partial(singlestep, prediction=prediction, quadrature=quadrature, tau=0.0)
+                what = f"singlestep, order {order}, {form}"
+                name = pattern.format(order) + suffix
+                table.append(Solver(name, build, prediction, order, what, source, order, family="DPM-Solver"))
+    return table
+
+
+def _stochastic() -> list[Solver]:
+    seeds = "Gonzalez et al. 2023, arXiv 2305.14267, algorithm {}"
+    rows: tuple[tuple[str, Prediction, int, int, str], ...] = (
+        ("dpm++sde", "data", 2, 2, "k-diffusion, sample_dpmpp_sde; Lu et al. 2022, arXiv 2211.01095"),
+        ("seeds-1", "noise", 1, 1, seeds.format(1)),
+        ("seeds-2", "noise", 2, 2, seeds.format(2)),
+        ("seeds-3", "noise", 3, 2, seeds.format(3)),
+    )
+    return [
+        Solver(
+            name,
+            partial(singlestep_sde, prediction=prediction),
+            prediction,
+            order,
+            f"singlestep SDE solver of {each} evaluations",
+            source,
+            each,
+            family="stochastic",
+            stochastic=True,
+        )
+        for name, prediction, each, order, source in rows
+    ]
+
+
+_FAST = Solver(
+    "dpm-fast",
+    partial(singlestep, prediction="noise", quadrature="published", tau=0.0),
+    "noise",
+    2,
+    "singlestep of order 3, the rest of the budget at order 2 and 1",
+    "Lu et al. 2022, arXiv 2206.00927, section 3.4",
+    steps=fast_orders,
+    family="DPM-Solver",
+)
+_DPM_1 = Solver(
+    "dpm-1",
+    partial(singlestep, prediction="noise", quadrature="published", tau=0.0, r1=None, r2=None),
+    "noise",
+    1,
+    "first order: DDIM from noise prediction",
+    "Lu et al. 2022, arXiv 2206.00927, eq. 3.7",
+    family="first order",
+)
+SOLVERS = (_DPM_1, _FAST, *_entries(), *_stochastic())

@@ -1,0 +1,120 @@
+"""Adams-Bashforth steps in rho = sigma/alpha for noise prediction: DEIS, LMS, and the fixed-coefficient forms of PNDM.
+
+With y = x/alpha the ODE is dy/drho = eps (Song et al. 2021, eq. 14; Karras et al. 2022, eq. 1). A method is a choice of the variable
+in which eps is taken to be a polynomial: rho (LMS, DEIS's rhoAB), time (tAB), lambda = -log rho (DEIS as diffusers has it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from dpmsolver.phi import polynomial_weights
+from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.multistep import adams_plan
+from dpmsolver.solvers.solver import Solver
+
+__all__ = ["SOLVERS", "adams", "rho_step", "time_step"]
+
+Variable: TypeAlias = Literal["lambda", "rho", "time"]
+_QUADRATURE = np.polynomial.legendre.leggauss(64)
+
+
+def adams(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    variable: Variable,
+    order: int,
+    lower_order_final: bool = True,
+    ramp: Sequence[int] | None = None,
+) -> Plan:
+    """The noise as a polynomial of degree order - 1 in a variable, through the newest `order` outputs, integrated over rho.
+
+    Source: DEIS (Zhang & Chen 2023, arXiv 2204.13902), eq. 11 and 15: tAB-q and rhoAB-q are order = q + 1; in lambda it is exponential
+    Adams-Bashforth.
+    """
+    steps: dict[str, Callable[[Point, Point, Sequence[Point]], Combination]] = {
+        "lambda": partial(exponential_step, "noise"),
+        "rho": rho_step,
+        "time": partial(time_step, schedule),
+    }
+    return adams_plan(schedule, times, steps[variable], "noise", order, lower_order_final, ramp)
+
+
+def rho_step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
+    """The exact step for outputs that are a polynomial in rho through `nodes`: also to rho = 0, at full order."""
+    first = exponential_step("noise", source, target, [source])
+    if len(nodes) < 2 or target.alpha == 0.0:  # into pure noise the limit is of first order
+        return first
+    width = target.rho - source.rho
+    moments = [target.alpha * width / (j + 1) for j in range(len(nodes))]
+    return Combination(first.state, tuple(polynomial_weights([(p.rho - source.rho) / width for p in nodes], moments)))
+
+
+def time_step(schedule: NoiseSchedule, source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
+    """The step for outputs that are a polynomial in time through `nodes`; its integrals by Gauss-Legendre quadrature of 64 points.
+
+    Over lambda, where the integrand is smooth; a step to sigma = 0 over rho.
+    """
+    first = exponential_step("noise", source, target, [source])
+    if len(nodes) < 2 or target.alpha == 0.0:
+        return first
+    places, weights = 0.5 * (1.0 + _QUADRATURE[0]), 0.5 * _QUADRATURE[1]
+    if math.isfinite(target.half_log_snr):
+        h = target.half_log_snr - source.half_log_snr
+        rho = source.rho * np.exp(-places * h)
+        measure = -target.alpha * weights * rho * h
+    else:
+        rho = source.rho * (1.0 - places)
+        measure = -target.alpha * weights * source.rho
+    top = float(schedule.half_log_snr(schedule.t_min))
+    width = target.time - source.time
+    positions = (schedule.time(np.minimum(-np.log(rho), top)) - source.time) / width
+    moments = [float((measure * positions**j).sum()) for j in range(len(nodes))]
+    return Combination(first.state, tuple(polynomial_weights([(p.time - source.time) / width for p in nodes], moments)))
+
+
+def _entries() -> list[Solver]:
+    deis = "Zhang & Chen 2023, arXiv 2204.13902"
+    forms: tuple[tuple[str, Variable, str], ...] = (
+        ("deis-tab{}", "time", f"{deis}, eq. 15"),
+        ("deis-rhoab{}", "rho", f"{deis}, eq. 18"),
+        ("deis-logrho{}", "lambda", f"{deis}; diffusers, DEISMultistepScheduler"),
+    )
+    table = [
+        Solver(
+            pattern.format(degree),
+            partial(adams, variable=variable, order=degree + 1),
+            "noise",
+            degree + 1,
+            f"DEIS: the noise as a polynomial of degree {degree} in {variable}",
+            source,
+            family="DEIS",
+        )
+        for pattern, variable, source in forms
+        for degree in (1, 2, 3)
+    ]
+    lms = partial(adams, variable="rho")
+    for name, what, source in (
+        ("lms-{}", "linear multistep in sigma through {} outputs", "k-diffusion, sample_lms"),
+        (
+            "ipndm-v-{}",
+            "iPNDM with variable steps, {} outputs",
+            "Zhang & Chen 2023, arXiv 2204.13902; diff-solvers (Zhou et al.)",
+        ),
+    ):
+        table += [
+            Solver(name.format(p), partial(lms, order=p), "noise", p, what.format(p), source, family="classical")
+            for p in (1, 2, 3, 4)[name.startswith("ipndm") :]
+        ]
+    return table
+
+
+SOLVERS = tuple(_entries())

@@ -1,0 +1,284 @@
+"""Runge-Kutta methods that do not know the exponential: in sigma/alpha (Euler, Heun, DPM2, with EDM's churn), in time and in lambda.
+
+The first are exact in the linear part, because y = x/alpha has dy/drho = eps: they keep the marginals. The others treat the whole
+right side alike, as the baselines of DPM-Solver's table 1 do, and leave the marginals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+
+from dpmsolver.errors import PlanError
+from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.solvers.adams import rho_step
+from dpmsolver.solvers.ddim import ancestral_split
+from dpmsolver.solvers.exponential import require_finite
+from dpmsolver.solvers.singlestep import block, stage
+from dpmsolver.solvers.solver import Solver
+
+__all__ = ["SOLVERS", "ancestral", "churned", "runge_kutta"]
+
+Step = Callable[[NoiseSchedule, Point, Point, int], Iterator[Row]]
+
+
+def euler(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+    """dy = (rho_t - rho_s) eps_s."""
+    yield Row(source, advance=rho_step(source, target, [source]))
+
+
+def heun(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+    """Euler, then the trapezoidal rule (Karras et al. 2022, algorithm 1); one evaluation is Euler's.
+
+    No network is asked at sigma = 0. A step that ends there and has two evaluations takes the second at t_min, and integrates the line.
+    """
+    if evaluations == 1:
+        yield from euler(schedule, source, target, 1)
+        return
+    end = target if target.sigma else Point.at(schedule, schedule.t_min)
+    yield Row(source, predict=rho_step(source, end, [source]))
+    yield Row(end, advance=rho_step(source, target, [end, source] if end.rho != source.rho else [source]))
+
+
+def dpm2(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+    """The midpoint rule with the geometric mean of both sigmas as its middle: k-diffusion's DPM2."""
+    if evaluations == 1:
+        yield from euler(schedule, source, target, 1)
+        return
+    middle = stage(schedule, source, target, 0.5)
+    yield Row(source, predict=rho_step(source, middle, [source]))
+    yield Row(middle, advance=rho_step(source, target, [middle]))
+
+
+def dpmpp_2s(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+    """A step of DPM-Solver++(2S), or of order 1."""
+    return block(schedule, source, target, order=evaluations, prediction="data", quadrature="published")
+
+
+def churned(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    orders: Sequence[int],
+    step: Step,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+) -> Plan:
+    """A method in sigma with EDM's stochastic churn: before a step, noise raises sigma by min(s_churn/N, sqrt 2 - 1).
+
+    Args:
+        s_churn: >= 0; 0 is the ODE. s_tmin, s_tmax: only steps that start at such a sigma/alpha are churned.
+
+    The first step starts at x_T, which is noise already, and is not churned; no sigma is raised above that of t_max. s_noise is 1:
+    other values leave the marginals.
+
+    Source: Karras et al. 2022, arXiv 2206.00364, algorithm 2.
+    """
+    if not (s_churn >= 0.0 and 0.0 <= s_tmin <= s_tmax):
+        raise PlanError(f"churn needs s_churn >= 0 and 0 <= s_tmin <= s_tmax, got {s_churn}, {s_tmin}, {s_tmax}")
+    if s_churn and times[0] < times[-1]:
+        raise PlanError("a solver with s_churn > 0 adds noise and cannot run backwards: encode with s_churn = 0")
+    points = [Point.at(schedule, t) for t in times]
+    factor = 1.0 + min(s_churn / (len(points) - 1), math.sqrt(2.0) - 1.0)
+    top = float(schedule.half_log_snr(schedule.t_max))
+    rows: list[Row] = []
+    source = points[0]
+    for target, evaluations in zip(points[1:], orders, strict=True):
+        rows += step(schedule, source, target, evaluations)
+        source = target
+        if s_churn and target is not points[-1] and s_tmin <= target.rho <= s_tmax:
+            source = Point.at(schedule, schedule.time(max(target.half_log_snr - math.log(factor), top)))
+            rows[-1] = Row(rows[-1].point, advance=_raised(target, source).after(_of(rows[-1])))
+    return Plan("noise", tuple(rows), points[-1])
+
+
+def _raised(target: Point, source: Point) -> Combination:
+    """From a point to one of more noise: the forward process."""
+    state = source.alpha / target.alpha
+    return Combination(state, (), (math.sqrt(max(source.sigma**2 - (state * target.sigma) ** 2, 0.0)),))
+
+
+def _of(row: Row) -> Combination:
+    assert row.advance is not None
+    return row.advance
+
+
+def ancestral(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    orders: Sequence[int],
+    step: Step,
+    prediction: Prediction = "noise",
+    eta: float = 1.0,
+) -> Plan:
+    """A step of the ODE past the target to less noise, sigma_down, and noise back to its sigma: k-diffusion's ancestral samplers.
+
+    The noise is eta sigma_t sqrt(1 - e^{-2h}), as DDIM's. A step to sigma = 0 has none.
+    """
+    points = [Point.at(schedule, t) for t in times]
+    rows: list[Row] = []
+    for (source, target), evaluations in zip(pairwise(points), orders, strict=True):
+        sigma, noise = ancestral_split(source, target, eta)
+        down = Point(target.time, target.label, target.alpha, sigma)
+        block = list(step(schedule, source, down, evaluations))
+        last = _of(block[-1])
+        rows += [
+            *block[:-1],
+            Row(block[-1].point, advance=Combination(last.state, last.outputs, (noise,) if noise else ())),
+        ]
+    return Plan(prediction, tuple(rows), points[-1])
+
+
+# Explicit tableaux: the nodes c_2 …, and for each stage after the first, and for the step, its weights.
+_TABLEAUX: dict[int, tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]] = {
+    2: ((1 / 2,), ((1 / 2,), (0.0, 1.0))),  # midpoint
+    3: ((1 / 3, 2 / 3), ((1 / 3,), (0.0, 2 / 3), (1 / 4, 0.0, 3 / 4))),  # Heun's of order 3
+    4: ((1 / 2, 1 / 2, 1.0), ((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))),
+}
+
+
+def runge_kutta(schedule: NoiseSchedule, times: Floats, *, order: int, variable: str) -> Plan:
+    """Explicit Runge-Kutta for the whole diffusion ODE, in time or in lambda: dx/ds = (d log alpha/ds) x - sigma (d lambda/ds) eps.
+
+    Order 2 is the midpoint rule, 3 Heun's, 4 the classical one. The state leaves the marginals, because its linear part is not exact.
+
+    Source: DPM-Solver, arXiv 2206.00927, eq. 2.7 and 3.1 and table 1.
+    """
+    points = [Point.at(schedule, t) for t in times]
+    require_finite(points)
+    nodes, stages = _TABLEAUX[order]
+    rows: list[Row] = []
+    for source, target in pairwise(points):
+        length = target.time - source.time if variable == "time" else target.half_log_snr - source.half_log_snr
+        inside = [source, *(_fraction(schedule, source, target, c, variable) for c in nodes)]
+        # Each stage's slope as (coefficient of x, coefficients of the outputs, oldest first).
+        slopes: list[tuple[float, list[float]]] = []
+        state, outputs = 1.0, [0.0] * len(inside)
+        for k, (point, weights) in enumerate(zip(inside, stages, strict=True)):
+            linear, factor = _rates(schedule, point, variable)
+            slope = [linear * value for value in outputs]
+            slope[k] += factor
+            slopes.append((linear * state, slope))
+            state = 1.0 + length * sum(w * s[0] for w, s in zip(weights, slopes, strict=True))
+            outputs = [
+                length * sum(w * s[1][j] for w, s in zip(weights, slopes, strict=True)) for j in range(len(inside))
+            ]
+            step = Combination(state, tuple(outputs[k::-1]))
+            last = k + 1 == len(inside)
+            rows.append(Row(point, advance=step if last else None, predict=None if last else step))
+    return Plan("noise", tuple(rows), points[-1], keeps_marginals=False)
+
+
+def _fraction(schedule: NoiseSchedule, source: Point, target: Point, c: float, variable: str) -> Point:
+    if c == 1.0:
+        return target
+    if variable == "time":
+        return Point.at(schedule, source.time + c * (target.time - source.time))
+    return stage(schedule, source, target, c)
+
+
+def _rates(schedule: NoiseSchedule, point: Point, variable: str) -> tuple[float, float]:
+    """d log alpha/ds, and -sigma d lambda/ds."""
+    log_alpha, half_log_snr = schedule.rates(point.time)
+    return (log_alpha, -point.sigma * half_log_snr) if variable == "time" else (log_alpha / half_log_snr, -point.sigma)
+
+
+def _two_or_one(nfe: int) -> tuple[int, ...]:
+    """Two evaluations a step, and one for the last if the budget is odd."""
+    return (2,) * (nfe // 2) + (1,) * (nfe % 2)
+
+
+def _each(nfe: int) -> tuple[int, ...]:
+    return (1,) * nfe
+
+
+_EDM, _K = "Karras et al. 2022, arXiv 2206.00364", "k-diffusion"
+SOLVERS = (
+    Solver(
+        "euler",
+        partial(churned, step=euler),
+        "noise",
+        1,
+        "first order in sigma, with churn",
+        f"{_EDM}, algorithm 2",
+        steps=_each,
+        family="classical",
+    ),
+    Solver(
+        "heun",
+        partial(churned, step=heun),
+        "noise",
+        2,
+        "EDM's sampler: Heun in sigma, with churn; an odd budget ends in an Euler step",
+        f"{_EDM}, algorithms 1 and 2",
+        steps=_two_or_one,
+        evaluations_per_step=2,
+        family="classical",
+    ),
+    Solver(
+        "dpm2",
+        partial(churned, step=dpm2),
+        "noise",
+        2,
+        "midpoint in sigma at the geometric mean, with churn; an odd budget ends in an Euler step",
+        f"{_EDM}; {_K}, sample_dpm_2",
+        steps=_two_or_one,
+        evaluations_per_step=2,
+        family="classical",
+    ),
+    Solver(
+        "euler-ancestral",
+        partial(ancestral, step=euler, prediction="noise"),
+        "noise",
+        1,
+        "Euler in sigma with ancestral noise",
+        f"{_K}, sample_euler_ancestral",
+        steps=_each,
+        family="stochastic",
+        stochastic=True,
+    ),
+    Solver(
+        "dpm++2s-ancestral",
+        partial(ancestral, step=dpmpp_2s, prediction="data"),
+        "data",
+        2,
+        "DPM-Solver++(2S) with ancestral noise",
+        f"{_K}, sample_dpmpp_2s_ancestral",
+        steps=_two_or_one,
+        evaluations_per_step=2,
+        family="stochastic",
+        stochastic=True,
+    ),
+    Solver(
+        "dpm2-ancestral",
+        partial(ancestral, step=dpm2, prediction="noise"),
+        "noise",
+        2,
+        "DPM2 with ancestral noise",
+        f"{_K}, sample_dpm_2_ancestral",
+        steps=_two_or_one,
+        evaluations_per_step=2,
+        family="stochastic",
+        stochastic=True,
+    ),
+    *(
+        Solver(
+            f"rk{order}-{short}",
+            partial(runge_kutta, order=order, variable=variable),
+            "noise",
+            order,
+            f"explicit Runge-Kutta of order {order} in {variable}: a baseline",
+            "Lu et al. 2022, arXiv 2206.00927, table 1",
+            order,
+            family="classical",
+            finite=True,
+        )
+        for order in (2, 3, 4)
+        for short, variable in (("t", "time"), ("lambda", "lambda"))
+    ),
+)

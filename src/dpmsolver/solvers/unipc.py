@@ -1,0 +1,200 @@
+"""Predictor-corrector solvers that reuse the evaluation at the predicted point: UniPC (with UniP alone), and SA-Solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.multistep import orders_of_steps
+from dpmsolver.solvers.solver import Solver
+
+__all__ = ["SOLVERS", "predictor_corrector", "sa_solver", "unipc"]
+
+Tau: TypeAlias = float | Sequence[float] | Callable[[float], float]
+
+
+def predictor_corrector(
+    points: Sequence[Point],
+    predict: Callable[[int], Combination],
+    correct: Callable[[int], Combination | None],
+    prediction: Prediction,
+    keeps_marginals: bool = True,
+) -> Plan:
+    """The plan of a method whose step k is predicted by `predict(k)` and done again by `correct(k)` once its end was evaluated.
+
+    A predicted end is the next evaluation's input and not committed: the corrector starts from where the predictor did. The last step
+    has no evaluation after it and stays predicted. `correct(k)` is None for a step that is not corrected.
+    """
+    rows = []
+    corrected: Combination | None = None
+    for k in range(len(points) - 1):
+        ahead, corrector = predict(k), correct(k) if k + 2 < len(points) else None
+        if corrector is None:
+            rows.append(Row(points[k], advance=ahead.after(corrected) if corrected else ahead))
+        else:
+            rows.append(Row(points[k], advance=corrected, predict=ahead))
+        # The corrector acts one evaluation later, on the same draw of noise.
+        corrected = corrector and replace(corrector, noise=(0.0, *corrector.noise) if corrector.noise else ())
+    return Plan(prediction, tuple(rows), points[-1], keeps_marginals=keeps_marginals)
+
+
+def unipc(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    order: int,
+    prediction: Prediction = "data",
+    variant: Literal["bh1", "bh2"] = "bh2",
+    corrector_from: int | None = 1,
+    lower_order_final: bool = True,
+    ramp: Sequence[int] | None = None,
+) -> Plan:
+    """UniPC: the predictor UniP-p through p outputs, and the corrector UniC-p, which adds the output at the predicted point.
+
+    From two outputs on the corrector, and from three on the predictor, are the exact step through their nodes, whatever B(h); with
+    fewer, the paper sets their one free weight to B(h)/2.
+
+    Args:
+        variant: B(h) = h ("bh1") or e^h - 1 ("bh2", with the sign of the prediction).
+        corrector_from: the first evaluation (1, 2, …) that corrects the step before it; None: never, which is UniP.
+        lower_order_final, ramp: see `orders_of_steps`.
+
+    Source: Zhao et al. 2023, arXiv 2302.04867, algorithms 1 to 4 and appendix A. Order p + 1 with the corrector, p without.
+    """
+    if variant not in ("bh1", "bh2"):
+        raise PlanError(f"variant must be 'bh1' or 'bh2', got {variant!r}")
+    if corrector_from is not None and corrector_from < 1:
+        raise PlanError(
+            f"corrector_from must be >= 1, the first evaluation that can correct a step, got {corrector_from}"
+        )
+    points = [Point.at(schedule, t) for t in times]
+    orders = orders_of_steps(len(points) - 1, order, lower_order_final, ramp)
+
+    def step(k: int, nodes: Sequence[Point]) -> Combination:
+        quadrature: Literal["exact", "published", "bh1"] = "exact"
+        if len(nodes) == 2:
+            quadrature = "published" if variant == "bh2" else "bh1"
+        return exponential_step(prediction, points[k], points[k + 1], nodes, quadrature=quadrature)
+
+    def predict(k: int) -> Combination:
+        return step(k, points[k::-1][: orders[k]])
+
+    def correct(k: int) -> Combination | None:
+        if corrector_from is None or k + 1 < corrector_from:
+            return None
+        return step(k, [points[k + 1], *points[k::-1][: orders[k]]])
+
+    return predictor_corrector(points, predict, correct, prediction)
+
+
+def sa_solver(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    predictor_order: int = 3,
+    corrector_order: int = 4,
+    tau: Tau = 1.0,
+    lower_order_final: bool = True,
+) -> Plan:
+    """SA-Solver: stochastic Adams-Bashforth and -Moulton steps of the reverse SDE with a strength of noise tau that may change.
+
+    Args:
+        predictor_order: 1 to 4, outputs of the predictor. corrector_order: 0 (none) to 4, outputs of the corrector, with the newest one.
+        tau: >= 0: a number, one per step, or a function of sigma/alpha at the step's start (the paper has tau on in the middle of the
+            noise levels only, section 6.1). 0 is the ODE, 1 the reverse SDE.
+
+    Source: Xue et al. 2023, arXiv 2309.05019, algorithm 1, eq. 14 and 17.
+    """
+    for name, value, least in (("predictor_order", predictor_order, 1), ("corrector_order", corrector_order, 0)):
+        if not least <= value <= 4:
+            raise PlanError(f"{name} must be {least} to 4, got {value}")
+    points = [Point.at(schedule, t) for t in times]
+    strengths = _strengths(tau, points)
+    steps = len(points) - 1
+    orders = orders_of_steps(steps, predictor_order, lower_order_final)
+    final = [steps - k + 1 if lower_order_final else 4 for k in range(steps)]
+
+    def predict(k: int) -> Combination:
+        return exponential_step("data", points[k], points[k + 1], points[k::-1][: orders[k]], tau=strengths[k])
+
+    def correct(k: int) -> Combination | None:
+        nodes = [points[k + 1], *points[k::-1]][: min(corrector_order, final[k + 1] if k + 1 < steps else 1)]
+        return exponential_step("data", points[k], points[k + 1], nodes, tau=strengths[k]) if nodes else None
+
+    return predictor_corrector(points, predict, correct, "data")
+
+
+def _strengths(tau: Tau, points: Sequence[Point]) -> list[float]:
+    """tau of each step. PlanError for another number of them than steps, or one that is negative."""
+    steps = len(points) - 1
+    if callable(tau):
+        values = np.array([tau(point.rho) for point in points[:-1]], dtype=np.float64)
+    else:
+        values = np.array(tau, dtype=np.float64)
+        values = np.full(steps, values) if values.ndim == 0 else values
+    if values.shape != (steps,):
+        raise PlanError(
+            f"tau must be a number, a function of sigma, or one value for each of {steps} steps, got shape {values.shape}"
+        )
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise PlanError(f"tau must be finite and >= 0, got {values}")
+    return [float(v) for v in values]
+
+
+_UNIPC = "Zhao et al. 2023, arXiv 2302.04867"
+SOLVERS = (
+    *(
+        Solver(
+            f"unipc-{order}",
+            partial(unipc, order=order, prediction="data"),
+            "data",
+            order + 1,
+            f"UniPC-{order}: predictor and corrector, one evaluation a step",
+            f"{_UNIPC}, algorithms 1 and 2",
+            family="UniPC",
+        )
+        for order in (1, 2, 3)
+    ),
+    *(
+        Solver(
+            f"unipc-{order}-noise",
+            partial(unipc, order=order, prediction="noise"),
+            "noise",
+            order + 1,
+            f"UniPC-{order} with noise prediction",
+            f"{_UNIPC}, appendix A",
+            family="UniPC",
+        )
+        for order in (2, 3)
+    ),
+    *(
+        Solver(
+            f"unip-{order}",
+            partial(unipc, order=order, prediction="data", corrector_from=None),
+            "data",
+            order,
+            f"UniP-{order}: the predictor of UniPC alone",
+            f"{_UNIPC}, algorithm 2",
+            family="UniPC",
+        )
+        for order in (1, 2, 3)
+    ),
+    Solver(
+        "sa-solver",
+        sa_solver,
+        "data",
+        2,
+        "stochastic Adams predictor and corrector, tau may change with sigma",
+        "Xue et al. 2023, arXiv 2309.05019, algorithm 1",
+        family="stochastic",
+        stochastic=True,
+    ),
+)

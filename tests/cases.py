@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.grids import GRIDS
 from dpmsolver.schedules import (
     EDM,
     CosineVP,
@@ -53,6 +54,26 @@ SCHEDULES: dict[str, NoiseSchedule] = {
 }
 
 
+def pinned_grids(schedule: NoiseSchedule, steps: int = 32) -> list[str]:
+    """The names of the grids that serve a schedule from any start to any end, with up to so many steps.
+
+    "leading" is none of them: it chooses its own start. The flow shifts need times in [0, 1], "linspace" needs training steps, and
+    with few training steps the grids that count them have no room.
+    """
+    discrete = isinstance(schedule, Discrete)
+    refused = {"leading"}
+    if schedule.t_max > 1:
+        refused |= {"shifted", "dynamic-shift"}
+    if not discrete:
+        refused |= {"linspace"}
+    if discrete and schedule.num_steps < 3 * steps:
+        refused |= {"trailing", "linspace"}
+    return [name for name in GRIDS if name not in refused]
+
+# Solvers that need no statistics of a network; the others are tested in solvers/test_calibrated.py.
+UNCALIBRATED = {name: solver for name, solver in SOLVERS.items() if not solver.calibrated}
+
+
 def budgets(solver: Solver, up_to: int) -> list[int]:
     """The budgets that a solver accepts."""
     accepted = []
@@ -70,4 +91,4 @@ def a_budget(solver: Solver, up_to: int = 12) -> int:
     return (budgets(solver, up_to) or budgets(solver, 40)[:1])[-1]
 
 
-KEEP_MARGINALS = [s.name for s in SOLVERS.values() if make_plan(s, LinearVP(), a_budget(s)).keeps_marginals]
+KEEP_MARGINALS = [s.name for s in UNCALIBRATED.values() if make_plan(s, LinearVP(), a_budget(s)).keeps_marginals]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
+from cases import UNCALIBRATED
 from dpmsolver.solvers import SOLVERS
 from dpmsolver.thresholding import dynamic
 
@@ -46,7 +47,7 @@ class Recorder:
 def plannable(nfe: int, **arguments: Any) -> list[str]:
     """The solvers that can spend a budget on DISCRETE."""
     names = []
-    for name in SOLVERS:
+    for name in UNCALIBRATED:
         try:
             dpm.make_plan(name, DISCRETE, nfe, **arguments)
         except dpm.PlanError:
@@ -114,7 +115,7 @@ def test_fault_03_sigma_zero_is_a_row_of_finite_coefficients(solver: str, grid: 
     np.testing.assert_allclose(x, 0.25, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if solver.steps is None])
+@pytest.mark.parametrize("solver", [name for name, solver in UNCALIBRATED.items() if solver.steps is None])
 @pytest.mark.parametrize(
     "middle", [[0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.3, math.nan]], ids=["duplicate", "rises", "start", "nan"]
 )
@@ -125,7 +126,7 @@ def test_fault_03_a_grid_that_does_not_fall_is_refused_at_planning(solver: str, 
         dpm.make_plan(solver, VP, 3 * each, grid=[1.0, *middle, 0.1])
 
 
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(UNCALIBRATED))
 @pytest.mark.parametrize("end", [None, 0.3, 1e-3, 0.0])
 def test_fault_04_the_noise_that_is_left_is_the_noise_of_the_chosen_end(solver: str, end: float | None) -> None:
     """The variance of the result is alpha^2 c + sigma^2 at plan.end, which is where `end` says: no hidden last step, none missing."""
@@ -366,7 +367,7 @@ def test_fault_14_an_end_below_the_first_training_step_is_refused(end: float) ->
 @pytest.mark.parametrize("grid", ["logsnr", "karras", "time", "quadratic", "trailing", "beta", "shifted"])
 def test_fault_15_a_grid_means_the_same_times_for_every_solver(grid: str) -> None:
     """Whatever the solver, its steps begin and end at the grid's times; what it evaluates between them is its own."""
-    for name, solver in SOLVERS.items():
+    for name, solver in UNCALIBRATED.items():
         nfe = next(n for n in range(12, 30) if _can(name, n))
         steps = len(solver.spend(nfe))
         plan = dpm.make_plan(name, VP, nfe, grid, end=1e-3)

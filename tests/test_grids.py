@@ -12,12 +12,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from cases import SCHEDULES
+from cases import SCHEDULES, pinned_grids
 from dpmsolver.errors import PlanError
-from dpmsolver.grids import GRIDS, from_labels, from_sigmas, make_grid
+from dpmsolver.grids import AYS_SD15, AYS_SDXL, AYS_SVD, GRIDS, from_labels, from_sigmas, make_grid
 from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule
 
-LOGSNR_GRIDS = ("logsnr", "exponential", "karras")
+LOGSNR_GRIDS = ("logsnr", "exponential", "polyexponential", "karras", "sigma-polynomial", "sigma")
+AYS = {"ays-sd15": AYS_SD15, "ays-sdxl": AYS_SDXL, "ays-svd": AYS_SVD}
 FROM_PURE_NOISE = [name for name, s in SCHEDULES.items() if s.half_log_snr(s.t_max) == -math.inf]
 
 
@@ -27,6 +28,22 @@ def check(times: np.ndarray, steps: int, start: float, end: float) -> None:
     assert times.shape == (steps + 1,)
     assert (times[0], times[-1]) == (start, end)
     assert (np.diff(times) * np.sign(end - start) > 0).all()
+
+
+def refusal(schedule: NoiseSchedule, grid: str, steps: int, late: float, early: float) -> str | None:
+    """What the message says where a grid does not serve such a run; None where it must."""
+    if grid in ("shifted", "dynamic-shift") and late > 1:
+        return r"times in \[0, 1\]"
+    if grid in ("linspace", "leading") and not isinstance(schedule, Discrete):
+        return "needs a Discrete schedule"
+    if grid == "leading" and late != schedule.t_max:
+        return "chooses its own start"
+    if grid == "trailing" and early >= late / steps * (1 - 1e-12):
+        return "room for"
+    if grid in AYS and steps > 1 and math.isinf(schedule.half_log_snr(late)):
+        above = schedule.half_log_snr(early) <= -math.log(AYS[grid][0])
+        return "no knots between" if above else None
+    return None
 
 
 @settings(deadline=None, max_examples=400)
@@ -47,14 +64,14 @@ def test_every_grid_goes_strictly_from_start_to_end(
     # Float64 times cannot resolve a log-SNR that is nearly -inf: either the limit itself, or a little away from it.
     late = schedule.t_max if late > 0.9999 * schedule.t_max else late
     start, end = (early, late) if rising else (late, early)
-    if grid == "shifted" and late > 1:
-        with pytest.raises(PlanError, match=r"times in \[0, 1\]"):
+    message = refusal(schedule, grid, steps, late, early)
+    if message is not None:
+        with pytest.raises(PlanError, match=message):
             make_grid(schedule, steps, grid, start, end)
-    elif grid == "trailing" and early >= late / steps * (1 - 1e-12):
-        with pytest.raises(PlanError, match="room for"):
-            make_grid(schedule, steps, grid, start, end)
-    else:
-        check(make_grid(schedule, steps, grid, start, end), steps, start, end)
+        return
+    assume(grid != "leading")  # the one grid with a start of its own, see test_grids_diffusers.py
+    assume(grid != "linspace" or schedule.label(late) - schedule.label(early) > steps)
+    check(make_grid(schedule, steps, grid, start, end), steps, start, end)
 
 
 @settings(deadline=None, max_examples=200)
@@ -66,9 +83,10 @@ def test_every_grid_goes_strictly_from_start_to_end(
 def test_every_grid_covers_the_default_run(name: str, grid: str | None, steps: int) -> None:
     """Without start and end: from `default_start` to `default_end`, which is sigma = 0 for EDM and flow."""
     schedule = SCHEDULES[name]
-    assume(not (grid == "shifted" and schedule.t_max > 1))
-    # N training steps have N - 1 steps between them that end at 1/N, all that "trailing" can use.
-    assume(not (grid == "trailing" and isinstance(schedule, Discrete) and steps >= schedule.num_steps))
+    assume(grid is None or grid in pinned_grids(schedule, 0))
+    # N training steps have N - 1 steps between them that end at 1/N, all that "trailing" and "linspace" can use.
+    counted = grid in ("trailing", "linspace") and isinstance(schedule, Discrete)
+    assume(not (counted and steps >= schedule.num_steps))
     check(make_grid(schedule, steps, grid), steps, schedule.default_start(), schedule.default_end(steps))
 
 
@@ -119,9 +137,10 @@ def test_default_grid_is_uniform_in_log_snr_elsewhere() -> None:
 @pytest.mark.parametrize("grid", sorted(GRIDS))
 def test_a_rising_grid_is_the_falling_one_read_backwards(grid: str) -> None:
     """Encoding retraces the times of sampling, so that one undoes the other (beta with a = b, and every other grid)."""
-    schedule = LinearVP()
-    there = make_grid(schedule, 6, grid, start=0.9, end=0.01)
-    np.testing.assert_allclose(make_grid(schedule, 6, grid, start=0.01, end=0.9), there[::-1], rtol=1e-12)
+    schedule: NoiseSchedule = SCHEDULES["discrete-linear-1000"] if grid in ("linspace", "leading") else LinearVP()
+    late = 1.0 if grid == "leading" else 0.9
+    there = make_grid(schedule, 6, grid, start=late, end=0.01)
+    np.testing.assert_allclose(make_grid(schedule, 6, grid, start=0.01, end=late), there[::-1], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["linear-vp", "edm", "discrete-linear-1000", "custom-vp"])
@@ -157,6 +176,38 @@ def test_karras_means_sigma_over_alpha_on_any_schedule() -> None:
     levels = schedule.sigma(times) / schedule.alpha(times)
     roots = levels ** (1 / 7)
     np.testing.assert_allclose(np.diff(roots), (roots[-1] - roots[0]) / 8, rtol=1e-9)
+
+
+def test_sigma_grids_are_powers_of_the_noise_level() -> None:
+    """sigma is uniform in sigma/alpha; sigma-polynomial is karras under its general name, with the same rho."""
+    schedule = LinearVP()
+    times = make_grid(schedule, 8, "sigma", 1.0, 1e-3)
+    levels = schedule.sigma(times) / schedule.alpha(times)
+    np.testing.assert_allclose(levels, np.linspace(levels[0], levels[-1], 9), rtol=1e-9)
+    np.testing.assert_array_equal(make_grid(EDM(), 9, "sigma"), make_grid(EDM(), 9, "sigma-polynomial", rho=1.0))
+    np.testing.assert_array_equal(make_grid(EDM(), 9, "karras"), make_grid(EDM(), 9, "sigma-polynomial"))
+
+
+@pytest.mark.parametrize("rho", [0.5, 1.0, 2.0])
+def test_polyexponential_is_k_diffusions_formula(rho: float) -> None:
+    """sigma_i = exp((1 - i/(n-1))^rho (log sigma_max - log sigma_min) + log sigma_min) for i < n, and sigma_n = 0."""
+    n = 12
+    ramp = [(1 - i / (n - 1)) ** rho for i in range(n)]
+    expected = [math.exp(r * math.log(80.0 / 0.002) + math.log(0.002)) for r in ramp] + [0.0]
+    np.testing.assert_allclose(make_grid(EDM(), n, "polyexponential", rho=rho), expected, rtol=1e-10)
+
+
+def test_cosine_is_flow_matchings_with_time_turned_round() -> None:
+    """CosyVoice: tau_i = 1 - cos(pi/2 i/N) from noise to data, where ours is t = 1 - tau; between other ends in proportion."""
+    tau = np.array([1 - math.cos(0.5 * math.pi * i / 9) for i in range(10)])
+    np.testing.assert_allclose(make_grid(Flow(), 9, "cosine"), 1 - tau, atol=1e-15)
+    np.testing.assert_allclose(make_grid(LinearVP(), 9, "cosine", 0.9, 0.1), 0.9 - 0.8 * tau, rtol=1e-12)
+
+
+def test_half_a_cosine_is_the_beta_grid_with_one_half() -> None:
+    """The quantiles of the arcsine distribution, Beta(1/2, 1/2), are (1 + cos(pi i/N))/2."""
+    half = [(1 + math.cos(math.pi * i / 8)) / 2 for i in range(9)]
+    np.testing.assert_allclose(make_grid(Flow(), 8, "beta", a=0.5, b=0.5), half, atol=1e-12)
 
 
 def test_time_is_uniform() -> None:
@@ -271,7 +322,8 @@ VP = LinearVP()
         (lambda: make_grid(VP, 4, start=1.2), "time 1.2 is outside"),
         (lambda: make_grid(VP, 4, end=math.nan), "time nan is outside"),
         (lambda: make_grid(VP, 4, start=0.5, end=0.5), "strictly: 0.5 is followed by 0.5"),
-        (lambda: make_grid(VP, 4, "karras", rho=0.0), "rho must be positive, got 0.0"),
+        (lambda: make_grid(VP, 4, "karras", rho=0.0), "rho must be positive and finite, got 0.0"),
+        (lambda: make_grid(VP, 4, "polyexponential", rho=-1.0), "rho must be positive and finite, got -1.0"),
         (lambda: make_grid(VP, 4, "beta", a=-1.0), "a and b must be positive, got a=-1.0, b=0.6"),
         (lambda: make_grid(VP, 4, "shifted", shift=0.0), "shift > 0.*got shift=0.0"),
         (lambda: make_grid(EDM(), 4, "shifted"), r"times in \[0, 1\], got shift=3.0, start=80.0"),

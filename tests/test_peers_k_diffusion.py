@@ -1,4 +1,4 @@
-"""Whole trajectories against k-diffusion's samplers, in float64.
+"""Whole trajectories against k-diffusion's samplers, in float64, its noise being ours.
 
 k-diffusion's package imports torchvision, wandb and more, none of which its samplers use: its `sampling` module is loaded alone.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +19,9 @@ import torch
 
 import dpmsolver as dpm
 from dpmsolver.grids import from_sigmas
+from dpmsolver.plan import Point
+from dpmsolver.solvers import exponential_step
+from peers import SEED, drawn, error, normals, start, whole_steps
 
 SCHEDULE = dpm.schedules.EDM()
 
@@ -43,17 +48,20 @@ def denoised(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     return torch.tanh(x / (1 + sigma.reshape(-1, 1)) + 0.1 * level) * (0.8 + 0.1 * torch.cos(level + x.flip(1)))
 
 
-def start() -> torch.Tensor:
-    return 80.0 * torch.randn(5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+def run(plan: dpm.Plan) -> torch.Tensor:
+    return dpm.sample(dpm.Denoiser(denoised, SCHEDULE, predicts="data"), start(80.0), plan=plan, generator=SEED)
 
 
-def ours(name: str, sigmas: torch.Tensor, nfe: int) -> torch.Tensor:
-    plan = dpm.make_plan(name, SCHEDULE, nfe, from_sigmas(SCHEDULE, sigmas.numpy()))
-    return dpm.sample(dpm.Denoiser(denoised, SCHEDULE, predicts="data"), start(), plan=plan)
+def make(name: str, sigmas: torch.Tensor, nfe: int, **options: Any) -> dpm.Plan:
+    return dpm.make_plan(name, SCHEDULE, nfe, from_sigmas(SCHEDULE, sigmas.numpy()), **options)
+
+
+def ours(name: str, sigmas: torch.Tensor, nfe: int, **options: Any) -> torch.Tensor:
+    return run(make(name, sigmas, nfe, **options))
 
 
 def assert_equal(result: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> None:
-    assert float((result - expected).abs().max()) < tolerance * max(1.0, float(expected.abs().max()))
+    assert error(result, expected) < tolerance
 
 
 def karras(sampling: Any, steps: int) -> torch.Tensor:
@@ -62,24 +70,172 @@ def karras(sampling: Any, steps: int) -> torch.Tensor:
     return sigmas
 
 
-@pytest.mark.parametrize(("name", "function"), [("ddim", "sample_euler"), ("dpm++2m", "sample_dpmpp_2m")])
+@pytest.mark.parametrize(
+    ("name", "function"), [("ddim", "sample_euler"), ("euler", "sample_euler"), ("dpm++2m", "sample_dpmpp_2m")]
+)
 def test_multistep_trajectories_equal_those_of_k_diffusion(sampling: Any, name: str, function: str) -> None:
     """On Karras' sigmas down to 0: Euler is DDIM, DPM++ 2M is dpm++2m."""
     sigmas = karras(sampling, 10)
-    expected = getattr(sampling, function)(denoised, start(), sigmas, disable=True)
+    expected = getattr(sampling, function)(denoised, start(80.0), sigmas, disable=True)
     assert_equal(ours(name, sigmas, 10), expected)
 
 
 def test_2s_trajectories_equal_those_of_k_diffusion(sampling: Any) -> None:
     """DPM++ 2S ancestral without its noise is dpm++2s."""
     sigmas = karras(sampling, 10)[:-1]
-    expected = sampling.sample_dpmpp_2s_ancestral(denoised, start(), sigmas, disable=True, eta=0.0)
+    expected = sampling.sample_dpmpp_2s_ancestral(denoised, start(80.0), sigmas, disable=True, eta=0.0)
     assert_equal(ours("dpm++2s", sigmas, 18), expected)
 
 
 @pytest.mark.parametrize("nfe", [9, 10, 11])
 def test_dpm_fast_equals_that_of_k_diffusion(sampling: Any, nfe: int) -> None:
     """Steps of order 3, 2 and 1 where the paper puts them, for every remainder of the budget (its times are float32)."""
-    expected = sampling.sample_dpm_fast(denoised, start(), 0.002, 80.0, nfe, disable=True)
-    plan = dpm.make_plan("dpm-fast", SCHEDULE, nfe, end=0.002)
-    assert_equal(dpm.sample(dpm.Denoiser(denoised, SCHEDULE, predicts="data"), start(), plan=plan), expected, 2e-5)
+    expected = sampling.sample_dpm_fast(denoised, start(80.0), 0.002, 80.0, nfe, disable=True)
+    assert_equal(run(dpm.make_plan("dpm-fast", SCHEDULE, nfe, end=0.002)), expected, 2e-5)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_lms_equals_that_of_k_diffusion(sampling: Any, order: int) -> None:
+    """Its coefficients come from numerical quadrature, ours are the integrals; the last step, to sigma = 0, is of full order."""
+    sigmas = karras(sampling, 10)
+    expected = sampling.sample_lms(denoised, start(80.0), sigmas, disable=True, order=order)
+    assert_equal(ours(f"lms-{order}", sigmas, 10, lower_order_final=False), expected, 1e-9)
+    if order > 1:
+        assert_equal(ours(f"ipndm-v-{order}", sigmas, 10, lower_order_final=False), expected, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "evaluations"),
+    [("euler", "sample_euler", 1), ("heun", "sample_heun", 2), ("dpm2", "sample_dpm_2", 2)],
+)
+@pytest.mark.parametrize("s_churn", [0.0, 2.0, 40.0])
+def test_churned_trajectories_equal_those_of_k_diffusion(
+    sampling: Any, monkeypatch: pytest.MonkeyPatch, name: str, function: str, evaluations: int, s_churn: float
+) -> None:
+    """Algorithm 2 of EDM, with no churn, some, and its maximum (sqrt 2 - 1 a step), between two sigmas; the last step is Euler's.
+
+    What k-diffusion adds before a step we add at the end of the one before, so its step i takes the draw of our row evaluations i - 1.
+    """
+    sigmas, churn = karras(sampling, 10), {"s_churn": s_churn, "s_tmin": 0.01, "s_tmax": 70.0}
+    monkeypatch.setattr(torch, "randn_like", drawn((evaluations * i for i in range(10)), start()))
+    expected = getattr(sampling, function)(denoised, start(80.0), sigmas, disable=True, **churn)
+    assert_equal(ours(name, sigmas, 10 * evaluations - evaluations + 1, **churn), expected, 1e-9)
+
+
+def test_churn_of_the_first_step_is_the_only_difference(sampling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """k-diffusion (and EDM's own code) raises the first sigma above the one that x_T has; ours takes x_T as it is.
+
+    Started at the raised sigma, with its noise already in x_T, our run is theirs.
+    """
+    sigmas = karras(sampling, 10)[1:]  # so that the raised sigma lies on the schedule
+    factor = math.sqrt(2.0)  # s_churn / 9 is above its maximum
+    monkeypatch.setattr(torch, "randn_like", drawn(range(10), start()))
+    x = start(float(sigmas[0]))
+    expected = sampling.sample_euler(denoised, x, sigmas, disable=True, s_churn=20.0)
+    raised = sigmas.clone()
+    raised[0] *= factor
+    noised = x + math.sqrt(factor**2 - 1.0) * sigmas[0] * normals(0, x)
+    denoiser = dpm.Denoiser(denoised, SCHEDULE, predicts="data")
+    plain = dpm.sample(denoiser, x, plan=make("euler", sigmas, 9, s_churn=20.0), generator=SEED)
+    assert error(plain, expected) > 1e-3
+    assert_equal(dpm.sample(denoiser, noised, plan=make("euler", raised, 9, s_churn=20.0), generator=SEED), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "evaluations"),
+    [
+        ("euler-ancestral", "sample_euler_ancestral", 1),
+        ("ddim", "sample_euler_ancestral", 1),
+        ("dpm2-ancestral", "sample_dpm_2_ancestral", 2),
+        ("dpm++2s-ancestral", "sample_dpmpp_2s_ancestral", 2),
+    ],
+)
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ancestral_trajectories_equal_those_of_k_diffusion(
+    sampling: Any, name: str, function: str, evaluations: int, eta: float
+) -> None:
+    """Steps to sigma_down and noise back, at every strength; the last step, to sigma = 0, has one evaluation. DDIM's eta is the same."""
+    sigmas = karras(sampling, 10)
+    noise = drawn((evaluations * (i + 1) for i in range(9)), start())
+    expected = getattr(sampling, function)(denoised, start(80.0), sigmas, disable=True, eta=eta, noise_sampler=noise)
+    assert_equal(ours(name, sigmas, 9 * evaluations + 1, eta=eta), expected, 1e-9)
+
+
+@pytest.mark.parametrize(("solver_type", "quadrature"), [("midpoint", "published"), ("heun", "exact")])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_2m_sde_trajectories_equal_those_of_k_diffusion(
+    sampling: Any, solver_type: str, quadrature: str, eta: float
+) -> None:
+    """DPM++ 2M SDE in both forms; its eta is our tau^2."""
+    sigmas = karras(sampling, 10)
+    expected = sampling.sample_dpmpp_2m_sde(
+        denoised,
+        start(80.0),
+        sigmas,
+        disable=True,
+        eta=eta,
+        noise_sampler=drawn(range(1, 10), start()),
+        solver_type=solver_type,
+    )
+    options = {"quadrature": quadrature, "tau": math.sqrt(eta), "lower_order_final": False}
+    assert_equal(ours("dpm++2m-sde", sigmas, 10, **options), expected, 1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_3m_sde_equals_that_of_k_diffusion_but_for_its_second_step(sampling: Any, eta: float) -> None:
+    """With two outputs k-diffusion integrates the line exactly; ours, and diffusers' "midpoint", take the 2M weights there.
+
+    From three outputs on both halve the second difference. With that one row exchanged our plan is theirs, so nothing else differs.
+    """
+    sigmas, tau = karras(sampling, 10), math.sqrt(eta)
+    noise = drawn(range(1, 10), start())
+    expected = sampling.sample_dpmpp_3m_sde(denoised, start(80.0), sigmas, disable=True, eta=eta, noise_sampler=noise)
+    plan = make("dpm++3m-sde", sigmas, 10, tau=tau, lower_order_final=False)
+    assert error(run(plan), expected) > 1e-6  # a denoiser forgets; equal is 1e-9
+    first, second, third = (row.point for row in plan.rows[:3])
+    exact = exponential_step("data", second, third, [second, first], tau=tau)
+    rows = (plan.rows[0], replace(plan.rows[1], advance=exact), *plan.rows[2:])
+    assert_equal(run(replace(plan, rows=rows)), expected, 1e-9)
+
+
+def test_dpmpp_sde_equals_that_of_k_diffusion(sampling: Any) -> None:
+    """DPM++ SDE at its default eta = 1, on one Brownian path: its noise over a whole step combines ours over both halves."""
+    sigmas = karras(sampling, 10)[:-1]
+    plan = make("dpm++sde", sigmas, 18)
+    noise = whole_steps(plan, start())
+    expected = sampling.sample_dpmpp_sde(denoised, start(80.0), sigmas, disable=True, noise_sampler=noise)
+    assert_equal(run(plan), expected, 1e-9)
+
+
+def test_dpmpp_sde_without_noise_is_2s(sampling: Any) -> None:
+    """eta = 0 is tau = 0 is dpm++2s."""
+    sigmas = karras(sampling, 10)[:-1]
+    expected = sampling.sample_dpmpp_sde(
+        denoised, start(80.0), sigmas, disable=True, eta=0.0, noise_sampler=lambda *_: 0.0
+    )
+    assert_equal(ours("dpm++sde", sigmas, 18, tau=0.0), expected, 1e-9)
+    assert_equal(ours("dpm++2s", sigmas, 18), expected, 1e-9)
+
+
+def test_dpmpp_sde_of_k_diffusion_between_0_and_1_has_two_strengths_in_a_step(sampling: Any) -> None:
+    """Its eta scales the ancestral noise: sigma_up = eta sigma sqrt(1 - e^{-2h}), so e^{-2 tau^2 h} = 1 - eta^2 (1 - e^{-2h}).
+
+    That tau depends on h: the stage, at h/2, and the step have different ones, which is no SDE's strength. With the two put in by hand
+    our combinations are theirs.
+    """
+    eta, sigmas = 0.5, karras(sampling, 10)[:2]
+    source, stage, target = (
+        Point.at(SCHEDULE, float(t)) for t in (sigmas[0], (sigmas[0] * sigmas[1]).sqrt(), sigmas[1])
+    )
+
+    def tau(end: Point) -> float:
+        h = end.half_log_snr - source.half_log_snr
+        return math.sqrt(-0.5 * math.log(1.0 - eta**2 * -math.expm1(-2.0 * h)) / h)
+
+    assert tau(stage) > 1.01 * tau(target)
+    noise = drawn([1, 2], start())
+    expected = sampling.sample_dpmpp_sde(denoised, start(80.0), sigmas, disable=True, eta=eta, noise_sampler=noise)
+    half = exponential_step("data", source, stage, [source], tau=tau(stage))
+    whole = exponential_step("data", source, target, [stage], tau=tau(target))
+    rows = (dpm.Row(source, predict=half), dpm.Row(stage, advance=replace(whole, outputs=(whole.outputs[0],))))
+    assert_equal(run(dpm.Plan("data", rows, target)), expected, 1e-9)

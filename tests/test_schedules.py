@@ -353,3 +353,27 @@ def test_scaled_linear_betas_are_those_of_stable_diffusion() -> None:
     assert betas.shape == (1000,)
     assert (betas[0], betas[-1]) == pytest.approx((0.00085, 0.012), rel=1e-15)
     np.testing.assert_allclose(np.diff(np.sqrt(betas), 2), 0.0, atol=1e-16)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "t", "log_alpha", "half_log_snr"),
+    [
+        # log alpha' = -beta/2; lambda' = log alpha'/sigma^2 for variance-preserving processes (DPM-Solver, appendix B.1).
+        (LinearVP(), 0.3, -0.5 * (0.1 + 0.3 * 19.9), -0.5 * (0.1 + 0.3 * 19.9) / LinearVP().sigma(0.3) ** 2),
+        (LinearVP(), 1.0, -10.0, -10.0 / LinearVP().sigma(1.0) ** 2),
+        (LinearVP(), 1e-5, -0.5 * (0.1 + 1e-5 * 19.9), -0.5 * (0.1 + 1e-5 * 19.9) / LinearVP().sigma(1e-5) ** 2),
+        (EDM(), 0.002, 0.0, -500.0),
+        (EDM(), 3.0, 0.0, -1 / 3),
+        (Flow(), 0.25, -1 / 0.75, -1 / 0.75 - 4.0),
+        # One interval of a discrete schedule: the slope of log alpha there is N log(1 - beta_n)/2.
+        (Discrete(betas=np.linspace(1e-4, 0.02, 1000)), 0.5, 500 * math.log1p(-np.linspace(1e-4, 0.02, 1000)[499]), None),
+    ],
+)
+def test_rates_are_the_derivatives(
+    schedule: NoiseSchedule, t: float, log_alpha: float, half_log_snr: float | None
+) -> None:
+    """d log alpha/dt and d lambda/dt in closed form, at the ends of the range too."""
+    rates = schedule.rates(t)
+    assert rates[0] == pytest.approx(log_alpha, rel=1e-9, abs=1e-9)
+    if half_log_snr is not None:
+        assert rates[1] == pytest.approx(half_log_snr, rel=1e-9)

@@ -7,19 +7,23 @@ denoiser = dpm.Denoiser(network, schedule, predicts="noise")
 x0 = dpm.sample(denoiser, x_T, nfe=10)
 """
 
-from dpmsolver import grids, guidance, models, schedules, thresholding
+from dpmsolver import grids, guidance, models, schedules, thresholding, transforms
 from dpmsolver.adaptive import sample_adaptive
+from dpmsolver.black_box import sample_rk45
+from dpmsolver.calibration import calibrate
 from dpmsolver.denoiser import Denoiser, conversion, edm_preconditioned
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.sample import State, add_noise, encode, initial_noise, inpaint, iterate, sample
 from dpmsolver.solvers import Solver, make_plan, solvers
+from dpmsolver.statistics import ModelStatistics
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Combination",
     "Denoiser",
+    "ModelStatistics",
     "Plan",
     "PlanError",
     "Point",
@@ -28,6 +32,7 @@ __all__ = [
     "Solver",
     "State",
     "add_noise",
+    "calibrate",
     "conversion",
     "edm_preconditioned",
     "encode",
@@ -40,7 +45,9 @@ __all__ = [
     "models",
     "sample",
     "sample_adaptive",
+    "sample_rk45",
     "schedules",
     "solvers",
     "thresholding",
+    "transforms",
 ]

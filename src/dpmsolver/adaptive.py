@@ -19,7 +19,7 @@ from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.singlestep import block
 
-__all__ = ["AdaptiveState", "sample_adaptive"]
+__all__ = ["AdaptiveState", "Calls", "run_ends", "sample_adaptive"]
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ def sample_adaptive(
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
     _check(order, prediction, atol=atol, rtol=rtol, h_init=h_init, theta=theta, t_err=t_err)
     schedule = denoiser.schedule
-    start, end, lams = _ends(schedule, start, end)
+    start, end, lams = run_ends(schedule, start, end)
 
     backend = backends.of(x_T)
     x = backend.state(x_T)
     batch = len(x)
-    calls = _Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
+    calls = Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
     goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])
     points = [Point.at(schedule, start)] * batch
     steps = np.full(batch, min(h_init, abs(goal - lams[0])))
@@ -131,7 +131,7 @@ def _check(order: int, prediction: str, **positive: float) -> None:
         raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
 
 
-def _ends(schedule: NoiseSchedule, start: float | None, end: float | None) -> tuple[float, float, NDArray[np.float64]]:
+def run_ends(schedule: NoiseSchedule, start: float | None, end: float | None) -> tuple[float, float, NDArray[np.float64]]:
     """Where the run starts and ends, in time and in half-log-SNR."""
     start = schedule.default_start() if start is None else start
     end = schedule.last_time(20) if end is None else end
@@ -178,7 +178,7 @@ class _Pair:
         return cls((point,) * (order - 1), (stay,) * (order - 1), stay, stay, point)
 
 
-def _attempt(calls: _Calls, x: Any, points: list[Point], pairs: list[_Pair]) -> tuple[Any, Any]:
+def _attempt(calls: Calls, x: Any, points: list[Point], pairs: list[_Pair]) -> tuple[Any, Any]:
     """The lower- and higher-order results of every sample."""
     outputs = [calls(x, points)]
     for index in range(len(pairs[0].stages)):
@@ -196,7 +196,7 @@ def _combine(backend: Backend, combinations: list[Combination], x: Any, outputs:
 
 
 @dataclass
-class _Calls:
+class Calls:
     """The network at a point per sample, counted."""
 
     denoiser: Denoiser

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dpmsolver as dpm
+from dpmsolver import backends
 from dpmsolver.adapters.diffusers import schedule_from_config
 from dpmsolver.errors import unknown
+from dpmsolver.files import written_aside
 from dpmsolver.grids import GRIDS
 from dpmsolver.models import pretrained
 from dpmsolver.sample import DEFAULT_SOLVER
@@ -121,16 +123,21 @@ def sample(
     ] = 1.0,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures that are drawn at once.")] = 64,
     device: Annotated[str, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.")] = "cpu",
+    statistics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For the calibrated solvers, from: dpmsolver calibrate.", show_default="none"),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The PNG file.")] = Path("samples.png"),
 ) -> None:
     """Draw samples of a pretrained model into one PNG picture."""
-    _check_output(out)
+    _check_folder(out, "png")
     chosen = _class_list(classes)
     started = time.perf_counter()
     loaded = pretrained.load(model, device=device)
     if loaded.shape[0] not in (1, 3):
         raise ValueError(f"pictures have 1 or 3 channels, and {model} has {loaded.shape[0]}")
-    plan = dpm.make_plan(solver, loaded.schedule, nfe, grid)
+    measured: dict[str, Any] = {} if statistics is None else {"statistics": dpm.ModelStatistics.load(statistics)}
+    plan = dpm.make_plan(solver, loaded.schedule, nfe, grid, **measured)
     labels = _labels(loaded, chosen, num)
     # Raises for labels and guidance that do not fit, before any evaluation.
     loaded.denoiser(labels, guidance)
@@ -141,6 +148,48 @@ def sample(
     typer.echo(
         f"{num} samples of {model}: {plan.solver}, {plan.nfe} network evaluations each, {seconds:.1f} s "
         f"(and {ready - started:.1f} s to load the model), written to {out}"
+    )
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "dpmsolver calibrate --out digits.safetensors\n\n"
+    "dpmsolver sample --solver dpm-v3 --statistics digits.safetensors --nfe 6"
+)
+def calibrate(
+    model: Annotated[
+        str, typer.Argument(help="'digits' (comes with the package), a folder in diffusers format, or a hub id.")
+    ] = "digits",
+    num: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures of the model's own to measure it on.")] = 256,
+    levels: Annotated[int, typer.Option(min=4, metavar="N", help="Noise levels.")] = 60,
+    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Draws of noise for each picture and level.")] = 1,
+    nfe: Annotated[int, typer.Option(min=1, metavar="N", help="Network evaluations of each of these pictures.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed measures the same.")] = 0,
+    guidance: Annotated[float, typer.Option(metavar="SCALE", help="The guidance that samples will have.")] = 1.0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The safetensors file.")] = Path("statistics.safetensors"),
+) -> None:
+    """Measure a network once, for the solvers dpm-v3, analytic-ddpm and analytic-ddim."""
+    _check_folder(out, "safetensors")
+    started = time.perf_counter()
+    loaded = pretrained.load(model, device=device)
+    labels = _labels(loaded, None, num)
+    pictures = _draw(loaded, dpm.make_plan(DEFAULT_SOLVER, loaded.schedule, nfe), labels, guidance, num, seed, num)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("calibrating", total=2 * levels)
+        measured = dpm.calibrate(
+            loaded.denoiser(labels, guidance),
+            backends.of(loaded.initial_noise(1)).from_numpy(pictures.astype(np.float64), loaded.initial_noise(1)),
+            levels=levels,
+            draws=draws,
+            seed=seed,
+            progress=lambda done, _: progress.update(task, completed=done),
+        )
+    measured.save(out)
+    typer.echo(
+        f"{model} measured on {num} of its pictures at {levels} noise levels, {5 * levels * draws} network evaluations each, "
+        f"{time.perf_counter() - started:.1f} s, written to {out}"
     )
 
 
@@ -179,14 +228,14 @@ def plan(
     typer.echo(made.to_json() if as_json else made.table())
 
 
-def _check_output(out: Path) -> None:
+def _check_folder(out: Path, suffix: str) -> None:
     folder = out.parent
     if not folder.is_dir():
         raise ValueError(f"--out {out}: there is no folder {folder}")
-    if out.suffix.lower() != ".png" and not out.is_dir():
-        raise ValueError(f"--out {out}: the picture is a PNG file, so its name ends in .png")
+    if out.suffix.lower() != f".{suffix}" and not out.is_dir():
+        raise ValueError(f"--out {out}: it is a {suffix.upper()} file, so its name ends in .{suffix}")
     if out.is_dir():
-        raise ValueError(f"--out {out} is a folder: name a file in it, such as {out / 'samples.png'}")
+        raise ValueError(f"--out {out} is a folder: name a file in it, such as {out / f'samples.{suffix}'}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"--out {out}: the folder {folder} cannot be written to")
 
@@ -252,12 +301,8 @@ def _contact_sheet(pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _write_png(pixels: NDArray[np.uint8], out: Path) -> None:
     from PIL import Image
 
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with written_aside(out) as aside:
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(aside, format="PNG")
-        os.replace(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

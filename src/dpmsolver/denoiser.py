@@ -146,7 +146,7 @@ class Denoiser:
     def evaluator(self, backend: Backend, plan: Plan, like: Any) -> Evaluator:
         """What evaluates this network at the points of a plan, on states like `like`. PlanError where the two do not fit."""
         self._check_plan(plan)
-        if isinstance(self.guidance, Classifier) and plan.prediction == "data" and plan.start.alpha == 0.0:
+        if isinstance(self.guidance, Classifier) and plan.prediction == "data" and plan.rows[0].point.alpha == 0.0:
             raise PlanError(
                 "classifier guidance of a data prediction is not defined at alpha = 0: start later (start=…)"
             )

@@ -4,6 +4,7 @@ Every fixed-step sampler only forms linear combinations of the state, of network
 the schedule and the grid alone. A Plan holds them, one row per network evaluation, and `dpmsolver.sample` executes it:
 
     x = u = x_T
+    u = plan.begin(x, (), noise)             if plan.begin else x
     for row in plan.rows:
         outputs = (denoiser(u, row.point), *outputs)
         x = row.advance(x, outputs, noise)   if row.advance else x
@@ -18,23 +19,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dpmsolver.combination import Combination, Prediction, from_dict, to_dict
 from dpmsolver.errors import PlanError
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["Combination", "Plan", "Point", "Prediction", "Row"]
 
-Prediction: TypeAlias = Literal["noise", "data"]
 
 _FORMAT = 1
+_STEPS = ("advance", "predict", "output")
 _TOLERANCE = 1e-8  # of hypot(alpha, sigma): far above rounding (1e-13 over 1000 rows), far below any wrong coefficient
 
 
@@ -72,62 +73,16 @@ def columns(points: Sequence[Point]) -> dict[str, Floats]:
 
 
 @dataclass(frozen=True)
-class Combination:
-    """state * x + sum_i outputs[i] * m_{k-i} + sum_i noise[i] * z_{k-i}: newest first."""
-
-    state: float
-    outputs: tuple[float, ...] = ()
-    noise: tuple[float, ...] = ()
-
-    def __call__(self, x: Any, outputs: Sequence[Any] = (), noise: Sequence[Any] = ()) -> Any:
-        """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored.
-
-        Examples:
-            >>> Combination(0.5, (2.0, -1.0))(10.0, [1.0, 3.0])
-            4.0
-        """
-        total = self.state * x
-        for coefficients, arrays in ((self.outputs, outputs), (self.noise, noise)):
-            for coefficient, array in zip(coefficients, arrays, strict=False):
-                total = total + coefficient * array
-        return total
-
-    def after(self, inner: Combination) -> Combination:
-        """This combination of what `inner` makes of x, as one: both use the same outputs and the same noise.
-
-        Examples:
-            >>> Combination(2.0, (1.0,)).after(Combination(0.5, (3.0, 4.0)))
-            Combination(state=1.0, outputs=(7.0, 8.0), noise=())
-        """
-
-        def merged(own: tuple[float, ...], others: tuple[float, ...]) -> tuple[float, ...]:
-            return tuple(a + self.state * b for a, b in zip_longest(own, others, fillvalue=0.0))
-
-        return Combination(
-            self.state * inner.state, merged(self.outputs, inner.outputs), merged(self.noise, inner.noise)
-        )
-
-    def marginal(self, prediction: Prediction, alpha: float, sigma: float) -> tuple[float, float]:
-        """The alpha and sigma of the result, for a state that has `alpha` and `sigma` and outputs that are exact and constant."""
-        total, spread = math.fsum(self.outputs), math.fsum(c * c for c in self.noise)
-        if prediction == "data":
-            return self.state * alpha + total, math.hypot(self.state * sigma, math.sqrt(spread))
-        return self.state * alpha, math.hypot(self.state * sigma + total, math.sqrt(spread))
-
-    def __str__(self) -> str:
-        terms = [f"{self.state:+.6g} x"]
-        terms += [f"{c:+.6g} m{'' if i == 0 else -i}" for i, c in enumerate(self.outputs)]
-        terms += [f"{c:+.6g} z{'' if i == 0 else -i}" for i, c in enumerate(self.noise)]
-        return " ".join(terms)
-
-
-@dataclass(frozen=True)
 class Row:
-    """One network evaluation: where (`point`), the step that commits the state, and the one that makes the next evaluation's input."""
+    """One network evaluation: where (`point`), the step that commits the state, and the one that makes the next evaluation's input.
+
+    `output` is what a calibrated solver keeps of the evaluation instead of m: a combination of the network's input u and of m.
+    """
 
     point: Point
     advance: Combination | None = None
     predict: Combination | None = None
+    output: Combination | None = None
 
 
 @dataclass(frozen=True)
@@ -140,9 +95,13 @@ class Plan:
         end: the point of the result.
         solver: the name of the solver that made it, for people.
         keeps_marginals: False for the few whose rows do not: Runge-Kutta methods in time, noise prediction with noise, tuned plans.
+        begin: what makes the first evaluation's input from x_T, which stays the state: a step that asks no network (None: u = x_T).
+            It counts as a row for the noise, of which it may draw one normal, and has no outputs.
+        origin: the point of x_T, where `begin` is not None: the first evaluation is then elsewhere.
 
     Raises:
-        PlanError: no rows, coefficients that are not finite, outputs or noise older than the run, a row that breaks the marginals.
+        PlanError: no rows, coefficients that are not finite, outputs or noise older than the run, a row that breaks the marginals,
+            one of `begin` and `origin` without the other.
     """
 
     prediction: Prediction
@@ -150,6 +109,8 @@ class Plan:
     end: Point
     solver: str = ""
     keeps_marginals: bool = True
+    begin: Combination | None = None
+    origin: Point | None = None
 
     def __post_init__(self) -> None:
         if self.prediction not in ("noise", "data"):
@@ -160,10 +121,17 @@ class Plan:
             raise PlanError("the last row must advance the state, or its evaluation is lost")
         if self.rows[-1].predict is not None:
             raise PlanError("the last row must not predict: no evaluation follows it")
+        if (self.begin is None) != (self.origin is None):
+            raise PlanError("begin and origin go together: the step that no network is asked for, and the point of x_T")
+        first = -1 if self.begin is not None else 0
+        if self.begin is not None:
+            _check_combination(self.begin, -1, first)
         for index, row in enumerate(self.rows):
-            for combination in (row.advance, row.predict):
+            for combination in (row.advance, row.predict, row.output):
                 if combination is not None:
-                    _check_combination(combination, index)
+                    _check_combination(combination, index, first)
+        if self.keeps_marginals and (self.elementwise or any(row.output for row in self.rows)):
+            raise PlanError("a plan with arrays as coefficients, or its own outputs, has keeps_marginals=False")
         if self.keeps_marginals:
             _check_marginals(self)
 
@@ -174,23 +142,34 @@ class Plan:
 
     @property
     def start(self) -> Point:
-        """Where the run starts: the first evaluation's point."""
-        return self.rows[0].point
+        """Where the run starts, the point of x_T: the first evaluation's, unless `begin` leads from another one to it."""
+        return self.rows[0].point if self.origin is None else self.origin
+
+    def combinations(self) -> Iterator[Combination]:
+        """Every combination of the run, in order."""
+        for each in (self.begin, *(c for row in self.rows for c in (row.advance, row.predict, row.output))):
+            if each is not None:
+                yield each
 
     @cached_property
     def stochastic(self) -> bool:
-        """Whether any row adds noise."""
-        return any(c is not None and any(c.noise) for row in self.rows for c in (row.advance, row.predict))
+        """Whether any combination adds noise."""
+        return any(any(c.noise) for c in self.combinations())
+
+    @cached_property
+    def elementwise(self) -> bool:
+        """Whether coefficients are arrays, or constants are added: then the plan is for states of one shape."""
+        return any(c.elementwise for c in self.combinations())
 
     @cached_property
     def history(self) -> int:
         """How many network outputs have to be kept at once."""
-        return max(len(c.outputs) for row in self.rows for c in (row.advance, row.predict) if c is not None)
+        return max(len(c.outputs) for c in self.combinations())
 
     @cached_property
     def noise_history(self) -> int:
         """How many draws of noise have to be kept at once."""
-        return max(len(c.noise) for row in self.rows for c in (row.advance, row.predict) if c is not None)
+        return max(len(c.noise) for c in self.combinations())
 
     @cached_property
     def columns(self) -> dict[str, Floats]:
@@ -217,25 +196,28 @@ class Plan:
             (array([1.]), array([0.25]))
         """
         mean, variance = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (mean, variance))
-        size = self.nfe + 2  # rows: the constant 1, the normal of the start, one normal per evaluation
+        draws = self.nfe + (self.begin is not None)
+        size = draws + 2  # rows: the constant 1, the normal of the start, one normal per evaluation and for `begin`
         x = np.zeros((size, *np.broadcast_shapes(mean.shape, variance.shape)))
         x[0] = self.start.alpha * mean
         x[1] = np.sqrt(self.start.alpha**2 * variance + self.start.sigma**2)
-        u = x
+        one = np.zeros((size, *[1] * (x.ndim - 1)))
+        one[0] = 1.0
+        normals = iter(_unit_vectors(x, draws))
         outputs: list[Floats] = []
-        noise: list[Floats] = []
-        for index, row in enumerate(self.rows):
+        noise: list[Floats] = [] if self.begin is None else [next(normals)]
+        u = x if self.begin is None else self.begin(x, outputs, noise, one)
+        for row in self.rows:
             alpha, sigma = row.point.alpha, row.point.sigma
             gap = u / (alpha**2 * variance + sigma**2)
             gap[0] -= alpha * mean / (alpha**2 * variance + sigma**2)
             output = sigma * gap if self.prediction == "noise" else alpha * variance * gap
             if self.prediction == "data":
                 output[0] += mean
-            outputs, noise = [output, *outputs][: self.history], [np.zeros_like(x), *noise][: self.noise_history]
-            if noise:
-                noise[0][index + 2] = 1.0
-            x = x if row.advance is None else row.advance(x, outputs, noise)
-            u = x if row.predict is None else row.predict(x, outputs, noise)
+            output = output if row.output is None else row.output(u, [output], (), one)
+            outputs, noise = [output, *outputs][: self.history], [next(normals), *noise][: self.noise_history]
+            x = x if row.advance is None else row.advance(x, outputs, noise, one)
+            u = x if row.predict is None else row.predict(x, outputs, noise, one)
         return x[0], np.square(x[1:]).sum(axis=0)
 
     def wasserstein(self, mean: ArrayLike, variance: ArrayLike, *, to: Literal["data", "end"] = "data") -> float:
@@ -263,6 +245,8 @@ class Plan:
             + ("" if self.keeps_marginals else ", leaves the marginals")
         ]
         lines.append(f"{'':>4} {'time':>10} {'label':>10} {'alpha':>10} {'sigma':>10} {'lambda':>8}  combination")
+        if self.begin is not None:
+            lines.append(f" x_T {_columns(self.start)}  u <- {self.begin}")
         for index, row in enumerate(self.rows):
             what = [f"x <- {row.advance}"] * (row.advance is not None) + [f"u <- {row.predict}"] * (
                 row.predict is not None
@@ -274,9 +258,10 @@ class Plan:
     def to_json(self) -> str:
         """The plan as JSON text; floats keep every digit."""
         rows = [
-            {"point": vars(r.point), "advance": _to_dict(r.advance), "predict": _to_dict(r.predict)} for r in self.rows
+            {"point": vars(r.point), **{k: to_dict(getattr(r, k)) for k in _STEPS if getattr(r, k) or k != "output"}}
+            for r in self.rows
         ]
-        document = {
+        document: dict[str, Any] = {
             "format": _FORMAT,
             "solver": self.solver,
             "prediction": self.prediction,
@@ -284,6 +269,8 @@ class Plan:
             "rows": rows,
             "end": vars(self.end),
         }
+        if self.origin is not None:
+            document |= {"begin": to_dict(self.begin), "origin": vars(self.origin)}
         return json.dumps(document, allow_nan=False)
 
     @classmethod
@@ -294,10 +281,13 @@ class Plan:
             if document["format"] != _FORMAT:
                 raise PlanError(f"this plan has format {document['format']}, this version reads {_FORMAT}")
             rows = tuple(
-                Row(Point(**r["point"]), _from_dict(r["advance"]), _from_dict(r["predict"])) for r in document["rows"]
+                Row(Point(**r["point"]), from_dict(r["advance"]), from_dict(r["predict"]), from_dict(r.get("output")))
+                for r in document["rows"]
             )
             end, keeps = Point(**document["end"]), document["keeps_marginals"]
-            return cls(document["prediction"], rows, end, document["solver"], keeps)
+            begin = from_dict(document.get("begin"))
+            origin = Point(**document["origin"]) if "origin" in document else None
+            return cls(document["prediction"], rows, end, document["solver"], keeps, begin, origin)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise PlanError(f"not a plan in JSON: {type(error).__name__}: {error}") from None
 
@@ -311,36 +301,43 @@ def _columns(point: Point) -> str:
     )
 
 
-def _to_dict(combination: Combination | None) -> dict[str, Any] | None:
-    return None if combination is None else {k: v for k, v in vars(combination).items() if k == "state" or v}
+def _unit_vectors(like: Floats, draws: int) -> Iterator[Floats]:
+    """Each draw's coefficients: 1 in its own place, which stands behind the constant's and the start's."""
+    for place in range(2, draws + 2):
+        unit = np.zeros_like(like)
+        unit[place] = 1.0
+        yield unit
 
 
-def _from_dict(values: Mapping[str, Any] | None) -> Combination | None:
-    if values is None:
-        return None
-    return Combination(values["state"], tuple(values.get("outputs", ())), tuple(values.get("noise", ())))
-
-
-def _check_combination(combination: Combination, index: int) -> None:
-    if not all(math.isfinite(c) for c in (combination.state, *combination.outputs, *combination.noise)):
-        raise PlanError(f"row {index} has a coefficient that is not finite: {combination}")
-    if max(len(combination.outputs), len(combination.noise)) > index + 1:
-        raise PlanError(
-            f"row {index} uses {len(combination.outputs)} outputs but only {index + 1} exist by then: {combination}"
-        )
+def _check_combination(combination: Combination, index: int, first: int) -> None:
+    """`index` is -1 for `begin`, and `first` the index of the first draw of noise."""
+    where = f"row {index}" if index >= 0 else "begin"
+    if not all(
+        np.isfinite(c).all() if isinstance(c, np.ndarray) else math.isfinite(c) for c in combination.coefficients
+    ):
+        raise PlanError(f"{where} has a coefficient that is not finite: {combination}")
+    for what, used, known in (
+        ("outputs", len(combination.outputs), index + 1),
+        ("draws of noise", len(combination.noise), index + 1 - first),
+    ):
+        if used > known:
+            raise PlanError(f"{where} uses {used} {what} but only {known} exist by then: {combination}")
 
 
 def _check_marginals(plan: Plan) -> None:
     """Follow (alpha, sigma) of the state through the rows and hold it against every point where the network is evaluated."""
     state = (plan.start.alpha, plan.start.sigma)
-    points = [row.point for row in plan.rows[1:]] + [plan.end]
-    for index, (row, target) in enumerate(zip(plan.rows, points, strict=True)):
+    rows, points = list(plan.rows), [row.point for row in plan.rows[1:]] + [plan.end]
+    if plan.begin is not None:
+        rows, points = [Row(plan.start, predict=plan.begin), *rows], [plan.rows[0].point, *points]
+    for index, (row, target) in enumerate(zip(rows, points, strict=True), start=len(plan.rows) - len(rows)):
         if row.advance is not None:
             state = row.advance.marginal(plan.prediction, *state)
         reached = state if row.predict is None else row.predict.marginal(plan.prediction, *state)
         miss = math.hypot(reached[0] - target.alpha, reached[1] - target.sigma)
         if not miss <= _TOLERANCE * math.hypot(target.alpha, target.sigma):
+            where = f"row {index}" if index >= 0 else "begin"
             raise PlanError(
-                f"row {index} leaves the marginals: it reaches alpha={reached[0]:.9g}, sigma={reached[1]:.9g} where the schedule has "
+                f"{where} leaves the marginals: it reaches alpha={reached[0]:.9g}, sigma={reached[1]:.9g} where the schedule has "
                 f"alpha={target.alpha:.9g}, sigma={target.sigma:.9g} (t={target.time:.6g})"
             )

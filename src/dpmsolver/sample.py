@@ -20,7 +20,8 @@ from dpmsolver.backends import Backend
 from dpmsolver.denoiser import Denoiser, conversion
 from dpmsolver.errors import PlanError
 from dpmsolver.grids import Grid
-from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.noise import NoiseName, noise_source
+from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers import Solver, make_plan
 
@@ -55,6 +56,7 @@ def sample(
     progress: bool = False,
     callback: Callable[[State], object] | None = None,
     generator: Any = None,
+    noise: NoiseName = "independent",
     state_hook: StateHook | None = None,
     **options: Any,
 ) -> Any:
@@ -69,6 +71,8 @@ def sample(
         progress: show a progress bar (needs tqdm).
         callback: called with every `State`, which holds copies.
         generator: randomness of stochastic solvers: a seed, one seed per sample, or a numpy or torch Generator.
+        noise: what a seed means to them: "independent" normals, or a "brownian" path, the same one for any number of steps, so that
+            samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.noise`).
         state_hook: (x, point) -> x, applied to what the network is about to see and to the result: see `inpaint`.
 
     Returns:
@@ -86,7 +90,8 @@ def sample(
         >>> bool(abs(x.mean(axis=0) - [1, -1]).max() < 0.1)
         True
     """
-    run = _Run(denoiser, x_T, _plan(denoiser, nfe, solver, grid, plan, start, end, options), generator, state_hook)
+    chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
+    run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
     bar = _progress_bar(run.plan.nfe) if progress else None
     with run.backend.no_grad():
         for moment in run.moments():
@@ -110,6 +115,7 @@ def iterate(
     start: float | None = None,
     end: float | None = None,
     generator: Any = None,
+    noise: NoiseName = "independent",
     state_hook: StateHook | None = None,
     **options: Any,
 ) -> Iterator[State]:
@@ -123,7 +129,8 @@ def iterate(
         >>> [state.index for state in dpm.iterate(denoiser, np.ones((1, 1)), nfe=3)]
         [0, 1, 2, 3]
     """
-    run = _Run(denoiser, x_T, _plan(denoiser, nfe, solver, grid, plan, start, end, options), generator, state_hook)
+    chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
+    run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
     return run.snapshots()
 
 
@@ -254,14 +261,24 @@ def _plan(
 class _Run:
     """One execution of a plan. Its buffers are the state, the outputs that the plan still needs, and at most one stage."""
 
-    def __init__(self, denoiser: Denoiser, x_T: Any, plan: Plan, generator: Any, state_hook: StateHook | None) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x_T: Any,
+        plan: Plan,
+        generator: Any,
+        noise: NoiseName,
+        state_hook: StateHook | None,
+    ) -> None:
         self.backend: Backend = backends.of(x_T)
         self.plan, self.denoiser, self.state_hook = plan, denoiser, state_hook
         self.x = self.backend.state(x_T)
         self.evaluator = denoiser.evaluator(self.backend, plan, self.x)
-        # A wrong generator is refused also where it is not needed.
-        needed = plan.stochastic or generator is not None
-        self.keys = backends.noise_keys(generator, len(self.x)) if needed else []
+        self.draws = noise_source(noise, plan, generator, tuple(self.x.shape))
+        self.begin, self.rows, self.combine = plan.begin, plan.rows, self.backend.combine
+        if plan.elementwise:
+            self.begin, self.rows = _on_device(plan, self.backend, self.x)
+            self.combine = _combine_elementwise
         self.denoised: Any = None
 
     def moments(self) -> Iterator[_Moment]:
@@ -269,13 +286,16 @@ class _Run:
 
         `outputs` holds the arrays and `scales` their factors: m_k = scales[k] * outputs[k].
         """
-        plan, combine, x = self.plan, self.backend.combine, self.x
+        plan, combine, x = self.plan, self.combine, self.x
         history = plan.history
         u, stage = x, None
         outputs: list[Any] = []
         scales: list[float] = []
         noise: list[Any] = []
-        for index, row in enumerate(plan.rows):
+        if self.begin is not None:
+            noise = self._drawn(x, noise)
+            u = stage = combine(*_terms(self.begin, x, scales, outputs, noise))
+        for index, row in enumerate(self.rows):
             if self.state_hook is not None:
                 x, u = self._hooked(x, u, row.point)
             spare = outputs.pop() if len(outputs) == history else None
@@ -283,9 +303,9 @@ class _Run:
             outputs.insert(0, output)
             scales.insert(0, scale)
             yield index, u, (scale, output)
-            if plan.stochastic:
-                drawn = backends.standard_normals(self.keys, index + 1, tuple(x.shape[1:]))
-                noise = [self.backend.from_numpy(drawn, x), *noise][: plan.noise_history]
+            if row.output is not None:
+                outputs[0], scales[0] = combine(*_terms(row.output, u, [scale], [output], [])), 1.0
+            noise = self._drawn(x, noise)
             if row.advance is not None:
                 x = combine(*_terms(row.advance, x, scales, outputs, noise), x)
             u = x
@@ -295,6 +315,14 @@ class _Run:
             x, _ = self._hooked(x, x, plan.end)
         self.evaluator.finish(x)
         yield plan.nfe, x, None
+
+    def _drawn(self, x: Any, noise: list[Any]) -> list[Any]:
+        """The noise that the plan still needs, with the next draw before it; none for an ODE."""
+        if not self.plan.stochastic:
+            return noise
+        drawn = next(self.draws)
+        newest = None if drawn is None else self.backend.from_numpy(drawn, x)
+        return [newest, *noise][: self.plan.noise_history]
 
     def _hooked(self, x: Any, u: Any, point: Point) -> tuple[Any, Any]:
         assert self.state_hook is not None
@@ -329,8 +357,42 @@ def _terms(
     combination: Combination, x: Any, scales: list[float], outputs: list[Any], noise: list[Any]
 ) -> tuple[list[float], list[Any]]:
     """The numbers and the arrays of a combination."""
-    numbers = [combination.state, *map(mul, combination.outputs, scales), *combination.noise]
-    return numbers, [x, *outputs[: len(combination.outputs)], *noise[: len(combination.noise)]]
+    # A draw without a coefficient may not have been made.
+    drawn = [(c, z) for c, z in zip(combination.noise, noise, strict=False) if c]
+    numbers = [combination.state, *map(mul, combination.outputs, scales), *(c for c, _ in drawn)]
+    arrays = [x, *outputs[: len(combination.outputs)], *(z for _, z in drawn)]
+    if combination.has_constant:
+        numbers.append(combination.constant)
+        arrays.append(1.0)
+    return numbers, arrays
+
+
+def _combine_elementwise(coefficients: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
+    """A combination whose coefficients may be arrays of the state's framework."""
+    total = coefficients[0] * arrays[0]
+    for coefficient, array in zip(coefficients[1:], arrays[1:], strict=True):
+        total = total + coefficient * array
+    return total
+
+
+def _on_device(plan: Plan, backend: Backend, x: Any) -> tuple[Combination | None, tuple[Row, ...]]:
+    """The plan's `begin` and rows with their arrays where the state is. PlanError for arrays that do not fit a state."""
+
+    def moved(coefficient: Any) -> Any:
+        if not isinstance(coefficient, np.ndarray):
+            return coefficient
+        shape, own = tuple(x.shape[1:]), coefficient.shape
+        if len(own) > len(shape) or any(c not in (1, s) for c, s in zip(own[::-1], shape[::-1], strict=False)):
+            raise PlanError(f"this plan was calibrated for states of shape {coefficient.shape}, x_T has {shape}")
+        return backend.from_numpy(coefficient, x)
+
+    def on_device(c: Combination | None) -> Combination | None:
+        if c is None or not c.elementwise:
+            return c
+        return Combination(moved(c.state), tuple(map(moved, c.outputs)), c.noise, moved(c.constant))
+
+    rows = (Row(r.point, on_device(r.advance), on_device(r.predict), on_device(r.output)) for r in plan.rows)
+    return on_device(plan.begin), tuple(rows)
 
 
 def _progress_bar(total: int) -> Any:

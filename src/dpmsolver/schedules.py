@@ -20,6 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dpmsolver.phi import polynomial_weights
+
 __all__ = ["EDM", "CosineVP", "Custom", "Discrete", "Flow", "LinearVP", "NoiseSchedule", "SubVP", "scaled_linear_betas"]
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -101,17 +103,15 @@ class NoiseSchedule(ABC):
 
         Examples:
             >>> [round(rate, 6) for rate in LinearVP(beta_min=0.1, beta_max=20.0).rates(0.5)]
-            [-5.025, -5.462098]
+            [-5.025, -5.456404]
         """
         low, high = self._smooth_around(t)
-        low, high = max(low, 0.98 * t), min(high, 1.02 * t)
-        nodes = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(np.pi * (np.arange(9) + 0.5) / 9)
+        width = 0.02 * t
+        low, high = max(low, t - width), min(high, t + width)
+        nodes = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(np.pi * np.arange(9) / 8)
+        derivative = np.array(polynomial_weights(((nodes - t) / width).tolist(), [0.0, 1.0 / width, *[0.0] * 7]))
         log_alpha = self._log_alpha(nodes)
-
-        def slope(values: Floats) -> float:
-            return float(np.polynomial.Chebyshev.fit(nodes, values, 8, domain=[low, high]).deriv()(t))
-
-        return slope(log_alpha), slope(log_alpha - self._log_sigma(nodes))
+        return float(derivative @ log_alpha), float(derivative @ (log_alpha - self._log_sigma(nodes)))
 
     def _smooth_around(self, t: float) -> tuple[float, float]:
         """An interval around t, or with t at its end, on which alpha and sigma are smooth."""

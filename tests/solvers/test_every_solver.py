@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import dpmsolver as dpm
-from cases import KEEP_MARGINALS, SCHEDULES, a_budget, budgets
+from cases import KEEP_MARGINALS, SCHEDULES, UNCALIBRATED, a_budget, budgets, pinned_grids
 from dpmsolver.errors import PlanError
-from dpmsolver.grids import GRIDS
 from dpmsolver.plan import Combination, Plan, Point
-from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule, SubVP
+from dpmsolver.schedules import EDM, Flow, LinearVP, NoiseSchedule, SubVP
 from dpmsolver.solvers import SOLVERS, Solver, make_plan
 
-EVERY = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
+EVERY = pytest.mark.parametrize("solver", UNCALIBRATED.values(), ids=UNCALIBRATED.keys())
 VP = LinearVP()
 
 
@@ -40,9 +39,7 @@ def random_setting(data: st.DataObject, solver: Solver) -> tuple[NoiseSchedule, 
     names = [n for n, s in SCHEDULES.items() if starts_anywhere or s.alpha(s.t_max) > 0]
     name = data.draw(st.sampled_from(names), label="schedule")
     schedule = SCHEDULES[name]
-    few = isinstance(schedule, Discrete) and schedule.num_steps < 100  # "trailing" has no room for many steps there
-    grids = [g for g in GRIDS if not (g == "shifted" and schedule.t_max > 1) and not (g == "trailing" and few)]
-    grid = data.draw(st.sampled_from(grids), label="grid")
+    grid = data.draw(st.sampled_from(pinned_grids(schedule)), label="grid")
     nfe = data.draw(st.sampled_from(budgets(solver, 32)), label="nfe")
     ends: dict[str, float] = {}
     if data.draw(st.booleans(), label="inside the range"):
@@ -465,7 +462,7 @@ def test_wrong_options_are_refused_with_their_cause(solver: str, options: dict[s
         make_plan(solver, VP, 6, **options)
 
 
-@pytest.mark.parametrize("solver", [s for s in SOLVERS.values() if s.prediction == "noise"], ids=lambda s: s.name)
+@pytest.mark.parametrize("solver", [s for s in UNCALIBRATED.values() if s.prediction == "noise"], ids=lambda s: s.name)
 def test_noise_prediction_cannot_start_at_pure_noise_and_says_what_can(solver: Solver) -> None:
     """At alpha = 0 the noise determines nothing: the message names data-prediction solvers."""
     with pytest.raises(PlanError, match=r"cannot start at alpha = 0.*take a data-prediction one"):

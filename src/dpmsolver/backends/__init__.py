@@ -133,12 +133,15 @@ def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
     return seeds
 
 
-def standard_normals(keys: Sequence[tuple[int, ...]], interval: int, shape: Sequence[int]) -> NDArray[np.float64]:
-    """Standard normals of shape (len(keys), *shape): sample i depends on its key and the interval alone.
+def standard_normals(
+    keys: Sequence[tuple[int, ...]], interval: int | tuple[int, ...], shape: Sequence[int]
+) -> NDArray[np.float64]:
+    """Standard normals of shape (len(keys), *shape): sample i depends on its key and the interval, a number or several, alone.
 
     They are drawn on the host with a counter-based generator, so that they are the same on every framework and device.
     """
     # The interval apart from the key: SeedSequence takes (7, 3) and (7, 3, 0) for one, and so would key (7,) at 3 and key (7, 3) at 0.
-    sequences = (np.random.SeedSequence(key, spawn_key=(interval,)) for key in keys)
+    spawn_key = interval if isinstance(interval, tuple) else (interval,)
+    sequences = (np.random.SeedSequence(key, spawn_key=spawn_key) for key in keys)
     streams = (np.random.Generator(np.random.Philox(sequence)) for sequence in sequences)
     return np.stack([stream.standard_normal(tuple(shape)) for stream in streams])

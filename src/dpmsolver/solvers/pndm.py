@@ -98,9 +98,9 @@ def _f_pndm_steps(nfe: int) -> tuple[int, ...]:
     return (4, 4, 4) + (1,) * (nfe - 12)
 
 
-def _s_pndm_steps(nfe: int) -> tuple[int, ...]:
+def _two_first(name: str, nfe: int) -> tuple[int, ...]:
     if nfe < 2:
-        raise PlanError(f"s-pndm spends 2 evaluations on its first step, so it cannot spend nfe={nfe}: nearest is 2")
+        raise PlanError(f"{name} spends 2 evaluations on its first step, so it cannot spend nfe={nfe}: nearest is 2")
     return (2,) + (1,) * (nfe - 2)
 
 
@@ -123,7 +123,17 @@ SOLVERS = (
         2,
         "S-PNDM: two evaluations first, then two outputs",
         f"{_LIU}, algorithm 3",
-        steps=_s_pndm_steps,
+        steps=partial(_two_first, "s-pndm"),
+        family="classical",
+    ),
+    Solver(
+        "plms",
+        partial(pndm, order=4),
+        "noise",
+        2,
+        "PNDM without its Runge-Kutta steps: two evaluations first, then up to four outputs",
+        f"{_LIU}; the first sampler of Stable Diffusion, diffusers' PNDMScheduler(skip_prk_steps=True)",
+        steps=partial(_two_first, "plms"),
         family="classical",
     ),
     *(

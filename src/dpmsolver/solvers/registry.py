@@ -16,13 +16,24 @@ from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS, Grid, make_grid
 from dpmsolver.plan import Plan
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.solvers import adams, classical, ddim, exponential_rk, multistep, pndm, singlestep, stochastic, unipc
+from dpmsolver.solvers import (
+    adams,
+    calibrated,
+    classical,
+    ddim,
+    exponential_rk,
+    multistep,
+    pndm,
+    singlestep,
+    stochastic,
+    unipc,
+)
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 
 
-_FAMILIES = (ddim, singlestep, multistep, unipc, exponential_rk, adams, pndm, classical, stochastic)
+_FAMILIES = (ddim, singlestep, multistep, unipc, exponential_rk, adams, pndm, classical, stochastic, calibrated)
 SOLVERS: dict[str, Solver] = {solver.name: solver for family in _FAMILIES for solver in family.SOLVERS}
 
 

@@ -29,6 +29,7 @@ class Solver:
         steps: nfe -> the evaluations of each step, where they differ between steps.
         family: which solvers it stands with in tables.
         stochastic: whether its plans add noise unless told otherwise.
+        calibrated: it needs `statistics` of the network, from `dpmsolver.calibrate`.
         finite: its steps have no limit at sigma = 0 or alpha = 0. By default it then ends where the network's last evaluation is worth it.
     """
 
@@ -43,6 +44,7 @@ class Solver:
     family: str = "your own"
     stochastic: bool = False
     finite: bool = False
+    calibrated: bool = False
 
     def spend(self, nfe: int) -> tuple[int, ...]:
         """The evaluations of each step for a budget of exactly nfe. PlanError, with the nearest budgets, where that cannot be."""

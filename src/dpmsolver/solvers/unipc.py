@@ -120,13 +120,13 @@ def sa_solver(
     strengths = _strengths(tau, points)
     steps = len(points) - 1
     orders = orders_of_steps(steps, predictor_order, lower_order_final)
-    final = [steps - k + 1 if lower_order_final else 4 for k in range(steps)]
+    corrected_with = [min(corrector_order, steps - k + 1 if lower_order_final else 4) for k in range(steps)]
 
     def predict(k: int) -> Combination:
         return exponential_step("data", points[k], points[k + 1], points[k::-1][: orders[k]], tau=strengths[k])
 
     def correct(k: int) -> Combination | None:
-        nodes = [points[k + 1], *points[k::-1]][: min(corrector_order, final[k + 1] if k + 1 < steps else 1)]
+        nodes = [points[k + 1], *points[k::-1]][: corrected_with[k]]
         return exponential_step("data", points[k], points[k + 1], nodes, tau=strengths[k]) if nodes else None
 
     return predictor_corrector(points, predict, correct, "data")

@@ -1,0 +1,130 @@
+"""Combination: the linear combination that every step of every solver is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+__all__ = ["Coefficient", "Combination", "Prediction", "from_dict", "to_dict"]
+
+Prediction: TypeAlias = Literal["noise", "data"]
+Coefficient: TypeAlias = Any  # float, or float64 array that broadcasts against a state without its batch
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """state * x + sum_i outputs[i] * m_{k-i} + sum_i noise[i] * z_{k-i} + constant: newest first.
+
+    Coefficients are floats; those of calibrated solvers may be float64 arrays that broadcast against one state, as may `constant`.
+    """
+
+    state: Coefficient
+    outputs: tuple[Coefficient, ...] = ()
+    noise: tuple[float, ...] = ()
+    constant: Coefficient = 0.0
+
+    def __call__(self, x: Any, outputs: Sequence[Any] = (), noise: Sequence[Any] = (), one: Any = 1.0) -> Any:
+        """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored. `one` is what 1 is.
+
+        Examples:
+            >>> Combination(0.5, (2.0, -1.0))(10.0, [1.0, 3.0])
+            4.0
+        """
+        total = self.state * x
+        for coefficients, arrays in ((self.outputs, outputs), (self.noise, noise)):
+            for coefficient, array in zip(coefficients, arrays, strict=False):
+                total = total + coefficient * array
+        return total + self.constant * one if self.has_constant else total
+
+    @property
+    def coefficients(self) -> tuple[Coefficient, ...]:
+        """All of them: of the state, the outputs, the noise, and the constant."""
+        return (self.state, *self.outputs, *self.noise, self.constant)
+
+    @property
+    def has_constant(self) -> bool:
+        """Whether a constant is added."""
+        return not isinstance(self.constant, float) or self.constant != 0.0
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether elements of the state are treated differently: coefficients that are arrays, or a constant."""
+        return self.has_constant or any(isinstance(c, np.ndarray) for c in (self.state, *self.outputs))
+
+    def after(self, inner: Combination) -> Combination:
+        """This combination of what `inner` makes of x, as one: both use the same outputs and the same noise.
+
+        Examples:
+            >>> print(Combination(2.0, (1.0,)).after(Combination(0.5, (3.0, 4.0))))
+            +1 x +7 m +8 m-1
+        """
+
+        def merged(own: Sequence[Coefficient], others: Sequence[Coefficient]) -> tuple[Coefficient, ...]:
+            return tuple(a + self.state * b for a, b in zip_longest(own, others, fillvalue=0.0))
+
+        noise = merged(self.noise, inner.noise)
+        constant = self.constant + self.state * inner.constant
+        return Combination(self.state * inner.state, merged(self.outputs, inner.outputs), noise, constant)
+
+    def marginal(self, prediction: Prediction, alpha: float, sigma: float) -> tuple[float, float]:
+        """The alpha and sigma of the result, for a state that has `alpha` and `sigma` and outputs that are exact and constant."""
+        total, spread = math.fsum(self.outputs), math.fsum(c * c for c in self.noise)
+        if prediction == "data":
+            return self.state * alpha + total, math.hypot(self.state * sigma, math.sqrt(spread))
+        return self.state * alpha, math.hypot(self.state * sigma + total, math.sqrt(spread))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Combination):
+            return NotImplemented
+        shape = (len(self.outputs), len(self.noise)) == (len(other.outputs), len(other.noise))
+        return shape and all(map(np.array_equal, self.coefficients, other.coefficients))
+
+    def __hash__(self) -> int:
+        return hash(tuple(c if isinstance(c, float) else c.tobytes() for c in map(_plain, self.coefficients)))
+
+    def __str__(self) -> str:
+        terms = [f"{_shown(self.state)} x"]
+        terms += [f"{_shown(c)} m{'' if i == 0 else -i}" for i, c in enumerate(self.outputs)]
+        terms += [f"{_shown(c)} z{'' if i == 0 else -i}" for i, c in enumerate(self.noise)]
+        return " ".join(terms + [_shown(self.constant)] * self.has_constant)
+
+
+def _plain(coefficient: Coefficient) -> Coefficient:
+    return coefficient if isinstance(coefficient, np.ndarray) else float(coefficient)
+
+
+def _shown(coefficient: Coefficient) -> str:
+    """A number; of an array its mean, marked as such."""
+    return f"~{np.mean(coefficient):+.6g}" if isinstance(coefficient, np.ndarray) else f"{coefficient:+.6g}"
+
+
+def to_dict(combination: Combination | None) -> dict[str, Any] | None:
+    """What is not empty; an array is a list of lists."""
+    if combination is None:
+        return None
+
+    def listed(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    values: dict[str, Any] = {"state": listed(combination.state)}
+    for name in ("outputs", "noise"):
+        if coefficients := getattr(combination, name):
+            values[name] = [listed(c) for c in coefficients]
+    return values | ({"constant": listed(combination.constant)} if combination.has_constant else {})
+
+
+def from_dict(values: Mapping[str, Any] | None) -> Combination | None:
+    """The combination that `to_dict` wrote."""
+    if values is None:
+        return None
+
+    def read(value: Any) -> Any:
+        return np.array(value, dtype=np.float64) if isinstance(value, list) else value
+
+    outputs, noise = (tuple(map(read, values.get(name, ()))) for name in ("outputs", "noise"))
+    return Combination(read(values["state"]), outputs, noise, read(values.get("constant", 0.0)))

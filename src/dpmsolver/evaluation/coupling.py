@@ -1,0 +1,241 @@
+"""Runs of one stochastic solver along one Brownian path, with more and more steps: its strong order, and its weak order without a law.
+
+A plan of N steps and one of 2N share the start and the path (the clock is that of `dpmsolver.noise`). The root mean square distance of
+their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order p: both need
+no reference, and the noise that two runs share does not blur the small difference of their means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.evaluation.convergence import GAUSSIAN, RUN, SCHEDULE, affordable, full_order, slope
+from dpmsolver.models.closed_form import Mixture
+from dpmsolver.noise import intervals
+from dpmsolver.plan import Plan, Point
+from dpmsolver.schedules import Floats
+from dpmsolver.solvers import Solver, make_plan
+
+__all__ = ["BIMODAL", "Coupled", "coupled_plans", "coupled_runs", "follow", "path_weights", "strong_order"]
+
+BIMODAL = Mixture(means=[[-1.0], [0.8]], variances=[[0.15], [0.2]], weights=[0.4, 0.6])
+_DIGITS = 9  # of half-log-SNR: points of nested grids are the same but for rounding
+
+
+def coupled_plans(solver: Solver, steps: Sequence[int], **options: Any) -> list[Plan]:
+    """Plans of so many steps each, over the range in which convergence is measured, uniform in half-log-SNR."""
+    settings: dict[str, Any] = {"grid": "logsnr", **RUN, **full_order(solver), **options}
+    return [make_plan(solver, SCHEDULE, affordable(solver, n * solver.evaluations_per_step), **settings) for n in steps]
+
+
+def path_weights(plans: Sequence[Plan]) -> list[list[Floats]]:
+    """The normals of each plan as combinations of J independent normals, those of the path between all points where a draw begins or ends.
+
+    With the clock c = (alpha/sigma)^2, the draw from a to b is the sum of sqrt(dc/(c_b - c_a)) times the normals in between.
+
+    Returns:
+        For each plan, for each of its draws, float64 (J,) of norm 1, or of zeros where the draw is not used.
+
+    Examples:
+        >>> from dpmsolver.solvers import SOLVERS
+        >>> coarse, fine = path_weights(coupled_plans(SOLVERS["dpm++2m-sde"], [1, 2]))
+        >>> [w.round(2).tolist() for w in coarse], [w.tolist() for w in fine]
+        ([[0.12, 0.99]], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    ends = [{k: (_place(a), _place(b)) for k, (a, b) in intervals(plan).items()} for plan in plans]
+    edges = np.unique([lam for each in ends for pair in each.values() for lam in pair])
+    lengths = np.diff(np.exp(2.0 * edges))
+
+    def weights(pair: tuple[float, float] | None) -> Floats:
+        inside = (
+            np.zeros_like(lengths) if pair is None else lengths * ((edges[:-1] >= pair[0]) & (edges[1:] <= pair[1]))
+        )
+        return np.asarray(np.sqrt(inside / max(inside.sum(), np.finfo(float).tiny)))
+
+    draws = [plan.nfe + (plan.begin is not None) for plan in plans]
+    return [[weights(each.get(k)) for k in range(n)] for each, n in zip(ends, draws, strict=True)]
+
+
+def follow(plan: Plan, x: Any, network: Callable[[Any, Point], Any], normals: Sequence[Any], one: Any = 1.0) -> Any:
+    """The sampling loop for any arrays and any normals, one for each draw; `network(u, point)` says what the plan wants to know."""
+    draws = iter(normals)
+    outputs: list[Any] = []
+    noise: list[Any] = [] if plan.begin is None else [next(draws)]
+    u = x if plan.begin is None else plan.begin(x, outputs, noise, one)
+    for row, normal in zip(plan.rows, draws, strict=True):
+        output = network(u, row.point)
+        output = output if row.output is None else row.output(u, [output], (), one)
+        outputs, noise = [output, *outputs][: plan.history], [normal, *noise][: plan.noise_history]
+        x = x if row.advance is None else row.advance(x, outputs, noise, one)
+        u = x if row.predict is None else row.predict(x, outputs, noise, one)
+    return x
+
+
+def strong_order(solver: Solver, steps: Sequence[int] = (64, 128, 256), **options: Any) -> float:
+    """The strong order on Gaussian data, exactly: nothing is drawn.
+
+    The optimal network of Gaussian data is affine. So each result is an affine function of the start and of the path's normals, and the
+    root mean square distance of two results is that of their coefficients.
+
+    Args:
+        solver: one that adds noise. steps: each twice the one before. options: of the solver.
+
+    Raises:
+        PlanError: a solver that adds no noise.
+
+    Examples:
+        >>> from dpmsolver.solvers import SOLVERS
+        >>> round(strong_order(SOLVERS["dpm++2m-sde"]), 1)
+        1.0
+    """
+    plans = coupled_plans(solver, steps, **options)
+    _require_noise(plans, solver)
+    weights = path_weights(plans)
+    results = [_coefficients(plan, each) for plan, each in zip(plans, weights, strict=True)]
+    distances = [float(np.linalg.norm(b - a)) for a, b in pairwise(results)]
+    return slope(distances, list(steps[:-1]))
+
+
+def _coefficients(plan: Plan, weights: Sequence[Floats]) -> Floats:
+    """The result as coefficients of 1, of the start's normal and of the path's, float64 (2 + J, D)."""
+    mean, variance = GAUSSIAN.means[0], GAUSSIAN.variances[0]
+    size = 2 + len(weights[0])
+    one = np.zeros((size, 1))
+    one[0] = 1.0
+    x = np.zeros((size, len(mean)))
+    x[0] = plan.start.alpha * mean
+    x[1] = np.sqrt(plan.start.alpha**2 * variance + plan.start.sigma**2)
+
+    def network(u: Floats, point: Point) -> Floats:
+        gap = (u - point.alpha * mean * one) / (point.alpha**2 * variance + point.sigma**2)
+        return np.asarray(
+            point.sigma * gap if plan.prediction == "noise" else mean * one + point.alpha * variance * gap
+        )
+
+    normals = [np.concatenate([np.zeros(2), w])[:, None] for w in weights]
+    return np.asarray(follow(plan, x, network, normals, one))
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """Batches of coupled runs on one-dimensional data: what their weak and strong orders are estimated from.
+
+    Args:
+        steps: of the runs, each twice the one before, (R,).
+        moments: mean of x and of x^2 of each batch and run, (batches, R, 2).
+        squares: mean square distance between the runs of N and 2N steps, (batches, R - 1).
+        exact: mean of x and of x^2 of the data's marginal at the end, (2,).
+    """
+
+    steps: tuple[int, ...]
+    moments: Floats
+    squares: Floats
+    exact: Floats
+
+    def weak_order(self) -> tuple[float, float, float]:
+        """The slope of the distance in (E x, E x^2) between N and 2N steps, and the ends of its 95 % interval."""
+        return self._interval(lambda chosen: np.linalg.norm(np.diff(self.moments[chosen].mean(axis=0), axis=0), axis=1))
+
+    def strong_order(self) -> tuple[float, float, float]:
+        """The slope of the root mean square distance between N and 2N steps, and the ends of its 95 % interval."""
+        return self._interval(lambda chosen: np.sqrt(self.squares[chosen].mean(axis=0)))
+
+    def gap(self) -> tuple[float, float]:
+        """How far (E x, E x^2) of the finest runs are from the exact law, and the standard error of that."""
+        finest = self.moments[:, -1]
+        error = finest.std(axis=0, ddof=1) / np.sqrt(len(finest))
+        return float(np.linalg.norm(finest.mean(axis=0) - self.exact)), float(np.linalg.norm(error))
+
+    def _interval(self, distances: Callable[[Any], Floats], resamples: int = 2000) -> tuple[float, float, float]:
+        """Of all batches, and the percentiles of a bootstrap over them."""
+        rng, num = np.random.default_rng(0), len(self.moments)
+        drawn = [self._slope(distances(rng.integers(num, size=num))) for _ in range(resamples)]
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        return self._slope(distances(slice(None))), float(low), float(high)
+
+    def _slope(self, distances: Floats) -> float:
+        return slope(distances.tolist(), list(self.steps[:-1]))
+
+
+def coupled_runs(
+    solver: Solver,
+    model: Mixture = BIMODAL,
+    steps: Sequence[int] = (32, 64, 128),
+    *,
+    batches: int = 50,
+    size: int = 8000,
+    seed: int = 0,
+    **options: Any,
+) -> Coupled:
+    """Samples of one-dimensional data by runs of several step numbers that share their start, drawn from the marginal, and their path.
+
+    Args:
+        solver: one that adds noise. model: of one coordinate. steps: each twice the one before.
+        batches, size: samples are batches x size. seed: of everything that is drawn. options: of the solver.
+
+    Raises:
+        PlanError: a solver that adds no noise, or a model of several coordinates.
+    """
+    plans = coupled_plans(solver, steps, **options)
+    _require_noise(plans, solver)
+    if model.means.shape[1] != 1:
+        raise PlanError(f"model must have one coordinate, got {model.means.shape[1]}")
+    weights = path_weights(plans)
+    rng = np.random.default_rng(seed)
+    moments, squares = np.zeros((batches, len(plans), 2)), np.zeros((batches, len(plans) - 1))
+    for batch in range(batches):
+        data = model.sample(size, seed=int(rng.integers(2**63)))
+        x = plans[0].start.alpha * data[:, 0] + plans[0].start.sigma * rng.standard_normal(size)
+        path = rng.standard_normal((len(weights[0][0]), size))
+        results = [
+            follow(plan, x, _network(plan, model), [_normal(w, path) for w in each])
+            for plan, each in zip(plans, weights, strict=True)
+        ]
+        moments[batch] = [(r.mean(), (r**2).mean()) for r in results]
+        squares[batch] = [np.mean((b - a) ** 2) for a, b in pairwise(results)]
+    return Coupled(tuple(steps), moments, squares, _marginal_moments(model, plans[0].end))
+
+
+def _normal(weights: Floats, path: Floats) -> Floats:
+    """The combination of the path's normals: only those of the draw's own interval, which are a few."""
+    used = np.flatnonzero(weights)
+    return np.asarray(weights[used] @ path[used[0] : used[-1] + 1] if len(used) else np.zeros(path.shape[1]))
+
+
+def _network(plan: Plan, model: Mixture) -> Callable[[Floats, Point], Floats]:
+    """`Mixture.predict_data` for states (size,) of one coordinate, component by component: several times as fast."""
+    means, variances = model.means[:, 0], model.variances[:, 0]
+
+    def network(u: Floats, point: Point) -> Floats:
+        totals = point.alpha**2 * variances + point.sigma**2
+        gaps = [u - point.alpha * mean for mean in means]
+        logs = [np.log(w / np.sqrt(v)) - (0.5 / v) * g * g for w, v, g in zip(model.weights, totals, gaps, strict=True)]
+        largest = np.maximum.reduce(logs)
+        parts = [np.exp(each - largest) for each in logs]
+        total, data = sum(parts), 0.0
+        for part, mean, variance, v, g in zip(parts, means, variances, totals, gaps, strict=True):
+            data = data + part * (mean + point.alpha * variance / v * g)
+        data = data / total
+        return np.asarray(data if plan.prediction == "data" else (u - point.alpha * data) / point.sigma)
+
+    return network
+
+
+def _marginal_moments(model: Mixture, end: Point) -> Floats:
+    means, variances = end.alpha * model.means[:, 0], end.alpha**2 * model.variances[:, 0] + end.sigma**2
+    return np.array([model.weights @ means, model.weights @ (means**2 + variances)])
+
+
+def _place(point: Point) -> float:
+    return round(point.half_log_snr, _DIGITS)
+
+
+def _require_noise(plans: Sequence[Plan], solver: Solver) -> None:
+    if not all(plan.stochastic for plan in plans):
+        raise PlanError(f"{solver.name} adds no noise with these options: see evaluation.convergence")

@@ -1,0 +1,46 @@
+"""Grids: where the steps of a run go.
+
+A grid is a function (schedule, steps, start, end) -> float64 times of shape (steps + 1,), strictly monotone from `start` to `end`.
+It is chosen apart from the solver and means one thing, whatever solver uses it. `start` and `end` are times; end = 0 is clean data.
+A grid that is even in log-SNR cannot reach an infinite one: it then covers the finite range and one step goes to the limit.
+
+Your own grid: an array of times, or any function with this signature. A grid measured on your model: `gits`.
+"""
+
+from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
+from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, sigma, time
+from dpmsolver.grids.published import AYS_SD15, AYS_SDXL, AYS_SVD, ays_sd15, ays_sdxl, ays_svd, interpolated
+from dpmsolver.grids.registry import GRIDS, Grid, check_times, from_labels, from_sigmas, make_grid
+from dpmsolver.grids.shifts import dynamic_shift, shifted
+from dpmsolver.grids.trajectory import gits, gits_costs
+
+__all__ = [
+    "AYS_SD15",
+    "AYS_SDXL",
+    "AYS_SVD",
+    "GRIDS",
+    "Grid",
+    "ays_sd15",
+    "ays_sdxl",
+    "ays_svd",
+    "beta",
+    "check_times",
+    "cosine",
+    "dynamic_shift",
+    "from_labels",
+    "from_sigmas",
+    "gits",
+    "gits_costs",
+    "interpolated",
+    "karras",
+    "leading",
+    "linspace",
+    "logsnr",
+    "make_grid",
+    "polyexponential",
+    "quadratic",
+    "shifted",
+    "sigma",
+    "time",
+    "trailing",
+]

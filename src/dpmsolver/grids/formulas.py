@@ -1,0 +1,105 @@
+"""Grids that are one formula, in log-SNR, in the noise level sigma/alpha or in time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.grids.ends import between_limits, either_way, pinned
+from dpmsolver.schedules import Floats, NoiseSchedule
+
+__all__ = ["beta", "cosine", "karras", "logsnr", "polyexponential", "quadratic", "sigma", "time"]
+
+
+@between_limits
+def logsnr(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
+    """Uniform in half-log-SNR: the grid of DPM-Solver (section 3.4); k-diffusion's "exponential" sigmas."""
+    return _from_half_log_snr(
+        schedule, np.linspace(schedule.half_log_snr(start), schedule.half_log_snr(end), steps + 1), start, end
+    )
+
+
+@either_way
+@between_limits
+def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 1.0) -> Floats:
+    """A power in half-log-SNR, (1 - i/steps)^rho of the way from end to start: k-diffusion's "polyexponential" sigmas.
+
+    rho = 1 is `logsnr`; rho > 1 puts more steps at low noise. A rising grid is the falling one read backwards.
+
+    Raises:
+        PlanError: rho not positive.
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> polyexponential(EDM(), 2, 16.0, 0.01, rho=2.0).round(4)
+        array([1.60e+01, 6.32e-02, 1.00e-02])
+    """
+    _positive("rho", rho)
+    low, high = (float(schedule.half_log_snr(t)) for t in (start, end))
+    return _from_half_log_snr(schedule, high + (low - high) * np.linspace(1.0, 0.0, steps + 1) ** rho, start, end)
+
+
+@between_limits
+def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 7.0) -> Floats:
+    """Uniform in (sigma/alpha)^(1/rho): the grid of EDM (Karras et al. 2022, eq. 5), polynomial of degree rho in the noise level."""
+    _positive("rho", rho)
+    low, high = (math.exp(-float(schedule.half_log_snr(t)) / rho) for t in (start, end))
+    return _from_half_log_snr(schedule, -rho * np.log(np.linspace(low, high, steps + 1)), start, end)
+
+
+def sigma(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
+    """Uniform in the noise level sigma/alpha: `karras` with rho = 1.
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> sigma(EDM(), 4, 9.0, 1.0)
+        array([9., 7., 5., 3., 1.])
+    """
+    return karras(schedule, steps, start, end, rho=1.0)
+
+
+def time(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
+    """Uniform in time."""
+    return np.linspace(start, end, steps + 1)
+
+
+def quadratic(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
+    """Uniform in the square root of time (DDIM, appendix D.3)."""
+    return pinned(np.linspace(math.sqrt(start), math.sqrt(end), steps + 1) ** 2, start, end)
+
+
+@either_way
+def cosine(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
+    """A quarter of a cosine in time, t_i = end + (start - end) cos(pi/2 i/steps): dense at the noisy end.
+
+    The "cosine" time steps of flow matching for speech (Du et al. 2024, arXiv 2407.05407), where time runs the other way:
+    1 - cos(pi/2 u). A rising grid is the falling one read backwards. Half a cosine, dense at both ends, is `beta` with a = b = 0.5.
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> cosine(Flow(), 3, 1.0, 0.0).round(3)
+        array([1.   , 0.866, 0.5  , 0.   ])
+    """
+    quarter = np.cos(0.5 * math.pi * np.linspace(0.0, 1.0, steps + 1))
+    return pinned(end + (start - end) * quarter, start, end)
+
+
+def beta(schedule: NoiseSchedule, steps: int, start: float, end: float, a: float = 0.6, b: float = 0.6) -> Floats:
+    """Times at the quantiles of a Beta(a, b) distribution: dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
+    if not (a > 0 and b > 0):
+        raise PlanError(f"a and b must be positive, got a={a}, b={b}")
+    from scipy.special import betaincinv  # here, because it is slow to import
+
+    quantiles = betaincinv(a, b, np.linspace(1.0, 0.0, steps + 1))
+    return pinned(end + (start - end) * quantiles, start, end)
+
+
+def _from_half_log_snr(schedule: NoiseSchedule, half_log_snr: Floats, start: float, end: float) -> Floats:
+    return pinned(np.asarray(schedule.time(half_log_snr)), start, end)
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise PlanError(f"{name} must be positive and finite, got {value}")

@@ -1,0 +1,353 @@
+"""Transforms: from a plan to a better or cheaper plan, whatever solver made it. Pure functions; no network is asked.
+
+`analytic_first_step` saves the first evaluation, `denoise_to_zero` adds one that ends at the data, `richardson` and `extrapolate` raise
+the order by combining two solutions. Where the order of a multistep solver should rise and fall during the run, its option `ramp` says so.
+
+Each transform follows a run of the plan with its combinations in place of arrays: what stands for x at any moment is a Combination of
+the state that was committed last, of outputs and of noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.solvers.exponential import exponential_step
+
+__all__ = ["analytic_first_step", "denoise_to_zero", "extrapolate", "richardson"]
+
+_IDENTITY = Combination(1.0)
+_SAME = 1e-12  # relative: two computations of one coefficient differ by rounding alone
+
+
+def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
+    """The plan with its first output guessed instead of evaluated: one evaluation less.
+
+    The guess is what the optimal network says for normal data of mean 0 and variance c, a multiple of x_T: sigma x/(alpha^2 c + sigma^2)
+    for noise, alpha c x/(alpha^2 c + sigma^2) for data. Wherever the plan used the output, the multiple of x_T takes its place, so
+    that the result is exactly the plan's for this output. Until the last such place x_T stays the state; from there on the rows are the
+    plan's own, and so are the draws of noise.
+
+    Args:
+        plan: any plan from noise to data, with noise or without.
+        variance: c, in the data's own scale. 1 is the published guess: the score of x_T is taken for that of a standard normal. It is
+            so for alpha^2 + sigma^2 = 1; elsewhere it is that of x_T for standard normal data.
+
+    Returns:
+        A plan with nfe - 1 evaluations, whose `begin` leads from x_T at the old start to its first one. It leaves the marginals of
+        one-point data, for which the guess is not right.
+
+    Raises:
+        PlanError: fewer than two evaluations, a first output that is guessed already, a run backwards, a variance that is not >= 0.
+
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> plan = analytic_first_step(make_plan("dpm++2m", schedules.LinearVP(), nfe=11))
+        >>> plan.nfe, plan.start.time
+        (10, 1.0)
+
+    Source: AFS of GENIE, Dockhorn et al. 2022, arXiv 2210.05475; the general variance is the optimal denoiser of normal data. Codes that
+    came later take eps = x/sqrt(alpha^2 + sigma^2), which differs by alpha^2/(2 sigma^2) of it.
+    """
+    if not (math.isfinite(variance) and variance >= 0.0):
+        raise PlanError(f"variance must be a finite number >= 0, got {variance!r}")
+    if plan.nfe < 2:
+        raise PlanError(f"an analytic first step needs a plan with at least two evaluations, got {plan.nfe}")
+    if plan.begin is not None:
+        raise PlanError("the first evaluation does not see x_T: the plan already begins with an analytic step")
+    _require_generation(plan, "an analytic first step")
+    alpha, sigma = plan.start.alpha, plan.start.sigma
+    guess = (sigma if plan.prediction == "noise" else alpha * variance) / (alpha**2 * variance + sigma**2)
+    kept = plan.rows[0].output or Combination(0.0, (1.0,))
+    known = _substituted(kept, 0, Combination(guess))
+    commit = _commit_after_first_output(plan)
+    x, inputs = _IDENTITY, []
+    for index, row in enumerate(plan.rows[:commit]):
+        x = _older(x) if row.advance is None else _substituted(row.advance.after(_older(x)), index, known)
+        inputs.append(x if row.predict is None else _substituted(row.predict.after(x), index, known))
+    begin, *predicts = inputs
+    last = plan.rows[commit]
+    assert last.advance is not None
+    rows = [replace(row, advance=None, predict=u) for row, u in zip(plan.rows[1:commit], predicts, strict=True)]
+    rows.append(replace(last, advance=_substituted(last.advance.after(_older(x)), commit, known)))
+    return replace(
+        plan,
+        rows=(*rows, *plan.rows[commit + 1 :]),
+        solver=_named(plan, "analytic first step"),
+        keeps_marginals=False,
+        begin=begin,
+        origin=plan.start,
+    )
+
+
+def denoise_to_zero(plan: Plan) -> Plan:
+    """The plan with one more evaluation, at its end, whose predicted x_0 is the result.
+
+    Args:
+        plan: any plan from noise to data that ends before it, with noise or without.
+
+    Returns:
+        A plan with nfe + 1 evaluations that ends at time 0, alpha 1 and sigma 0.
+
+    Raises:
+        PlanError: a plan that already ends at sigma = 0, a run backwards.
+
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> plan = denoise_to_zero(make_plan("heun", schedules.LinearVP(), nfe=10, end=1e-3))
+        >>> plan.nfe, plan.end.sigma
+        (11, 0.0)
+
+    Source: Jolicoeur-Martineau et al. 2021, arXiv 2009.05475 (the expected denoised sample), and every code with `denoise_to_zero`.
+    """
+    if plan.end.sigma == 0.0:
+        raise PlanError("the plan already ends at sigma = 0: there is nothing left to denoise")
+    _require_generation(plan, "denoising to zero")
+    end = plan.end
+    noise = Combination(1.0 / end.alpha, (-end.sigma / end.alpha,))
+    last = noise if plan.prediction == "noise" else Combination(0.0, (1.0,))
+    return replace(
+        plan,
+        rows=(*plan.rows, Row(end, advance=last)),
+        end=Point(time=0.0, label=0.0, alpha=1.0, sigma=0.0),
+        solver=_named(plan, "denoised to zero"),
+    )
+
+
+def richardson(fine: Plan, coarse: Plan, order: int, ratio: float | None = None) -> Plan:
+    """Two plans of one solver as one plan whose result has the leading error of both cancelled: fine + (fine - coarse)/(ratio^order - 1).
+
+    Evaluations at the same point with the same input, as the first one at x_T, are made once. The state stays x_T until the end, and
+    every output is kept until then. Convergence: order + 1 where the error has an expansion in the step size, which needs
+    grids of one kind, and multistep solvers without lower_order_final. A state_hook acts on the inputs and on the result alone.
+
+    Args:
+        fine, coarse: plans without noise, with the same start, end and prediction. Either may be an extrapolated one.
+        order: the order of convergence of both.
+        ratio: the coarse plan's step size in units of the fine one's, > 1. By default fine.nfe/coarse.nfe, which it is for plans
+            of one solver.
+
+    Returns:
+        A plan with fine.nfe + coarse.nfe evaluations, less the shared ones.
+
+    Raises:
+        PlanError: noise in one of the plans, another start, end or prediction, calibrated plans,
+            an order that is no integer >= 1, a ratio that is not > 1.
+
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> fine, coarse = (make_plan("ddim", schedules.LinearVP(), nfe=n) for n in (8, 4))
+        >>> richardson(fine, coarse, order=1).nfe
+        11
+
+    Source: Richardson 1911; Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, section II.4.
+    """
+    if fine.stochastic or coarse.stochastic:
+        raise PlanError("richardson combines two solutions of one ODE: plans that add noise have none")
+    for what in ("prediction", "start", "end"):
+        one, other = getattr(fine, what), getattr(coarse, what)
+        if one != other:
+            raise PlanError(f"fine and coarse must have the same {what}, got {one} and {other}")
+    if not isinstance(order, int) or isinstance(order, bool) or order < 1:
+        raise PlanError(f"order must be an integer >= 1, got {order!r}")
+    ratio = fine.nfe / coarse.nfe if ratio is None else ratio
+    if not (math.isfinite(ratio) and ratio > 1.0):
+        raise PlanError(f"ratio must be > 1: the fine plan takes more steps than the coarse one, got {ratio:.6g}")
+    for plan in (fine, coarse):
+        _require_plain(plan, "richardson")
+    evaluations: list[_Evaluation] = []
+    ends = [_join(plan, evaluations) for plan in (fine, coarse)]
+    weight = 1.0 / (ratio**order - 1.0)
+    result = _Affine.sum(((1.0 + weight, ends[0]), (-weight, ends[1])))
+    inputs = [e.input.combination(k) for k, e in enumerate(evaluations)]
+    rows = [Row(e.point, predict=u) for e, u in zip(evaluations, inputs[1:], strict=False)]
+    rows.append(Row(evaluations[-1].point, advance=result.combination(len(evaluations))))
+    return Plan(
+        fine.prediction,
+        tuple(rows),
+        fine.end,
+        f"richardson({fine.solver}, {coarse.solver})",
+        fine.keeps_marginals and coarse.keeps_marginals,
+        fine.begin,
+        fine.origin,
+    )
+
+
+def extrapolate(plan: Plan, window: int = 2) -> Plan:
+    """A first-order plan whose every `window` steps are extrapolated with the one long step that reuses their first output: order 2.
+
+    With steps of h_i in sigma/alpha that add up to H, one step of order 1 leaves an error proportional to H^2 and the window's steps one
+    proportional to sum h_i^2. So x = (x_steps - S x_long)/(1 - S) with S = sum (h_i/H)^2 cancels it, on any grid and at no
+    evaluation. Steps that are left over at the end, and a window that starts at alpha = 0 (where H is infinite), stay as they are.
+
+    Args:
+        plan: of ddim, euler or dpm-1, without noise.
+        window: how many steps go into each extrapolation, an integer between 2 and nfe.
+
+    Returns:
+        A plan with the same evaluations.
+
+    Raises:
+        PlanError: another window, noise, steps that are not of this kind, a plan that begins with an analytic step.
+
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> ddim = make_plan("ddim", schedules.EDM(), nfe=20)
+        >>> extrapolate(ddim).wasserstein(0.0, 0.25) < ddim.wasserstein(0.0, 0.25) / 5
+        True
+
+    Source: RX-DPM, Choi, Kang & Han 2025, arXiv 2504.01855: RX-Euler, whose k is `window`.
+    """
+    if not isinstance(window, int) or isinstance(window, bool) or not 2 <= window <= plan.nfe:
+        raise PlanError(f"window must be an integer between 2 and nfe={plan.nfe}, got {window!r}")
+    if plan.begin is not None:
+        raise PlanError(
+            "the plan begins with an analytic step: extrapolate first, and take the analytic step of the result"
+        )
+    _require_plain(plan, "extrapolate")
+    points = [*(row.point for row in plan.rows), plan.end]
+    for index, row in enumerate(plan.rows):
+        if not _is_first_order_step(plan.prediction, row, points[index + 1]):
+            raise PlanError(
+                f"extrapolate takes plans of first-order steps without noise (ddim, euler, dpm-1), and row {index} of "
+                f"{plan.solver or 'this plan'} is another: richardson combines two plans of any solver"
+            )
+    rows: list[Row] = []
+    for first in range(0, plan.nfe, window):
+        block, inside = plan.rows[first : first + window], points[first : first + window + 1]
+        partial = len(block) < window or inside[0].alpha == 0.0 or inside[-1].alpha == 0.0
+        rows += block if partial else _extrapolated(plan.prediction, block, inside)
+    return replace(plan, rows=tuple(rows), solver=_named(plan, f"extrapolated over {window}"))
+
+
+def _extrapolated(prediction: Prediction, block: Sequence[Row], points: Sequence[Point]) -> Iterator[Row]:
+    """The rows of one window. The state stays where it starts, as the long step needs it."""
+    share = math.fsum((b.rho - a.rho) ** 2 for a, b in pairwise(points))
+    share /= (points[-1].rho - points[0].rho) ** 2
+    x = _IDENTITY
+    for row in block:
+        assert row.advance is not None
+        x = row.advance.after(_older(x))
+        if row is not block[-1]:
+            yield Row(row.point, predict=x)
+    long = exponential_step(prediction, points[0], points[-1], [points[0]])
+    outputs = [c / (1.0 - share) for c in x.outputs]
+    outputs[-1] -= share / (1.0 - share) * long.outputs[0]
+    yield Row(block[-1].point, advance=Combination((x.state - share * long.state) / (1.0 - share), tuple(outputs)))
+
+
+def _is_first_order_step(prediction: Prediction, row: Row, target: Point) -> bool:
+    if row.advance is None or row.predict is not None or any(row.advance.noise):
+        return False
+    expected = exponential_step(prediction, row.point, target, [row.point])
+    numbers, wanted = ((c.state, *c.outputs) for c in (row.advance, expected))
+    return len(numbers) == len(wanted) and all(
+        math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME) for a, b in zip(numbers, wanted, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """state * x_T + sum_k outputs[k] * m_k, with the k-th evaluation's output at k: what a Combination is, counted from the start."""
+
+    state: float
+    outputs: tuple[float, ...]
+
+    @classmethod
+    def sum(cls, terms: Iterable[tuple[float, _Affine]]) -> _Affine:
+        state, outputs = 0.0, [0.0]
+        for weight, term in terms:
+            state += weight * term.state
+            outputs += [0.0] * (len(term.outputs) - len(outputs))
+            for k, c in enumerate(term.outputs):
+                outputs[k] += weight * c
+        return cls(state, tuple(outputs))
+
+    def combination(self, evaluations: int) -> Combination:
+        """As a Combination in the row after so many evaluations."""
+        return Combination(
+            self.state, tuple(self.outputs[k] if k < len(self.outputs) else 0.0 for k in range(evaluations))[::-1]
+        )
+
+    def close_to(self, other: _Affine) -> bool:
+        gap = _Affine.sum(((1.0, self), (-1.0, other)))
+        scale = max(map(abs, (self.state, *self.outputs)))
+        return max(map(abs, (gap.state, *gap.outputs))) <= _SAME * scale
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    point: Point
+    input: _Affine
+
+
+def _join(plan: Plan, evaluations: list[_Evaluation]) -> _Affine:
+    """Add the evaluations of a plan that are not among `evaluations` yet; the plan's result in terms of x_T and of them all."""
+    places: list[int] = []
+
+    def affine(c: Combination) -> _Affine:
+        outputs = [0.0] * len(evaluations)
+        for coefficient, place in zip(c.outputs, reversed(places), strict=False):
+            outputs[place] += coefficient
+        return _Affine(c.state, tuple(outputs))
+
+    x = _IDENTITY
+    u = plan.begin or _IDENTITY
+    for row in plan.rows:
+        wanted = _Evaluation(row.point, affine(u))
+        known = (k for k, e in enumerate(evaluations) if e.point == wanted.point and e.input.close_to(wanted.input))
+        place = next(known, len(evaluations))
+        if place == len(evaluations):
+            evaluations.append(wanted)
+        places.append(place)
+        x = _older(x) if row.advance is None else row.advance.after(_older(x))
+        u = x if row.predict is None else row.predict.after(x)
+    return affine(x)
+
+
+def _substituted(step: Combination, index: int, first: Combination) -> Combination:
+    """A step from x_T in row `index`, with `first`, a multiple of x_T and a constant, in the place of the first output."""
+    if len(step.outputs) <= index:
+        return step
+    weight = step.outputs[index]
+    state, constant = step.state + weight * first.state, step.constant + weight * first.constant
+    return Combination(state, step.outputs[:index], step.noise, constant)
+
+
+def _commit_after_first_output(plan: Plan) -> int:
+    """The first row after row 0 that commits the state and behind whose commit nothing uses the first output."""
+
+    def uses(c: Combination | None, index: int) -> bool:
+        return c is not None and len(c.outputs) > index and bool(np.any(c.outputs[index]))
+
+    rows = list(enumerate(plan.rows))
+    last = max((k for k, row in rows if uses(row.advance, k) or uses(row.predict, k)), default=0)
+    return next(k for k, row in rows if k >= max(last, 1) and row.advance is not None and not uses(row.predict, k))
+
+
+def _older(c: Combination) -> Combination:
+    """The same combination one evaluation later, when every output and every draw of noise is one older."""
+    outputs, noise = ((0.0, *values) if values else () for values in (c.outputs, c.noise))
+    return replace(c, outputs=outputs, noise=noise)
+
+
+def _require_plain(plan: Plan, what: str) -> None:
+    if plan.elementwise or any(row.output is not None for row in plan.rows):
+        raise PlanError(
+            f"{what} takes plans whose coefficients are numbers and whose outputs are the network's, not calibrated ones"
+        )
+
+
+def _require_generation(plan: Plan, what: str) -> None:
+    if plan.end.time > plan.start.time:
+        raise PlanError(f"{what} needs a plan from noise to data, got one that runs backwards")
+
+
+def _named(plan: Plan, what: str) -> str:
+    return f"{plan.solver or 'plan'}, {what}"

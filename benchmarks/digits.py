@@ -36,9 +36,10 @@ def draw(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
     batches = []
     for start in range(0, args.num, args.batch):
         chosen = labels[start : start + args.batch]
-        x_T = model.initial_noise(len(chosen), seed=[args.seed + start + i for i in range(len(chosen))])
+        seeds = [args.seed + start + i for i in range(len(chosen))]
+        x_T, denoiser = model.initial_noise(len(chosen), seed=seeds), model.denoiser(chosen.tolist())
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
-            batches.append(dpm.sample(model.denoiser(chosen.tolist()), x_T, nfe=args.nfe, solver=args.solver))
+            batches.append(dpm.sample(denoiser, x_T, nfe=args.nfe, solver=args.solver, generator=seeds))
         print(f"{start + len(chosen)} of {args.num}", flush=True)
     return torch.cat(batches).clamp(-1, 1), labels
 

@@ -145,21 +145,18 @@ class Denoiser:
 
     def evaluator(self, backend: Backend, plan: Plan, like: Any) -> Evaluator:
         """What evaluates this network at the points of a plan, on states like `like`. PlanError where the two do not fit."""
-        self._check_plan(plan)
+        conversions = self._conversions(plan)
         if isinstance(self.guidance, Classifier) and plan.prediction == "data" and plan.rows[0].point.alpha == 0.0:
             raise PlanError(
                 "classifier guidance of a data prediction is not defined at alpha = 0: start later (start=…)"
             )
-        points = [row.point for row in plan.rows]
-        columns = plan.columns
-        a, b = conversion(self.predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         return Evaluator(
             self,
             backend,
             plan.prediction,
-            points,
-            list(zip(a.tolist(), b.tolist(), strict=True)),
-            self.labels(backend, columns["label"][:-1, None], like),
+            [row.point for row in plan.rows],
+            conversions,
+            self.labels(backend, plan.columns["label"][:-1, None], like),
             backend.network_dtype(self.network, self.dtype),
             plain=self.data_hook is None and not isinstance(self.guidance, Classifier),
         )
@@ -170,6 +167,21 @@ class Denoiser:
         if self.time_label != "float":
             values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
         return backend.labels(values, like, self.time_label == "round")
+
+    def _conversions(self, plan: Plan) -> list[tuple[float, float]]:
+        """For each evaluation, what makes the plan's output from the network's. PlanError where the plan is for another schedule.
+
+        A plan remembers them, with the schedule that it was checked against: the next run of the same plan asks no more.
+        """
+        for schedule, predicts, known in plan.conversions:
+            if schedule is self.schedule and predicts == self.predicts:
+                return known
+        self._check_plan(plan)
+        columns = plan.columns
+        a, b = conversion(self.predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
+        found = list(zip(a.tolist(), b.tolist(), strict=True))
+        plan.conversions.append((self.schedule, self.predicts, found))
+        return found
 
     def _check_plan(self, plan: Plan) -> None:
         times, alphas, sigmas = (plan.columns[name] for name in ("time", "alpha", "sigma"))

@@ -8,29 +8,33 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.integrate import solve_ivp
 
 import dpmsolver as dpm
 from cases import KEEP_MARGINALS, SCHEDULES, UNCALIBRATED, a_budget, budgets, pinned_grids
 from dpmsolver.errors import PlanError
+from dpmsolver.evaluation import convergence
+from dpmsolver.evaluation.convergence import (
+    BUDGETS,
+    PROBLEMS,
+    RUN,
+    full_order,
+    reference,
+    slope,
+    start_states,
+    trajectory_errors,
+)
 from dpmsolver.plan import Combination, Plan, Point
 from dpmsolver.schedules import EDM, Flow, LinearVP, NoiseSchedule, SubVP
 from dpmsolver.solvers import SOLVERS, Solver, make_plan
 
 EVERY = pytest.mark.parametrize("solver", UNCALIBRATED.values(), ids=UNCALIBRATED.keys())
-VP = LinearVP()
-
-
-def full_order(solver: Solver) -> dict[str, bool]:
-    """The option that keeps the last steps at full order, where there is one."""
-    return {"lower_order_final": False} if "lower_order_final" in solver.accepted_options() else {}
+VP = convergence.SCHEDULE
 
 
 def random_setting(data: st.DataObject, solver: Solver) -> tuple[NoiseSchedule, Plan]:
@@ -221,83 +225,6 @@ def test_exact_solvers_do_no_more_than_they_claim(solver: Solver) -> None:
     assert abs(apply(plan.rows[-1].advance, 0.0, outputs) - exact) > 1e-5 * abs(exact)
 
 
-# Convergence is measured inside the range: over the whole of it the errors of both ends cancel, and the slope says nothing.
-RUN = {"start": 0.7, "end": 0.05}
-SLOPE_BUDGETS = (144, 288)
-GAUSSIAN = dpm.models.Gaussian(mean=[0.5, -0.3, 1.0, 0.0], variance=[0.5, 0.1, 1.5, 0.02])
-MIXTURE = dpm.models.Mixture(
-    means=[[-1.0, 0.5], [0.8, -0.2], [0.3, 1.2]],
-    variances=[[0.15, 0.3], [0.2, 0.1], [0.4, 0.2]],
-    weights=[0.3, 0.5, 0.2],
-)
-
-
-def states(dimension: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((6, dimension))
-
-
-def short_first_steps(order: int) -> Callable[..., np.ndarray]:
-    """The grid uniform in lambda with step h, but for a j-th step of h^(order/(j + 1)) while that is shorter.
-
-    A multistep solver of order p has j outputs in its j-th step, which is of order j and leaves a local error of (step)^(j + 1). On a
-    uniform grid the first one's h^2 is more than the h^p that the rest of the run makes; shortened like this it is h^p as well.
-    """
-
-    def grid(schedule: NoiseSchedule, steps: int, start: float, end: float) -> np.ndarray:
-        first, last = schedule.half_log_snr(start), schedule.half_log_snr(end)
-        h = (last - first) / steps
-        short = [h ** (order / (j + 1)) for j in range(1, order - 1)]
-        lams = np.concatenate([[first], first + np.cumsum(short)])
-        times = schedule.time(np.concatenate([lams[:-1], np.linspace(lams[-1], last, steps - len(short) + 1)]))
-        times[0], times[-1] = start, end
-        return times
-
-    return grid
-
-
-def gaussian_reference() -> np.ndarray:
-    return GAUSSIAN.trajectory(VP, states(4), RUN["start"], RUN["end"])
-
-
-@cache
-def mixture_reference() -> np.ndarray:
-    """The ODE in lambda, d(x/sigma)/dlambda = (alpha/sigma) x_0(x), by an explicit Runge-Kutta method of order 8 at rtol 1e-12."""
-    low, high = VP.half_log_snr(RUN["start"]), VP.half_log_snr(RUN["end"])
-    x = states(2)
-
-    def slope(lam: float, y: np.ndarray) -> np.ndarray:
-        t = VP.time(lam)
-        alpha, sigma = VP.alpha(t), VP.sigma(t)
-        return (alpha / sigma * MIXTURE.predict_data((sigma * y).reshape(x.shape), alpha, sigma)).ravel()
-
-    run = solve_ivp(slope, (low, high), x.ravel() / VP.sigma(RUN["start"]), method="DOP853", rtol=1e-12, atol=1e-13)
-    return VP.sigma(RUN["end"]) * run.y[:, -1].reshape(x.shape)
-
-
-PROBLEMS: dict[str, tuple[Any, int, Callable[[], np.ndarray]]] = {
-    "gaussian": (GAUSSIAN, 4, gaussian_reference),
-    "mixture": (MIXTURE, 2, mixture_reference),
-}
-
-
-def trajectory_errors(solver: Solver, problem: str, spent: tuple[int, ...]) -> list[float]:
-    """Root mean square errors of the final states, float64."""
-    model, dimension, reference = PROBLEMS[problem]
-    multistep = solver.order >= 3 and solver.evaluations_per_step == 1 and solver.steps is None
-    grid = short_first_steps(solver.order) if multistep else "logsnr"
-    denoiser = model.denoiser(VP)
-
-    def error(nfe: int) -> float:
-        x = dpm.sample(denoiser, states(dimension), nfe=nfe, solver=solver, grid=grid, **RUN, **full_order(solver))
-        return float(np.sqrt(np.mean((x - reference()) ** 2)))
-
-    return [error(nfe) for nfe in spent]
-
-
-def slope(errors: list[float], spent: tuple[int, ...]) -> float:
-    return -float(np.polyfit(np.log(spent), np.log(errors), 1)[0])
-
-
 @EVERY
 @pytest.mark.parametrize("problem", sorted(PROBLEMS))
 def test_measured_order_of_convergence_is_the_claimed_one(solver: Solver, problem: str) -> None:
@@ -305,21 +232,18 @@ def test_measured_order_of_convergence_is_the_claimed_one(solver: Solver, proble
 
     A solver that adds noise is measured in law, on the Gaussian.
     """
-    if make_plan(solver, VP, a_budget(solver), **RUN).stochastic:
-        spent = (576, 1152)
-        plans = [make_plan(solver, VP, nfe, "logsnr", **RUN, **full_order(solver)) for nfe in spent]
-        errors = [plan.wasserstein(GAUSSIAN.means[0], GAUSSIAN.variances[0], to="end") for plan in plans]
-    else:
-        spent = tuple(nfe + min(b - nfe for b in budgets(solver, 300) if b >= nfe) for nfe in SLOPE_BUDGETS)
-        errors = trajectory_errors(solver, problem, spent)
-    assert 1e-11 < errors[-1] < errors[0] < 0.1, errors
-    assert slope(errors, spent) == pytest.approx(solver.order, abs=0.15), errors
+    if solver.stochastic:
+        problem = "gaussian"
+    measured = convergence.errors(solver, problem)
+    assert 1e-11 < measured[-1] < measured[0] < 0.1, measured
+    assert slope(measured, convergence.error_budgets(solver)) == pytest.approx(solver.order, abs=0.15), measured
 
 
 def test_mixture_reference_is_converged() -> None:
     """Two methods that share nothing agree: DOP853 in lambda, and 3000 evaluations of the solver of order 3, to 1e-9."""
-    x = dpm.sample(MIXTURE.denoiser(VP), states(2), nfe=3000, solver="dpm++3s-exact", grid="logsnr", **RUN)
-    np.testing.assert_allclose(x, mixture_reference(), atol=1e-9)
+    denoiser = convergence.MIXTURE.denoiser(VP)
+    x = dpm.sample(denoiser, start_states("mixture"), nfe=3000, solver="dpm++3s-exact", grid="logsnr", **RUN)
+    np.testing.assert_allclose(x, reference("mixture"), atol=1e-9)
 
 
 @pytest.mark.parametrize("problem", sorted(PROBLEMS))
@@ -332,20 +256,19 @@ def test_dpm_fast_is_of_order_three_where_no_step_is_of_order_one(problem: str) 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_ddim_with_noise_converges_in_law_with_order_one(eta: float) -> None:
     """Mean and variance of the result on Gaussian data, followed exactly through the plan: their error falls as 1/nfe."""
-    errors = [make_plan("ddim", VP, nfe, **RUN, eta=eta).wasserstein(0.5, 0.25, to="end") for nfe in SLOPE_BUDGETS]
-    assert slope(errors, SLOPE_BUDGETS) == pytest.approx(1, abs=0.15), errors
+    errors = [make_plan("ddim", VP, nfe, **RUN, eta=eta).wasserstein(0.5, 0.25, to="end") for nfe in BUDGETS]
+    assert slope(errors, BUDGETS) == pytest.approx(1, abs=0.15), errors
 
 
 @pytest.mark.parametrize("form", ["dpm-{}m-exact", "dpm++{}m-exact"])
 def test_a_uniform_start_costs_the_third_order_multistep_solvers_one_order(form: str) -> None:
     """Why they are measured with a short first step: from a uniform grid they converge with order 2, as their first step does."""
     solver = SOLVERS[form.format(3)]
-    model, dimension, reference = PROBLEMS["gaussian"]
     errors = []
     for nfe in (1000, 2000):
         plan = make_plan(solver, VP, nfe, "logsnr", **RUN, lower_order_final=False)
-        x = dpm.sample(model.denoiser(VP), states(dimension), plan=plan)
-        errors.append(float(np.sqrt(np.mean((x - reference()) ** 2))))
+        x = dpm.sample(convergence.GAUSSIAN.denoiser(VP), start_states("gaussian"), plan=plan)
+        errors.append(float(np.sqrt(np.mean((x - reference("gaussian")) ** 2))))
     assert slope(errors, (1000, 2000)) < 2.4, errors
 
 
@@ -454,6 +377,33 @@ def test_an_unknown_option_is_refused_with_the_accepted_ones(solver: Solver) -> 
         ("dpm++2m", {"start": 0.0, "end": 0.9}, "cannot leave sigma = 0"),
         ("dpm-2", {"r1": 0.0}, "stages need 0 < r1"),
         ("dpm-3", {"r1": 0.7}, "stages need 0 < r1 < r2 <= 1, got r1=0.7"),
+        ("ddim", {"eta": -0.1}, r"eta must lie in \[0, 1\], got -0.1"),
+        ("euler-ancestral", {"eta": 2.0}, r"eta must lie in \[0, 1\], got 2"),
+        ("ddpm", {"variance": "learned"}, "variance must be 'small' or 'large', got 'learned'"),
+        ("heun", {"s_churn": -1.0}, "churn needs s_churn >= 0"),
+        ("euler", {"s_churn": 5.0, "s_tmin": 3.0, "s_tmax": 1.0}, "0 <= s_tmin <= s_tmax, got 5.0, 3.0, 1.0"),
+        ("heun", {"s_churn": 5.0, "start": 0.1, "end": 0.9}, "adds noise and cannot run backwards"),
+        ("dpm++2m-sde", {"tau": -1.0}, "tau must be >= 0, got -1"),
+        ("dpm++sde", {"tau": -1.0}, "tau must be >= 0, got -1"),
+        ("dpm++2m-sde", {"start": 0.1, "end": 0.9}, "cannot run backwards"),
+        ("dpm++3m-sde", {"quadrature": "midpoint"}, "quadrature must be 'exact', 'published' or 'bh1', got 'midpoint'"),
+        ("sa-solver", {"tau": [1.0, 0.5]}, r"one value for each of 6 steps, got shape \(2,\)"),
+        ("sa-solver", {"tau": [[1.0]]}, r"got shape \(1, 1\)"),
+        ("sa-solver", {"tau": lambda rho: -rho}, "tau must be finite and >= 0"),
+        ("sa-solver", {"predictor_order": 5}, "predictor_order must be 1 to 4, got 5"),
+        ("sa-solver", {"corrector_order": -1}, "corrector_order must be 0 to 4, got -1"),
+        ("unipc-2", {"variant": "bh3"}, "variant must be 'bh1' or 'bh2', got 'bh3'"),
+        ("unipc-2", {"corrector_from": 0}, "corrector_from must be >= 1"),
+        ("dpm++3m", {"ramp": [1, 2, 3]}, r"ramp must give 6 orders.*got \[1, 2, 3\]"),
+        ("dpm++3m", {"ramp": [2, 2, 3, 3, 2, 1]}, "the k-th between 1 and min"),
+        ("dpm++3m", {"ramp": [1, 2, 3, 4, 2, 1]}, "the k-th between 1 and min"),
+        ("er-sde-2", {"noise_scale": lambda rho: rho**0.5}, "must not fall more slowly than sigma"),
+        ("er-sde-2", {"start": 0.1, "end": 0.9}, "cannot run backwards"),
+        ("euler-maruyama", {"tau": -0.5}, "tau must be >= 0, got -0.5"),
+        ("euler-maruyama", {"end": 0.0, "grid": "time"}, "no step to or from sigma = 0"),
+        ("rk3-lambda", {"end": 0.0, "grid": "time"}, "no step to or from sigma = 0"),
+        ("unipc-7", {}, "unknown solver 'unipc-7' .did you mean 'unipc-"),
+        ("deis-tab4", {}, "unknown solver 'deis-tab4' .did you mean 'deis-tab"),
     ],
 )
 def test_wrong_options_are_refused_with_their_cause(solver: str, options: dict[str, Any], message: str) -> None:

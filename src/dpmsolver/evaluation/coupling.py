@@ -140,11 +140,21 @@ class Coupled:
 
     def weak_order(self) -> tuple[float, float, float]:
         """The slope of the distance in (E x, E x^2) between N and 2N steps, and the ends of its 95 % interval."""
-        return self._interval(lambda chosen: np.linalg.norm(np.diff(self.moments[chosen].mean(axis=0), axis=0), axis=1))
+        return self._interval(lambda chosen: np.linalg.norm(self._changes[chosen].mean(axis=0), axis=1))
 
     def strong_order(self) -> tuple[float, float, float]:
         """The slope of the root mean square distance between N and 2N steps, and the ends of its 95 % interval."""
         return self._interval(lambda chosen: np.sqrt(self.squares[chosen].mean(axis=0)))
+
+    def distances(self) -> tuple[list[float], list[float]]:
+        """The distances in (E x, E x^2) behind `weak_order`, and the standard error of each."""
+        errors = self._changes.std(axis=0, ddof=1) / np.sqrt(len(self.moments))
+        changes = np.linalg.norm(self._changes.mean(axis=0), axis=1)
+        return changes.tolist(), np.linalg.norm(errors, axis=1).tolist()
+
+    @property
+    def _changes(self) -> Floats:
+        return np.asarray(np.diff(self.moments, axis=1))
 
     def gap(self) -> tuple[float, float]:
         """How far (E x, E x^2) of the finest runs are from the exact law, and the standard error of that."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from dpmsolver.errors import PlanError
 from dpmsolver.phi import exponential_moments, polynomial_weights
@@ -56,6 +56,8 @@ def exponential_step(
     Raises:
         PlanError: noise prediction from alpha = 0, where the noise determines nothing; data prediction from sigma = 0.
     """
+    if quadrature not in get_args(Quadrature):
+        raise PlanError(f"quadrature must be 'exact', 'published' or 'bh1', got {quadrature!r}")
     state, total = _first_order(prediction, source, target, tau)
     h = target.half_log_snr - source.half_log_snr
     places = {i: node for i, node in enumerate(nodes) if node is not None}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,20 @@ def blocks(document: Path) -> list[str]:
 
 
 def given() -> dict[str, Any]:
-    """What the pages take as given: the reader's betas, network and start, and for the loop of the concepts a plan and its parts."""
-    schedule = dpm.schedules.LinearVP()
+    """What the pages take as given: the reader's betas, network or pipeline, and start; for the loop of the concepts a plan."""
+    betas = np.linspace(1e-4, 0.02, 1000)
+    unet = SimpleNamespace(sample=np.zeros((2, 3)))
+    scheduler = SimpleNamespace(alphas_cumprod=np.cumprod(1 - betas))
     return {
-        "betas": np.linspace(1e-4, 0.02, 1000),
+        "dpm": dpm,
+        "betas": betas,
         "network": lambda x, t: 0.1 * x,
+        "pipe": SimpleNamespace(scheduler=scheduler, unet=lambda x, t: unet),
         "x_T": np.ones((2, 3)),
-        "plan": dpm.make_plan("dpm-2", schedule, nfe=4),
+        "noise": np.ones((2, 3)),
+        "plan": dpm.make_plan("dpm-2", dpm.schedules.LinearVP(), nfe=4),
         "denoiser": lambda x, point: 0.1 * x,
         "outputs": (),
-        "noise": (),
     }
 
 
@@ -50,7 +55,9 @@ def test_python_examples_run_in_order(document: Path, capsys: pytest.CaptureFixt
 
 def library_with(module: str, folder: Path) -> Path:
     """A copy of the package that has the page's module and its name in the registry, as the page says; the folder to import from."""
-    shutil.copytree(ROOT / "src" / "dpmsolver", folder / "dpmsolver", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    shutil.copytree(
+        ROOT / "src" / "dpmsolver", folder / "dpmsolver", ignore=shutil.ignore_patterns("__pycache__", "weights")
+    )
     solvers = folder / "dpmsolver" / "solvers"
     (solvers / "etd.py").write_text(module)
     registry = (solvers / "registry.py").read_text()
@@ -69,9 +76,19 @@ def test_the_page_adds_a_solver_in_20_lines_and_the_shared_tests_pick_it_up(tmp_
     assert len(module.splitlines()) <= 20
     assert "etd2rk" not in dpm.solvers()
     report = tmp_path / "report.xml"
-    command = [sys.executable, "-m", "pytest", "tests/solvers/test_every_solver.py", "-k", "etd2rk", f"--junitxml={report}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/solvers/test_every_solver.py",
+        "-k",
+        "etd2rk",
+        f"--junitxml={report}",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(library_with(module, tmp_path)), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [*command, "-p", "no:cacheprovider"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stdout
     names = {case.attrib["name"] for case in ElementTree.parse(report).iter("testcase")}
     promises = {

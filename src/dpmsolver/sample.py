@@ -357,10 +357,12 @@ def _terms(
     combination: Combination, x: Any, scales: list[float], outputs: list[Any], noise: list[Any]
 ) -> tuple[list[float], list[Any]]:
     """The numbers and the arrays of a combination."""
-    # A draw without a coefficient may not have been made.
-    drawn = [(c, z) for c, z in zip(combination.noise, noise, strict=False) if c]
-    numbers = [combination.state, *map(mul, combination.outputs, scales), *(c for c, _ in drawn)]
-    arrays = [x, *outputs[: len(combination.outputs)], *(z for _, z in drawn)]
+    numbers = [combination.state, *map(mul, combination.outputs, scales)]
+    arrays = [x, *outputs[: len(combination.outputs)]]
+    if combination.noise:  # a draw without a coefficient may not have been made
+        drawn = [(c, z) for c, z in zip(combination.noise, noise, strict=False) if c]
+        numbers += [c for c, _ in drawn]
+        arrays += [z for _, z in drawn]
     if combination.has_constant:
         numbers.append(combination.constant)
         arrays.append(1.0)

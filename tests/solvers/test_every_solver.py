@@ -30,7 +30,7 @@ from dpmsolver.evaluation.convergence import (
     trajectory_errors,
 )
 from dpmsolver.plan import Combination, Plan, Point
-from dpmsolver.schedules import EDM, Flow, LinearVP, NoiseSchedule, SubVP
+from dpmsolver.schedules import EDM, Flow, NoiseSchedule, SubVP
 from dpmsolver.solvers import SOLVERS, Solver, make_plan
 
 EVERY = pytest.mark.parametrize("solver", UNCALIBRATED.values(), ids=UNCALIBRATED.keys())

@@ -30,7 +30,8 @@ def analytic(schedule: NoiseSchedule, times: Floats, *, eta: float, statistics: 
     """DDIM's step with the variance that is optimal for the network: what x_s leaves open of x_0 is added as noise.
 
     With the noise s of DDIM's eta and the weight c of the predicted x_0, the step's variance is
-    s^2 + c^2 (sigma_s/alpha_s)^2 (1 - Gamma_s), Gamma = E|eps|^2 per coordinate. eta = 1: Analytic-DDPM, eta = 0: Analytic-DDIM. A step to sigma = 0 is the predicted x_0.
+    s^2 + c^2 (sigma_s/alpha_s)^2 (1 - Gamma_s), Gamma = E|eps|^2 per coordinate. eta = 1: Analytic-DDPM, eta = 0: Analytic-DDIM.
+    A step to sigma = 0 is the predicted x_0.
 
     Source: Bao et al. 2022, arXiv 2201.06503, theorem 1, eq. 8 and 9. Order 1 in law.
     """

@@ -70,6 +70,7 @@ def pinned_grids(schedule: NoiseSchedule, steps: int = 32) -> list[str]:
         refused |= {"trailing", "linspace"}
     return [name for name in GRIDS if name not in refused]
 
+
 # Solvers that need no statistics of a network; the others are tested in solvers/test_calibrated.py.
 UNCALIBRATED = {name: solver for name, solver in SOLVERS.items() if not solver.calibrated}
 

@@ -63,7 +63,7 @@ ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("plan and nfe", {"plan": PLAN, "nfe": 5}, "nfe=5 but the plan spends 4"),
     ("plan and grid", {"plan": PLAN, "grid": "time"}, "already says its solver, grid"),
     ("bad eta", {"nfe": 4, "solver": "ddim", "eta": 2.0}, r"eta must lie in \[0, 1\], got 2\.0"),
-    ("bad rho", {"nfe": 4, "grid": "karras", "rho": -1.0}, r"rho must be positive, got -1\.0"),
+    ("bad rho", {"nfe": 4, "grid": "karras", "rho": -1.0}, r"rho must be positive and finite, got -1\.0"),
     ("bad r1", {"nfe": 4, "solver": "dpm-2", "r1": 0.0}, r"0 < r1 < r2 <= 1, got r1=0\.0"),
 ]
 

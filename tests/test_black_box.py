@@ -27,9 +27,7 @@ X = np.random.default_rng(0).standard_normal((5, 2))
         (VP, 1e-3, 0.9, 1e-4),
     ],
 )
-def test_rk45_follows_the_closed_form_to_its_tolerance(
-    schedule: Any, start: float, end: float, allowed: float
-) -> None:
+def test_rk45_follows_the_closed_form_to_its_tolerance(schedule: Any, start: float, end: float, allowed: float) -> None:
     """Gaussian data, every kind of schedule, both directions: the error is of the size of the tolerance, 1e-5 a step.
 
     More on a discrete schedule, whose log alpha has a kink at each of its knots that the error estimate does not see.

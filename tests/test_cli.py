@@ -174,7 +174,7 @@ BAD: dict[str, tuple[Sequence[str], str]] = {
     "a folder as the file": (["sample", "--out", "."], "is a folder"),
     "another format": (["sample", "--out", "samples.jpg"], "its name ends in .png"),
     "plan without a solver": (["plan"], "NAME"),
-    "plan of an unknown solver": (["plan", "euler"], "unknown solver 'euler'"),
+    "plan of an unknown solver": (["plan", "eular"], "unknown solver 'eular'"),
     "plan on an unknown schedule": (["plan", "ddim", "--schedule", "cosin"], "did you mean 'cosine'"),
     "plan that cannot be spent": (["plan", "dpm++2s", "--nfe", "5"], "nearest is 4 or 6"),
 }

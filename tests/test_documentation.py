@@ -1,4 +1,4 @@
-"""The examples of the documents run as they are written, and the solver of "Write your own solver" is held to what every solver promises."""
+"""The examples of the documents run as they are written, and the solver of "Write your own solver" keeps what every solver promises."""
 
 from __future__ import annotations
 

@@ -131,8 +131,19 @@ def test_fault_03_a_grid_that_does_not_fall_is_refused_at_planning(solver: str, 
 def test_fault_04_the_noise_that_is_left_is_the_noise_of_the_chosen_end(solver: str, end: float | None) -> None:
     """The variance of the result is alpha^2 c + sigma^2 at plan.end, which is where `end` says: no hidden last step, none missing."""
     nfe = next(n for n in range(24, 40) if _can(solver, n))
+    if end == 0.0 and SOLVERS[solver].finite:
+        with pytest.raises(dpm.PlanError, match="no step to or from sigma = 0"):
+            dpm.make_plan(solver, DISCRETE, nfe, end=end)
+        return
     plan = dpm.make_plan(solver, DISCRETE, nfe, end=end)
     assert plan.end.time == (DISCRETE.t_min if end is None else end)
+    if plan.stochastic or not plan.keeps_marginals:
+        # In law instead, and as well as a solver that leaves the marginals does it; exactly at sigma = 0.
+        mean, variance = plan.moments([0.5, -1.0], 0.0)
+        allowed = 1e-9 if plan.keeps_marginals or end == 0.0 else 0.2
+        np.testing.assert_allclose(mean, plan.end.alpha * np.array([0.5, -1.0]), atol=allowed)
+        np.testing.assert_allclose(np.sqrt(variance), plan.end.sigma, atol=allowed)
+        return
     # Data that are one point: the exact solver of any order keeps (x - alpha mu)/sigma.
     mu = np.array([0.5, -1.0])
     denoiser = dpm.models.Gaussian(mean=mu, variance=[0.0, 0.0]).denoiser(DISCRETE)

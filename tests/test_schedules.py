@@ -366,7 +366,12 @@ def test_scaled_linear_betas_are_those_of_stable_diffusion() -> None:
         (EDM(), 3.0, 0.0, -1 / 3),
         (Flow(), 0.25, -1 / 0.75, -1 / 0.75 - 4.0),
         # One interval of a discrete schedule: the slope of log alpha there is N log(1 - beta_n)/2.
-        (Discrete(betas=np.linspace(1e-4, 0.02, 1000)), 0.5, 500 * math.log1p(-np.linspace(1e-4, 0.02, 1000)[499]), None),
+        (
+            Discrete(betas=np.linspace(1e-4, 0.02, 1000)),
+            0.5,
+            500 * math.log1p(-np.linspace(1e-4, 0.02, 1000)[499]),
+            None,
+        ),
     ],
 )
 def test_rates_are_the_derivatives(

@@ -131,7 +131,9 @@ def _check(order: int, prediction: str, **positive: float) -> None:
         raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
 
 
-def run_ends(schedule: NoiseSchedule, start: float | None, end: float | None) -> tuple[float, float, NDArray[np.float64]]:
+def run_ends(
+    schedule: NoiseSchedule, start: float | None, end: float | None
+) -> tuple[float, float, NDArray[np.float64]]:
     """Where the run starts and ends, in time and in half-log-SNR."""
     start = schedule.default_start() if start is None else start
     end = schedule.last_time(20) if end is None else end

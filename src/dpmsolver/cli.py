@@ -41,7 +41,7 @@ except ImportError as error:
 
 __all__ = ["app", "main"]
 
-_PLAIN_WIDTH = 200  # columns of a table that is written to a file or a pipe
+_PLAIN_WIDTH = 300  # columns of a table that is written to a file or a pipe
 _SMALL = 64  # pictures with fewer rows are magnified by a whole number, to about this many
 
 
@@ -125,7 +125,9 @@ def sample(
     device: Annotated[str, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.")] = "cpu",
     statistics: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For the calibrated solvers, from: dpmsolver calibrate.", show_default="none"),
+        typer.Option(
+            metavar="FILE", help="For the calibrated solvers, from: dpmsolver calibrate.", show_default="none"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The PNG file.")] = Path("samples.png"),
 ) -> None:

@@ -38,7 +38,9 @@ def test_coarse_increments_are_sums_of_the_fine_ones() -> None:
 
     for k in range(4):
         halves = sum(increment(fine, j) * second[j] for j in (2 * k, 2 * k + 1))
-        np.testing.assert_allclose(increment(coarse, k) * first[k], halves, rtol=1e-9)
+        np.testing.assert_allclose(
+            increment(coarse, k) * first[k], halves, rtol=1e-8
+        )  # points of nested grids are told apart by nine digits
 
 
 @pytest.mark.parametrize("name", ["dpm++sde", "sde-dpm-2", "er-sde-3", "dpm2-ancestral"])
@@ -101,13 +103,13 @@ def test_intervals_hold_what_they_say() -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     """A solver that adds no noise has no path; a mixture in two dimensions has no such runs; its law is not known exactly."""
-    with pytest.raises(PlanError, match="dpm[+][+]2m adds no noise"):
+    with pytest.raises(PlanError, match=r"dpm\+\+2m adds no noise"):
         strong_order(SOLVERS["dpm++2m"])
-    with pytest.raises(PlanError, match="dpm[+][+]2m adds no noise"):
+    with pytest.raises(PlanError, match=r"dpm\+\+2m adds no noise"):
         coupled_runs(SOLVERS["dpm++2m"], batches=1, size=1)
     with pytest.raises(PlanError, match="one coordinate, got 2"):
         coupled_runs(SOLVERS["ddpm"], MIXTURE, batches=1, size=1)
-    with pytest.raises(PlanError, match="unknown problem 'gausian' .did you mean 'gaussian'"):
+    with pytest.raises(PlanError, match=r"unknown problem 'gausian' .did you mean 'gaussian'"):
         errors(SOLVERS["ddpm"], "gausian")
     with pytest.raises(PlanError, match="law of ddpm, which adds noise, is known exactly on problem 'gaussian' alone"):
         errors(SOLVERS["ddpm"], "mixture")

@@ -93,7 +93,9 @@ def test_v3_of_order_three_with_its_corrector_converges_with_order_four() -> Non
         first, last = schedule.half_log_snr(start), schedule.half_log_snr(end)
         h = (last - first) / steps
         short = np.cumsum([h**2, h ** (4 / 3)])
-        times = schedule.time(np.concatenate([[first, first + short[0]], np.linspace(first + short[1], last, steps - 1)]))
+        times = schedule.time(
+            np.concatenate([[first, first + short[0]], np.linspace(first + short[1], last, steps - 1)])
+        )
         times[0], times[-1] = start, end
         return times
 

@@ -58,6 +58,8 @@ def exponential_step(
     """
     if quadrature not in get_args(Quadrature):
         raise PlanError(f"quadrature must be 'exact', 'published' or 'bh1', got {quadrature!r}")
+    if target.sigma == 0.0:  # the SDE and the ODE end in the predicted x_0
+        tau = 0.0
     state, total = _first_order(prediction, source, target, tau)
     h = target.half_log_snr - source.half_log_snr
     places = {i: node for i, node in enumerate(nodes) if node is not None}

@@ -98,6 +98,12 @@ def block(
         raise PlanError(f"stages need 0 < r1 < r2 <= 1, got r1={first}, r2={second}")
     stages = [source, *(stage(schedule, source, target, r) for r in (first, second)[: order - 1])]
 
+    if tau and not math.isfinite(target.half_log_snr - source.half_log_snr):
+        # A limit is of first order, and each stage has its own noise: the step goes from stage to stage.
+        for a, b in pairwise([*stages, target]):
+            yield Row(a, advance=exponential_step(prediction, a, b, [a], tau=tau))
+        return
+
     def step(index: int, to: Point, nodes: Sequence[Point | None], quadrature: Quadrature) -> Combination:
         combination = exponential_step(prediction, source, to, nodes, quadrature=quadrature, tau=tau)
         passed = [*stages[: index + 1], to]

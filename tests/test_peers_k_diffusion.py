@@ -108,15 +108,23 @@ def test_lms_equals_that_of_k_diffusion(sampling: Any, order: int) -> None:
     ("name", "function", "evaluations"),
     [("euler", "sample_euler", 1), ("heun", "sample_heun", 2), ("dpm2", "sample_dpm_2", 2)],
 )
-@pytest.mark.parametrize("s_churn", [0.0, 2.0, 40.0])
+@pytest.mark.parametrize(("s_churn", "s_noise"), [(0.0, 1.003), (2.0, 1.0), (40.0, 1.0), (40.0, 1.003), (2.0, 0.0)])
 def test_churned_trajectories_equal_those_of_k_diffusion(
-    sampling: Any, monkeypatch: pytest.MonkeyPatch, name: str, function: str, evaluations: int, s_churn: float
+    sampling: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    function: str,
+    evaluations: int,
+    s_churn: float,
+    s_noise: float,
 ) -> None:
     """Algorithm 2 of EDM, with no churn, some, and its maximum (sqrt 2 - 1 a step), between two sigmas; the last step is Euler's.
 
+    Its S_noise too: 1.003 is the paper's for ImageNet (table 5).
+
     What k-diffusion adds before a step we add at the end of the one before, so its step i takes the draw of our row evaluations i - 1.
     """
-    sigmas, churn = karras(sampling, 10), {"s_churn": s_churn, "s_tmin": 0.01, "s_tmax": 70.0}
+    sigmas, churn = karras(sampling, 10), {"s_churn": s_churn, "s_tmin": 0.01, "s_tmax": 70.0, "s_noise": s_noise}
     monkeypatch.setattr(torch, "randn_like", drawn((evaluations * i for i in range(10)), start()))
     expected = getattr(sampling, function)(denoised, start(80.0), sigmas, disable=True, **churn)
     assert_equal(ours(name, sigmas, 10 * evaluations - evaluations + 1, **churn), expected, 1e-9)
@@ -150,15 +158,19 @@ def test_churn_of_the_first_step_is_the_only_difference(sampling: Any, monkeypat
         ("dpm++2s-ancestral", "sample_dpmpp_2s_ancestral", 2),
     ],
 )
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("eta", "s_noise"), [(0.0, 1.003), (0.5, 1.0), (1.0, 1.0), (1.0, 1.003)])
 def test_ancestral_trajectories_equal_those_of_k_diffusion(
-    sampling: Any, name: str, function: str, evaluations: int, eta: float
+    sampling: Any, name: str, function: str, evaluations: int, eta: float, s_noise: float
 ) -> None:
     """Steps to sigma_down and noise back, at every strength; the last step, to sigma = 0, has one evaluation. DDIM's eta is the same."""
     sigmas = karras(sampling, 10)
     noise = drawn((evaluations * (i + 1) for i in range(9)), start())
-    expected = getattr(sampling, function)(denoised, start(80.0), sigmas, disable=True, eta=eta, noise_sampler=noise)
-    assert_equal(ours(name, sigmas, 9 * evaluations + 1, eta=eta), expected, 1e-9)
+    if name == "ddim":  # which has no s_noise
+        s_noise = 1.0
+    scaled = {} if s_noise == 1.0 else {"s_noise": s_noise}
+    options = {"eta": eta, "noise_sampler": noise, **scaled}
+    expected = getattr(sampling, function)(denoised, start(80.0), sigmas, disable=True, **options)
+    assert_equal(ours(name, sigmas, 9 * evaluations + 1, eta=eta, **scaled), expected, 1e-9)
 
 
 @pytest.mark.parametrize(("solver_type", "quadrature"), [("midpoint", "published"), ("heun", "exact")])
@@ -166,7 +178,7 @@ def test_ancestral_trajectories_equal_those_of_k_diffusion(
 def test_2m_sde_trajectories_equal_those_of_k_diffusion(
     sampling: Any, solver_type: str, quadrature: str, eta: float
 ) -> None:
-    """DPM++ 2M SDE in both forms; its eta is our tau^2."""
+    """DPM++ 2M SDE in both forms, with its s_noise; its eta is our tau^2."""
     sigmas = karras(sampling, 10)
     expected = sampling.sample_dpmpp_2m_sde(
         denoised,
@@ -174,36 +186,39 @@ def test_2m_sde_trajectories_equal_those_of_k_diffusion(
         sigmas,
         disable=True,
         eta=eta,
+        s_noise=1.003,
         noise_sampler=drawn(range(1, 10), start()),
         solver_type=solver_type,
     )
-    options = {"quadrature": quadrature, "tau": math.sqrt(eta), "lower_order_final": False}
+    options = {"quadrature": quadrature, "tau": math.sqrt(eta), "lower_order_final": False, "s_noise": 1.003}
     assert_equal(ours("dpm++2m-sde", sigmas, 10, **options), expected, 1e-9)
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_3m_sde_equals_that_of_k_diffusion_but_for_its_second_step(sampling: Any, eta: float) -> None:
-    """With two outputs k-diffusion integrates the line exactly; ours, and diffusers' "midpoint", take the 2M weights there.
+@pytest.mark.parametrize(("eta", "s_noise"), [(0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (1.0, 1.003)])
+def test_3m_sde_trajectories_equal_those_of_k_diffusion(sampling: Any, eta: float, s_noise: float) -> None:
+    """With two outputs k-diffusion integrates the line exactly; by default ours, and diffusers' "midpoint", take the 2M weights there.
 
-    From three outputs on both halve the second difference. With that one row exchanged our plan is theirs, so nothing else differs.
+    From three outputs on both halve the second difference.
     """
-    sigmas, tau = karras(sampling, 10), math.sqrt(eta)
+    sigmas = karras(sampling, 10)
     noise = drawn(range(1, 10), start())
-    expected = sampling.sample_dpmpp_3m_sde(denoised, start(80.0), sigmas, disable=True, eta=eta, noise_sampler=noise)
-    plan = make("dpm++3m-sde", sigmas, 10, tau=tau, lower_order_final=False)
-    assert error(run(plan), expected) > 1e-6  # a denoiser forgets; equal is 1e-9
-    first, second, third = (row.point for row in plan.rows[:3])
-    exact = exponential_step("data", second, third, [second, first], tau=tau)
-    rows = (plan.rows[0], replace(plan.rows[1], advance=exact), *plan.rows[2:])
-    assert_equal(run(replace(plan, rows=rows)), expected, 1e-9)
+    expected = sampling.sample_dpmpp_3m_sde(
+        denoised, start(80.0), sigmas, disable=True, eta=eta, s_noise=s_noise, noise_sampler=noise
+    )
+    options = {"tau": math.sqrt(eta), "lower_order_final": False, "s_noise": s_noise}
+    assert error(ours("dpm++3m-sde", sigmas, 10, **options), expected) > 1e-6  # a denoiser forgets; equal is 1e-9
+    assert_equal(ours("dpm++3m-sde", sigmas, 10, lower_quadrature="exact", **options), expected, 1e-9)
 
 
-def test_dpmpp_sde_equals_that_of_k_diffusion(sampling: Any) -> None:
+@pytest.mark.parametrize("s_noise", [1.0, 1.003])
+def test_dpmpp_sde_equals_that_of_k_diffusion(sampling: Any, s_noise: float) -> None:
     """DPM++ SDE at its default eta = 1, on one Brownian path: its noise over a whole step combines ours over both halves."""
     sigmas = karras(sampling, 10)[:-1]
-    plan = make("dpm++sde", sigmas, 18)
+    plan = make("dpm++sde", sigmas, 18, s_noise=s_noise)
     noise = whole_steps(plan, start())
-    expected = sampling.sample_dpmpp_sde(denoised, start(80.0), sigmas, disable=True, noise_sampler=noise)
+    expected = sampling.sample_dpmpp_sde(
+        denoised, start(80.0), sigmas, disable=True, s_noise=s_noise, noise_sampler=noise
+    )
     assert_equal(run(plan), expected, 1e-9)
 
 

@@ -362,6 +362,26 @@ def test_an_unknown_option_is_refused_with_the_accepted_ones(solver: Solver) -> 
     assert all(option in str(error.value) for option in solver.accepted_options())
 
 
+@pytest.mark.parametrize("name", [name for name, s in SOLVERS.items() if "s_noise" in s.accepted_options()])
+@pytest.mark.parametrize("s_noise", [0.0, 1.003])
+def test_s_noise_scales_every_noise_and_nothing_else(name: str, s_noise: float) -> None:
+    """The plan says that it leaves the marginals; it is the plan itself where there is nothing to scale."""
+    churn = {"s_churn": 20.0} if "s_churn" in SOLVERS[name].accepted_options() else {}
+    plan, scaled = (make_plan(name, VP, a_budget(SOLVERS[name]), **churn, s_noise=s) for s in (1.0, s_noise))
+    assert plan.stochastic
+    assert not scaled.keeps_marginals
+    assert "leaves the marginals" in scaled.table()
+    for row, other in zip(plan.rows, scaled.rows, strict=True):
+        for before, after in ((row.advance, other.advance), (row.predict, other.predict)):
+            assert (before is None) == (after is None)
+            if before is not None:
+                assert after.noise == tuple(s_noise * z for z in before.noise)
+                assert (after.state, after.outputs) == (before.state, before.outputs)
+    none = {"s_churn": 0.0} if churn else {"eta": 0.0} if "eta" in SOLVERS[name].accepted_options() else {"tau": 0.0}
+    without, with_ = (make_plan(name, VP, a_budget(SOLVERS[name]), **none, **o) for o in ({}, {"s_noise": s_noise}))
+    assert with_ == without
+
+
 @pytest.mark.parametrize(
     ("solver", "options", "message"),
     [
@@ -383,6 +403,12 @@ def test_an_unknown_option_is_refused_with_the_accepted_ones(solver: Solver) -> 
         ("heun", {"s_churn": -1.0}, "churn needs s_churn >= 0"),
         ("euler", {"s_churn": 5.0, "s_tmin": 3.0, "s_tmax": 1.0}, "0 <= s_tmin <= s_tmax, got 5.0, 3.0, 1.0"),
         ("heun", {"s_churn": 5.0, "start": 0.1, "end": 0.9}, "adds noise and cannot run backwards"),
+        ("heun", {"s_churn": 5.0, "s_noise": -0.1}, "s_noise must be a finite number >= 0, got -0.1"),
+        ("euler-ancestral", {"s_noise": math.nan}, "s_noise must be a finite number >= 0, got nan"),
+        ("dpm2-ancestral", {"s_noise": math.inf}, "s_noise must be a finite number >= 0, got inf"),
+        ("dpm++2m-sde", {"s_noise": True}, "s_noise must be a finite number >= 0, got True"),
+        ("dpm++sde", {"s_noise": "1.003"}, "s_noise must be a finite number >= 0, got '1.003'"),
+        ("dpm++3m-sde", {"lower_quadrature": "2m"}, "quadrature must be 'exact', 'published' or 'bh1', got '2m'"),
         ("dpm++2m-sde", {"tau": -1.0}, "tau must be >= 0, got -1"),
         ("dpm++sde", {"tau": -1.0}, "tau must be >= 0, got -1"),
         ("dpm++2m-sde", {"start": 0.1, "end": 0.9}, "cannot run backwards"),

@@ -16,7 +16,7 @@ from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.adams import rho_step
 from dpmsolver.solvers.ddim import ancestral_split
-from dpmsolver.solvers.exponential import require_finite
+from dpmsolver.solvers.exponential import require_finite, scale_noise
 from dpmsolver.solvers.singlestep import block, stage
 from dpmsolver.solvers.solver import Solver
 
@@ -67,14 +67,16 @@ def churned(
     s_churn: float = 0.0,
     s_tmin: float = 0.0,
     s_tmax: float = math.inf,
+    s_noise: float = 1.0,
 ) -> Plan:
     """A method in sigma with EDM's stochastic churn: before a step, noise raises sigma by min(s_churn/N, sqrt 2 - 1).
 
     Args:
         s_churn: >= 0; 0 is the ODE. s_tmin, s_tmax: only steps that start at such a sigma/alpha are churned.
+        s_noise: a factor of the noise, >= 0; other values than 1 leave the marginals.
 
-    The first step starts at x_T, which is noise already, and is not churned; no sigma is raised above that of t_max. s_noise is 1:
-    other values leave the marginals.
+    The first step is not churned, and no sigma is raised above that of t_max. Algorithm 2 churns the first one too: start such a run at
+    the raised sigma, with that noise in x_T.
 
     Source: Karras et al. 2022, arXiv 2206.00364, algorithm 2.
     """
@@ -93,7 +95,7 @@ def churned(
         if s_churn and target is not points[-1] and s_tmin <= target.rho <= s_tmax:
             source = Point.at(schedule, schedule.time(max(target.half_log_snr - math.log(factor), top)))
             rows[-1] = Row(rows[-1].point, advance=_raised(target, source).after(_of(rows[-1])))
-    return Plan("noise", tuple(rows), points[-1])
+    return scale_noise(Plan("noise", tuple(rows), points[-1]), s_noise)
 
 
 def _raised(target: Point, source: Point) -> Combination:
@@ -115,10 +117,12 @@ def ancestral(
     step: Step,
     prediction: Prediction = "noise",
     eta: float = 1.0,
+    s_noise: float = 1.0,
 ) -> Plan:
     """A step of the ODE past the target to less noise, sigma_down, and noise back to its sigma: k-diffusion's ancestral samplers.
 
-    The noise is eta sigma_t sqrt(1 - e^{-2h}), as DDIM's. A step to sigma = 0 has none.
+    The noise is s_noise eta sigma_t sqrt(1 - e^{-2h}), with s_noise = 1 as DDIM's; other values leave the marginals. A step to sigma = 0
+    has none.
     """
     points = [Point.at(schedule, t) for t in times]
     rows: list[Row] = []
@@ -131,7 +135,7 @@ def ancestral(
             *block[:-1],
             Row(block[-1].point, advance=Combination(last.state, last.outputs, (noise,) if noise else ())),
         ]
-    return Plan(prediction, tuple(rows), points[-1])
+    return scale_noise(Plan(prediction, tuple(rows), points[-1]), s_noise)
 
 
 # Explicit tableaux: the nodes c_2 …, and for each stage after the first, and for the step, its weights.

@@ -11,7 +11,7 @@ from functools import partial
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
-from dpmsolver.solvers.exponential import Quadrature, exponential_step
+from dpmsolver.solvers.exponential import Quadrature, exponential_step, scale_noise
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "adams_plan", "multistep", "orders_of_steps"]
@@ -25,12 +25,14 @@ def multistep(
     order: int,
     quadrature: Quadrature,
     tau: float = 0.0,
+    lower_quadrature: Quadrature | None = None,
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
     """The polynomial in half-log-SNR through the newest `order` outputs, integrated exactly (or as published).
 
     Args:
+        lower_quadrature: of the steps with fewer outputs than `order`, the first and the last ones; None: as the others.
         tau: strength of the noise; 0 is the ODE, 1 the reverse SDE. k-diffusion's eta of its SDE solvers is tau^2.
         lower_order_final, ramp: see `orders_of_steps`.
 
@@ -41,7 +43,8 @@ def multistep(
         raise PlanError(f"tau must be >= 0, got {tau}")
 
     def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
-        return exponential_step(prediction, source, target, nodes, quadrature=quadrature, tau=tau)
+        form = quadrature if lower_quadrature is None or len(nodes) == order else lower_quadrature
+        return exponential_step(prediction, source, target, nodes, quadrature=form, tau=tau)
 
     keeps = prediction == "data" or tau == 0.0
     return adams_plan(schedule, times, step, prediction, order, lower_order_final, ramp, keeps)
@@ -116,26 +119,44 @@ def multistep_sde(
     order: int,
     quadrature: Quadrature = "published",
     tau: float = 1.0,
+    s_noise: float = 1.0,
+    lower_quadrature: Quadrature | None = None,
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """`multistep` for the reverse SDE, as users call it: quadrature="published" is k-diffusion's "midpoint", "exact" its "heun"."""
-    return multistep(
+    """`multistep` for the reverse SDE, as users call it: quadrature="published" is k-diffusion's "midpoint", "exact" its "heun".
+
+    With published weights the second step of 3M is that of 2M, as in diffusers; k-diffusion integrates the line exactly there, which is
+    lower_quadrature="exact". Both are of the same order, and no run on Gaussian data tells which is better: the W2 distances of 5 to
+    320 steps differ by less than 2 %, in either direction, and mostly by less than 0.1 %.
+
+    Args:
+        s_noise: a factor of the noise, >= 0; other values than 1 leave the marginals.
+    """
+    plan = multistep(
         schedule,
         times,
         prediction=prediction,
         order=order,
         quadrature=quadrature,
         tau=tau,
+        lower_quadrature=lower_quadrature,
         lower_order_final=lower_order_final,
         ramp=ramp,
     )
+    return scale_noise(plan, s_noise)
 
 
 def _stochastic() -> list[Solver]:
     rows: tuple[tuple[str, Prediction, int, str, str], ...] = (
         ("dpm++2m-sde", "data", 2, "multistep SDE solver", "appendix; k-diffusion, sample_dpmpp_2m_sde"),
-        ("dpm++3m-sde", "data", 3, "multistep SDE solver through 3 outputs", "k-diffusion, sample_dpmpp_3m_sde"),
+        (
+            "dpm++3m-sde",
+            "data",
+            3,
+            "multistep SDE solver through 3 outputs; its second step is that of 2M",
+            "k-diffusion, sample_dpmpp_3m_sde",
+        ),
         ("sde-dpm-1", "noise", 1, "first order SDE solver, noise prediction", "eq. 17"),
         ("sde-dpm-2", "noise", 2, "multistep SDE solver, noise prediction", "eq. 18"),
     )

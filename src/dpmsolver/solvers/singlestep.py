@@ -14,7 +14,7 @@ from itertools import pairwise
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
-from dpmsolver.solvers.exponential import Quadrature, exponential_step, noise_left
+from dpmsolver.solvers.exponential import Quadrature, exponential_step, noise_left, scale_noise
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "block", "fast_orders", "singlestep", "stage"]
@@ -141,11 +141,16 @@ def singlestep_sde(
     tau: float = 1.0,
     r1: float | None = None,
     r2: float | None = None,
+    s_noise: float = 1.0,
 ) -> Plan:
-    """`singlestep` for the reverse SDE. Source: SEEDS (Gonzalez et al. 2023, arXiv 2305.14267), algorithms 1 to 4."""
-    return singlestep(
+    """`singlestep` for the reverse SDE; other values of s_noise than 1 scale its noise and leave the marginals.
+
+    Source: SEEDS (Gonzalez et al. 2023, arXiv 2305.14267), algorithms 1 to 4.
+    """
+    plan = singlestep(
         schedule, times, orders=orders, prediction=prediction, quadrature=quadrature, tau=tau, r1=r1, r2=r2
     )
+    return scale_noise(plan, s_noise)
 
 
 _FORMS: tuple[tuple[Quadrature, str, str], ...] = (

@@ -1,11 +1,4 @@
-"""Transforms: from a plan to a better or cheaper plan, whatever solver made it. Pure functions; no network is asked.
-
-`analytic_first_step` saves the first evaluation, `denoise_to_zero` adds one that ends at the data, `richardson` and `extrapolate` raise
-the order by combining two solutions. Where the order of a multistep solver should rise and fall during the run, its option `ramp` says so.
-
-Each transform follows a run of the plan with its combinations in place of arrays: what stands for x at any moment is a Combination of
-the state that was committed last, of outputs and of noise.
-"""
+"""Transforms that raise the order by combining two solutions: of two plans (`richardson`), or within one (`extrapolate`)."""
 
 from __future__ import annotations
 
@@ -14,110 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
-
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.transforms.common import IDENTITY, named, older, require_plain
 
-__all__ = ["analytic_first_step", "denoise_to_zero", "extrapolate", "richardson"]
+__all__ = ["extrapolate", "richardson"]
 
-_IDENTITY = Combination(1.0)
 _SAME = 1e-12  # relative: two computations of one coefficient differ by rounding alone
-
-
-def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
-    """The plan with its first output guessed instead of evaluated: one evaluation less.
-
-    The guess is what the optimal network says for normal data of mean 0 and variance c, a multiple of x_T: sigma x/(alpha^2 c + sigma^2)
-    for noise, alpha c x/(alpha^2 c + sigma^2) for data. Wherever the plan used the output, the multiple of x_T takes its place, so
-    that the result is exactly the plan's for this output. Until the last such place x_T stays the state; from there on the rows are the
-    plan's own, and so are the draws of noise.
-
-    Args:
-        plan: any plan from noise to data, with noise or without.
-        variance: c, in the data's own scale. 1 is the published guess: the score of x_T is taken for that of a standard normal. It is
-            so for alpha^2 + sigma^2 = 1; elsewhere it is that of x_T for standard normal data.
-
-    Returns:
-        A plan with nfe - 1 evaluations, whose `begin` leads from x_T at the old start to its first one. It leaves the marginals of
-        one-point data, for which the guess is not right.
-
-    Raises:
-        PlanError: fewer than two evaluations, a first output that is guessed already, a run backwards, a variance that is not >= 0.
-
-    Examples:
-        >>> from dpmsolver import make_plan, schedules
-        >>> plan = analytic_first_step(make_plan("dpm++2m", schedules.LinearVP(), nfe=11))
-        >>> plan.nfe, plan.start.time
-        (10, 1.0)
-
-    Source: AFS of GENIE, Dockhorn et al. 2022, arXiv 2210.05475; the general variance is the optimal denoiser of normal data. Codes that
-    came later take eps = x/sqrt(alpha^2 + sigma^2), which differs by alpha^2/(2 sigma^2) of it.
-    """
-    if not (math.isfinite(variance) and variance >= 0.0):
-        raise PlanError(f"variance must be a finite number >= 0, got {variance!r}")
-    if plan.nfe < 2:
-        raise PlanError(f"an analytic first step needs a plan with at least two evaluations, got {plan.nfe}")
-    if plan.begin is not None:
-        raise PlanError("the first evaluation does not see x_T: the plan already begins with an analytic step")
-    _require_generation(plan, "an analytic first step")
-    alpha, sigma = plan.start.alpha, plan.start.sigma
-    guess = (sigma if plan.prediction == "noise" else alpha * variance) / (alpha**2 * variance + sigma**2)
-    kept = plan.rows[0].output or Combination(0.0, (1.0,))
-    known = _substituted(kept, 0, Combination(guess))
-    commit = _commit_after_first_output(plan)
-    x, inputs = _IDENTITY, []
-    for index, row in enumerate(plan.rows[:commit]):
-        x = _older(x) if row.advance is None else _substituted(row.advance.after(_older(x)), index, known)
-        inputs.append(x if row.predict is None else _substituted(row.predict.after(x), index, known))
-    begin, *predicts = inputs
-    last = plan.rows[commit]
-    assert last.advance is not None
-    rows = [replace(row, advance=None, predict=u) for row, u in zip(plan.rows[1:commit], predicts, strict=True)]
-    rows.append(replace(last, advance=_substituted(last.advance.after(_older(x)), commit, known)))
-    return replace(
-        plan,
-        rows=(*rows, *plan.rows[commit + 1 :]),
-        solver=_named(plan, "analytic first step"),
-        keeps_marginals=False,
-        begin=begin,
-        origin=plan.start,
-    )
-
-
-def denoise_to_zero(plan: Plan) -> Plan:
-    """The plan with one more evaluation, at its end, whose predicted x_0 is the result.
-
-    Args:
-        plan: any plan from noise to data that ends before it, with noise or without.
-
-    Returns:
-        A plan with nfe + 1 evaluations that ends at time 0, alpha 1 and sigma 0.
-
-    Raises:
-        PlanError: a plan that already ends at sigma = 0, a run backwards.
-
-    Examples:
-        >>> from dpmsolver import make_plan, schedules
-        >>> plan = denoise_to_zero(make_plan("heun", schedules.LinearVP(), nfe=10, end=1e-3))
-        >>> plan.nfe, plan.end.sigma
-        (11, 0.0)
-
-    Source: Jolicoeur-Martineau et al. 2021, arXiv 2009.05475 (the expected denoised sample), and every code with `denoise_to_zero`.
-    """
-    if plan.end.sigma == 0.0:
-        raise PlanError("the plan already ends at sigma = 0: there is nothing left to denoise")
-    _require_generation(plan, "denoising to zero")
-    end = plan.end
-    noise = Combination(1.0 / end.alpha, (-end.sigma / end.alpha,))
-    last = noise if plan.prediction == "noise" else Combination(0.0, (1.0,))
-    return replace(
-        plan,
-        rows=(*plan.rows, Row(end, advance=last)),
-        end=Point(time=0.0, label=0.0, alpha=1.0, sigma=0.0),
-        solver=_named(plan, "denoised to zero"),
-    )
 
 
 def richardson(fine: Plan, coarse: Plan, order: int, ratio: float | None = None) -> Plan:
@@ -160,7 +57,7 @@ def richardson(fine: Plan, coarse: Plan, order: int, ratio: float | None = None)
     if not (math.isfinite(ratio) and ratio > 1.0):
         raise PlanError(f"ratio must be > 1: the fine plan takes more steps than the coarse one, got {ratio:.6g}")
     for plan in (fine, coarse):
-        _require_plain(plan, "richardson")
+        require_plain(plan, "richardson")
     evaluations: list[_Evaluation] = []
     ends = [_join(plan, evaluations) for plan in (fine, coarse)]
     weight = 1.0 / (ratio**order - 1.0)
@@ -210,7 +107,7 @@ def extrapolate(plan: Plan, window: int = 2) -> Plan:
         raise PlanError(
             "the plan begins with an analytic step: extrapolate first, and take the analytic step of the result"
         )
-    _require_plain(plan, "extrapolate")
+    require_plain(plan, "extrapolate")
     points = [*(row.point for row in plan.rows), plan.end]
     for index, row in enumerate(plan.rows):
         if not _is_first_order_step(plan.prediction, row, points[index + 1]):
@@ -223,17 +120,17 @@ def extrapolate(plan: Plan, window: int = 2) -> Plan:
         block, inside = plan.rows[first : first + window], points[first : first + window + 1]
         partial = len(block) < window or inside[0].alpha == 0.0 or inside[-1].alpha == 0.0
         rows += block if partial else _extrapolated(plan.prediction, block, inside)
-    return replace(plan, rows=tuple(rows), solver=_named(plan, f"extrapolated over {window}"))
+    return replace(plan, rows=tuple(rows), solver=named(plan, f"extrapolated over {window}"))
 
 
 def _extrapolated(prediction: Prediction, block: Sequence[Row], points: Sequence[Point]) -> Iterator[Row]:
     """The rows of one window. The state stays where it starts, as the long step needs it."""
     share = math.fsum((b.rho - a.rho) ** 2 for a, b in pairwise(points))
     share /= (points[-1].rho - points[0].rho) ** 2
-    x = _IDENTITY
+    x = IDENTITY
     for row in block:
         assert row.advance is not None
-        x = row.advance.after(_older(x))
+        x = row.advance.after(older(x))
         if row is not block[-1]:
             yield Row(row.point, predict=x)
     long = exponential_step(prediction, points[0], points[-1], [points[0]])
@@ -297,8 +194,8 @@ def _join(plan: Plan, evaluations: list[_Evaluation]) -> _Affine:
             outputs[place] += coefficient
         return _Affine(c.state, tuple(outputs))
 
-    x = _IDENTITY
-    u = plan.begin or _IDENTITY
+    x = IDENTITY
+    u = plan.begin or IDENTITY
     for row in plan.rows:
         wanted = _Evaluation(row.point, affine(u))
         known = (k for k, e in enumerate(evaluations) if e.point == wanted.point and e.input.close_to(wanted.input))
@@ -306,48 +203,6 @@ def _join(plan: Plan, evaluations: list[_Evaluation]) -> _Affine:
         if place == len(evaluations):
             evaluations.append(wanted)
         places.append(place)
-        x = _older(x) if row.advance is None else row.advance.after(_older(x))
+        x = older(x) if row.advance is None else row.advance.after(older(x))
         u = x if row.predict is None else row.predict.after(x)
     return affine(x)
-
-
-def _substituted(step: Combination, index: int, first: Combination) -> Combination:
-    """A step from x_T in row `index`, with `first`, a multiple of x_T and a constant, in the place of the first output."""
-    if len(step.outputs) <= index:
-        return step
-    weight = step.outputs[index]
-    state, constant = step.state + weight * first.state, step.constant + weight * first.constant
-    return Combination(state, step.outputs[:index], step.noise, constant)
-
-
-def _commit_after_first_output(plan: Plan) -> int:
-    """The first row after row 0 that commits the state and behind whose commit nothing uses the first output."""
-
-    def uses(c: Combination | None, index: int) -> bool:
-        return c is not None and len(c.outputs) > index and bool(np.any(c.outputs[index]))
-
-    rows = list(enumerate(plan.rows))
-    last = max((k for k, row in rows if uses(row.advance, k) or uses(row.predict, k)), default=0)
-    return next(k for k, row in rows if k >= max(last, 1) and row.advance is not None and not uses(row.predict, k))
-
-
-def _older(c: Combination) -> Combination:
-    """The same combination one evaluation later, when every output and every draw of noise is one older."""
-    outputs, noise = ((0.0, *values) if values else () for values in (c.outputs, c.noise))
-    return replace(c, outputs=outputs, noise=noise)
-
-
-def _require_plain(plan: Plan, what: str) -> None:
-    if plan.elementwise or any(row.output is not None for row in plan.rows):
-        raise PlanError(
-            f"{what} takes plans whose coefficients are numbers and whose outputs are the network's, not calibrated ones"
-        )
-
-
-def _require_generation(plan: Plan, what: str) -> None:
-    if plan.end.time > plan.start.time:
-        raise PlanError(f"{what} needs a plan from noise to data, got one that runs backwards")
-
-
-def _named(plan: Plan, what: str) -> str:
-    return f"{plan.solver or 'plan'}, {what}"

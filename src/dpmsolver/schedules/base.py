@@ -1,0 +1,158 @@
+"""NoiseSchedule: what every noise schedule has, and the formulas that several share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpmsolver.phi import polynomial_weights
+
+__all__ = ["Floats", "NoiseSchedule", "check_range", "log_alpha_vp", "log_sigma_vp", "require"]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+_TOLERANCE = 1e-9  # relative: how far outside its range a time may lie from rounding alone
+
+
+class NoiseSchedule(ABC):
+    """alpha, sigma and half-log-SNR as functions of time, for times of any array shape.
+
+    A schedule of your own: `Custom(alpha=…, sigma=…)`, or a subclass with `_log_alpha`, `_log_sigma` and `_time`.
+    """
+
+    t_min: float
+    t_max: float
+
+    @abstractmethod
+    def _log_alpha(self, t: Floats) -> Floats:
+        """log alpha at 0 < t <= t_max."""
+
+    @abstractmethod
+    def _log_sigma(self, t: Floats) -> Floats:
+        """log sigma at 0 < t <= t_max."""
+
+    @abstractmethod
+    def _time(self, half_log_snr: Floats) -> Floats:
+        """The inverse of `half_log_snr`, for values that it takes."""
+
+    def alpha(self, t: ArrayLike) -> Any:
+        """Signal coefficient at time t (same shape as t). ValueError for a time outside the schedule."""
+        return _shaped(np.exp(self._at(t, self._log_alpha, 0.0)))
+
+    def sigma(self, t: ArrayLike) -> Any:
+        """Noise standard deviation at time t (same shape as t). ValueError for a time outside the schedule."""
+        return _shaped(np.exp(self._at(t, self._log_sigma, -math.inf)))
+
+    def half_log_snr(self, t: ArrayLike) -> Any:
+        """lambda(t) = log(alpha/sigma) (same shape as t): +inf at t = 0, -inf where alpha = 0."""
+        return _shaped(self._at(t, lambda s: self._log_alpha(s) - self._log_sigma(s), math.inf))
+
+    def time(self, half_log_snr: ArrayLike) -> Any:
+        """The time at which the half-log-SNR has the given value: the inverse of `half_log_snr`, to 1e-10 relative.
+
+        +inf gives 0. ValueError for a value that the schedule does not reach.
+        """
+        lam = np.asarray(half_log_snr, dtype=np.float64)
+        clean = np.isposinf(lam)
+        top, bottom = float(self.half_log_snr(self.t_min)), float(self.half_log_snr(self.t_max))
+        with np.errstate(invalid="ignore"):
+            inside = (lam <= top + _TOLERANCE * max(1.0, abs(top))) & (
+                lam >= bottom - _TOLERANCE * max(1.0, abs(bottom))
+            )
+        if np.isneginf(bottom):
+            inside |= np.isneginf(lam)
+        if not np.all(clean | inside):
+            bad = lam[~(clean | inside)].flat[0]
+            raise ValueError(
+                f"half_log_snr {bad} is outside this schedule, which goes from {bottom:.6g} to {top:.6g}: {self!r}"
+            )
+        t = np.zeros_like(lam)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t[~clean] = self._time(np.clip(lam[~clean], bottom, top))
+        return _shaped(np.where(clean, 0.0, np.clip(t, self.t_min, self.t_max)))
+
+    def rates(self, t: float) -> tuple[float, float]:
+        """d log alpha/dt and d lambda/dt at a time, to about 1e-10: f(t), and -g(t)^2 / (2 sigma^2) (DPM-Solver, eq. 2.3).
+
+        From the polynomial through nine values around t, on the side of t where the schedule is smooth.
+
+        Examples:
+            >>> from dpmsolver.schedules import LinearVP
+            >>> [round(rate, 6) for rate in LinearVP(beta_min=0.1, beta_max=20.0).rates(0.5)]
+            [-5.025, -5.456404]
+        """
+        low, high = self._smooth_around(t)
+        width = 0.02 * t
+        low, high = max(low, t - width), min(high, t + width)
+        nodes = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(np.pi * np.arange(9) / 8)
+        derivative = np.array(polynomial_weights(((nodes - t) / width).tolist(), [0.0, 1.0 / width, *[0.0] * 7]))
+        log_alpha = self._log_alpha(nodes)
+        return float(derivative @ log_alpha), float(derivative @ (log_alpha - self._log_sigma(nodes)))
+
+    def _smooth_around(self, t: float) -> tuple[float, float]:
+        """An interval around t, or with t at its end, on which alpha and sigma are smooth."""
+        return self.t_min, self.t_max
+
+    def label(self, t: float) -> float:
+        """What networks of this schedule are given as time. By default t itself."""
+        return t
+
+    def time_from_label(self, label: float) -> float:
+        """The inverse of `label`."""
+        return label
+
+    def default_start(self) -> float:
+        """Where sampling starts unless told otherwise: t_max."""
+        return self.t_max
+
+    def last_time(self, nfe: int) -> float:
+        """The last time worth an evaluation: t = 1e-3 up to 15 evaluations, 1e-4 above (DPM-Solver, section 5.1)."""
+        return max(self.t_min, 1e-3 if nfe <= 15 else 1e-4)
+
+    def default_end(self, nfe: int) -> float:
+        """Where sampling ends unless told otherwise: at `last_time`."""
+        return self.last_time(nfe)
+
+    def _at(self, t: ArrayLike, function: Callable[[Floats], Floats], clean: float) -> Floats:
+        t = np.asarray(t, dtype=np.float64)
+        slack = _TOLERANCE * self.t_max
+        inside = (t >= self.t_min - slack) & (t <= self.t_max + slack)
+        if not np.all(inside | (t == 0.0)):
+            bad = t[~(inside | (t == 0.0))].flat[0]
+            raise ValueError(
+                f"time {bad} is outside this schedule: accepted are {self.t_min:.6g} <= t <= {self.t_max:.6g} and 0 (clean data): {self!r}"
+            )
+        result = np.full(t.shape, clean)
+        with np.errstate(divide="ignore"):
+            result[inside] = function(np.clip(t[inside], self.t_min, self.t_max))
+        return result
+
+
+def _shaped(values: Floats) -> Any:
+    return float(values) if values.ndim == 0 else values
+
+
+def log_alpha_vp(half_log_snr: Floats) -> Floats:
+    """log alpha of a variance-preserving process: -log(1 + e^{-2 lambda}) / 2, to full precision at both ends."""
+    return -0.5 * np.logaddexp(0.0, -2.0 * half_log_snr)
+
+
+def log_sigma_vp(log_alpha: Floats) -> Floats:
+    """log sigma of a variance-preserving process: sigma^2 = 1 - alpha^2, to full precision where alpha is close to 1."""
+    return 0.5 * np.log(-np.expm1(2.0 * log_alpha))
+
+
+def require(condition: bool, message: str) -> None:
+    """ValueError with this message, unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def check_range(t_min: float, t_max: float, highest: float = math.inf) -> None:
+    """ValueError, unless 0 < t_min < t_max <= highest."""
+    require(0 < t_min < t_max <= highest, f"0 < t_min < t_max <= {highest} is needed, got t_min={t_min}, t_max={t_max}")

@@ -8,7 +8,7 @@ no reference, and the noise that two runs share does not blur the small differen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -139,12 +139,22 @@ class Coupled:
     exact: Floats
 
     def weak_order(self) -> tuple[float, float, float]:
-        """The slope of the distance in (E x, E x^2) between N and 2N steps, and the ends of its 95 % interval."""
+        """The slope of the distance in (E x, E x^2) between N and 2N steps, for the two largest N, and the ends of its 95 % interval."""
         return self._interval(lambda chosen: np.linalg.norm(self._changes[chosen].mean(axis=0), axis=1))
 
     def strong_order(self) -> tuple[float, float, float]:
-        """The slope of the root mean square distance between N and 2N steps, and the ends of its 95 % interval."""
+        """The slope of the root mean square distance between N and 2N steps, likewise."""
         return self._interval(lambda chosen: np.sqrt(self.squares[chosen].mean(axis=0)))
+
+    def resolved(self, errors: float = 10.0) -> Coupled:
+        """Without the finest runs whose distance in (E x, E x^2) is less than so many standard errors; three runs remain at least."""
+        last = len(self.steps)
+        distances, noise = self.distances()
+        while last > 3 and distances[last - 2] < errors * noise[last - 2]:
+            last -= 1
+        return replace(
+            self, steps=self.steps[:last], moments=self.moments[:, :last], squares=self.squares[:, : last - 1]
+        )
 
     def distances(self) -> tuple[list[float], list[float]]:
         """The distances in (E x, E x^2) behind `weak_order`, and the standard error of each."""
@@ -170,13 +180,13 @@ class Coupled:
         return self._slope(distances(slice(None))), float(low), float(high)
 
     def _slope(self, distances: Floats) -> float:
-        return slope(distances.tolist(), list(self.steps[:-1]))
+        return slope(distances[-2:].tolist(), self.steps[-3:-1])
 
 
 def coupled_runs(
     solver: Solver,
     model: Mixture = BIMODAL,
-    steps: Sequence[int] = (32, 64, 128),
+    steps: Sequence[int] = (16, 32, 64, 128),
     *,
     batches: int = 50,
     size: int = 8000,

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test check docs bench solvers clean
+.PHONY: help sample test browser check docs bench solvers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,6 +16,11 @@ sample: $(VENV)/.run  ## draw 64 digits with 10 network evaluations into samples
 
 test: $(VENV)/.dev  ## run the tests (options: make test ARGS="-m slow --cov")
 	$(BIN)/python -m pytest $(ARGS)
+
+browser:  ## install Debian's chromium, where there is none (as root or with sudo): the report's page is tested in it
+	@command -v chromium >/dev/null || { \
+		if [ "$$(id -u)" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
+		$$as_root apt-get update -q && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -q --no-install-recommends chromium; }
 
 check: $(VENV)/.dev  ## lint, format, types and import layers; changes nothing
 	$(BIN)/ruff check

@@ -136,7 +136,7 @@ def test_the_digits_schedule_is_the_models() -> None:
     """`plan --schedule digits` reads the config alone, without torch, and means the same."""
     times = np.linspace(0.001, 1, 50)
     model = dpm.models.pretrained.load("digits")
-    np.testing.assert_array_equal(cli._digits_schedule().alpha(times), model.schedule.alpha(times))
+    np.testing.assert_array_equal(cli.tables.digits_schedule().alpha(times), model.schedule.alpha(times))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,6 +177,16 @@ BAD: dict[str, tuple[Sequence[str], str]] = {
     "plan of an unknown solver": (["plan", "eular"], "unknown solver 'eular'"),
     "plan on an unknown schedule": (["plan", "ddim", "--schedule", "cosin"], "did you mean 'cosine'"),
     "plan that cannot be spent": (["plan", "dpm++2s", "--nfe", "5"], "nearest is 4 or 6"),
+    "compare an unknown model": (["compare", "digit"], "did you mean 'digits'"),
+    "compare an unknown solver": (["compare", "gaussian", "--solvers", "dmp++2m"], "did you mean 'dpm++2m'"),
+    "compare nothing": (["compare", "gaussian", "--solvers", "ddim,,"], "--solvers takes names"),
+    "compare twice the same": (["compare", "gaussian", "--solvers", "ddim,ddim"], "named twice: ddim"),
+    "compare with words for numbers": (["compare", "gaussian", "--nfe", "5,ten"], "--nfe takes numbers"),
+    "compare with no evaluations": (["compare", "gaussian", "--nfe", "0"], "nfe must be an integer >= 1"),
+    "compare on an unknown grid": (["compare", "gaussian", "--grids", "karas"], "did you mean 'karras'"),
+    "compare one sample": (["compare", "gaussian", "--num", "1"], "--num"),
+    "compare with unknown features": (["compare", "--features", "inceptoin"], "did you mean 'inception'"),
+    "compare NumPy in bfloat16": (["compare", "gaussian", "--bfloat16"], "bfloat16=True needs a torch network"),
 }
 
 

@@ -78,14 +78,18 @@ class Mixture(ClosedForm):
     def predict_data(self, x: Any, alpha: float, sigma: float) -> Any:
         """E[x_0 | x_t = x], the optimal data prediction; x (B, D), NumPy (float64 inside) or torch (through the host)."""
         backend = backends.of(x)
-        host = self._into_basis(backend.to_numpy(x))[:, None, :]
+        centre = self.weights @ self.means  # products lose the fewest digits about it
+        gap, means = self._into_basis(backend.to_numpy(x)) - alpha * centre, self.means - centre
         total = alpha**2 * self.variances + sigma**2
-        gap = host - alpha * self.means
-        log_likelihood = -0.5 * (gap**2 / total + np.log(total)).sum(axis=2) + np.log(self.weights)
+        # |gap - alpha means|^2 / total and the means, multiplied out: matrix products of (B, D) and (D, K), no array (B, K, D).
+        squares = gap**2 @ (1.0 / total).T - gap @ (2.0 * alpha * means / total).T
+        constant = np.log(self.weights) - 0.5 * ((alpha * means) ** 2 / total + np.log(total)).sum(axis=1)
+        log_likelihood = constant - 0.5 * squares
         responsibility = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
         responsibility /= responsibility.sum(axis=1, keepdims=True)
-        means = self.means + alpha * self.variances / total * gap
-        return backend.from_numpy(self._from_basis((responsibility[:, :, None] * means).sum(axis=1)), x)
+        gain = alpha * self.variances / total
+        data = centre + responsibility @ (means - alpha * gain * means) + gap * (responsibility @ gain)
+        return backend.from_numpy(self._from_basis(data), x)
 
     def sample(self, num: int, seed: int = 0) -> Any:
         """Exact samples, float64 (num, D)."""

@@ -1,4 +1,4 @@
-"""Pretrained networks: the embedded `digits` model, folders in diffusers format, and models of the Hugging Face hub.
+"""Pretrained networks: the embedded ones, folders in diffusers format, and models of the Hugging Face hub.
 
 All of them are pixel-space U-Nets (`UNet2DModel`) with their scheduler's config, unconditional or with classes, and are loaded by
 diffusers. A class-conditional model that was also trained without classes says so in its unet's config: `"_null_label": 10` is the
@@ -24,10 +24,13 @@ from dpmsolver.schedules import NoiseSchedule
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DIGITS", "Pretrained", "load"]
+__all__ = ["DIGITS", "EMBEDDED", "HUB_ID", "Pretrained", "load"]
 
-DIGITS = Path(__file__).parent / "weights" / "digits"
-_ACCEPTED = "'digits' (embedded), a folder in diffusers format, or a hub id (owner/name)"
+_WEIGHTS = Path(__file__).parent / "weights"
+EMBEDDED = {unet.parent.name: unet.parent for unet in sorted(_WEIGHTS.glob("*/unet"))}  # name -> folder
+DIGITS = _WEIGHTS / "digits"
+HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
+_OTHERS = "a folder in diffusers format, or a hub id (owner/name)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +121,11 @@ class Pretrained:
 
 
 def load(name: str | Path = "digits", *, device: str | None = None) -> Pretrained:
-    """Load a pretrained model: `digits` (embedded), a folder in diffusers format, or a hub id.
+    """Load a pretrained model: an embedded one by its name (`EMBEDDED`), a folder in diffusers format, or a hub id.
 
     Args:
-        name: "digits"; a folder with unet/ and scheduler/, or with config.json beside scheduler_config.json; or "owner/name" on the
-            Hugging Face hub, which diffusers downloads and caches.
+        name: one of `EMBEDDED`, such as "digits"; a folder with unet/ and scheduler/, or with config.json beside
+            scheduler_config.json; or "owner/name" on the Hugging Face hub, which diffusers downloads and caches.
         device: such as "cuda"; the CPU by default. Weights are float32.
 
     Raises:
@@ -178,14 +181,12 @@ def _device(name: str | None) -> torch.device:
 
 def _folder(name: str, diffusers: ModuleType) -> str:
     """Where a model lies: the embedded folder, the caller's, or the cache that the hub was downloaded to."""
-    if name == "digits":
-        return str(DIGITS)
+    if name in EMBEDDED:
+        return str(EMBEDDED[name])
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser())
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
-        raise ValueError(
-            f"{unknown('model', name, ['digits'])}, a folder in diffusers format, or a hub id (owner/name)"
-        )
+    if not re.fullmatch(HUB_ID, name):
+        raise ValueError(f"{unknown('model', name, EMBEDDED)}, {_OTHERS}")
     verbosity = diffusers.utils.logging.get_verbosity()
     # What it warns of when it is offline, the error says.
     diffusers.utils.logging.set_verbosity_error()
@@ -196,7 +197,7 @@ def _folder(name: str, diffusers: ModuleType) -> str:
         cause = _one_line(error).split(" (")[0]
         raise ValueError(
             f"no folder {name!r} here, and no model of that name from the hub, which may be out of reach ({cause}); "
-            f"accepted: {_ACCEPTED}"
+            f"accepted: {', '.join(EMBEDDED)}, {_OTHERS}"
         ) from error
     finally:
         diffusers.utils.logging.set_verbosity(verbosity)

@@ -1,0 +1,7 @@
+"""`python -m dpmsolver.cli`."""
+
+import sys
+
+from dpmsolver.cli import main
+
+sys.exit(main())

@@ -1,0 +1,90 @@
+"""What the commands share: the app they register with, options that mean the same everywhere, and checks of where files go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import dpmsolver as dpm
+from dpmsolver.grids import GRIDS
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+except ImportError as error:
+    raise SystemExit(
+        f"dpmsolver: error: the command line needs typer and rich ({error}): pip install 'dpmsolver[cli]'"
+    ) from None
+
+__all__ = ["GridName", "Nfe", "app", "check_file", "check_writable", "progress_bar", "wide_console"]
+
+_PLAIN_WIDTH = 300  # columns of a table that is written to a file or a pipe
+
+app = typer.Typer(
+    name="dpmsolver",
+    help="Samples from pretrained diffusion models in about ten network evaluations.\n\n"
+    "Start with [bold]dpmsolver sample[/bold]: it draws 64 digits into samples.png.",
+    epilog="More about a command, with examples: [bold]dpmsolver sample --help[/bold]",
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dpmsolver {dpm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+Nfe = Annotated[int, typer.Option("--nfe", min=1, metavar="N", help="Network evaluations, exactly.")]
+GridName = Annotated[
+    str | None,
+    typer.Option(
+        "--grid", metavar="NAME", help=f"Where the steps go: {', '.join(GRIDS)}.", show_default="the solver's"
+    ),
+]
+
+
+def wide_console() -> Console:
+    """Where tables go: as wide as the terminal, and wide enough for whole lines elsewhere."""
+    console = Console()
+    console.width = console.width if console.is_terminal else _PLAIN_WIDTH
+    return console
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr, with the time left; none where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def check_file(out: Path, suffix: str) -> None:
+    """ValueError where a file of this name cannot be written."""
+    folder = out.parent
+    if not folder.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {folder}")
+    if out.suffix.lower() != f".{suffix}" and not out.is_dir():
+        raise ValueError(f"--out {out}: it is a {suffix.upper()} file, so its name ends in .{suffix}")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder: name a file in it, such as {out / f'samples.{suffix}'}")
+    check_writable(out, folder)
+
+
+def check_writable(out: Path, folder: Path) -> None:
+    """ValueError where nothing can be written into a folder."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}: the folder {folder} cannot be written to")

@@ -1,0 +1,166 @@
+"""What is measured of samples: what has to be kept of a batch, one row per sample, and from the rows of all batches, a number.
+
+So a comparison stores a few numbers of a sample instead of the sample, and intervals come from drawing rows anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver import backends
+from dpmsolver.evaluation.distances import decibels, energy_distance, sliced_wasserstein, trajectory_error
+from dpmsolver.evaluation.frechet import frechet_distance_to
+from dpmsolver.models.testbeds import Testbed
+
+__all__ = ["MEASURES", "Measure", "Observation", "host", "measures_of"]
+
+_SMALL = 64  # coordinates of a sample up to which all of it is kept
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A batch of samples, the classes that were asked for, and where the exact trajectories end (None for a sampler that adds noise)."""
+
+    testbed: Testbed
+    samples: Any
+    labels: list[int] | None
+    reference: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A measure of samples.
+
+    Args:
+        key, title, better, log: its name, and how it is drawn.
+        keeps: the name of what it keeps of a batch; `rows` makes it, one row per sample, or None where there is nothing to measure.
+        value: the number, from the rows of all batches.
+        available: whether a testbed has what it takes.
+        costly: its interval has to do with fewer resamples.
+    """
+
+    key: str
+    title: str
+    better: Literal["lower", "higher"]
+    log: bool
+    keeps: str
+    rows: Callable[[Observation], NDArray[Any] | None]
+    value: Callable[[Testbed, NDArray[Any]], float]
+    available: Callable[[Testbed], bool]
+    costly: bool = False
+
+
+def host(array: Any) -> NDArray[np.float64]:
+    """An array of any framework as float64 NumPy."""
+    return np.asarray(backends.of(array).to_numpy(array), dtype=np.float64)
+
+
+def _errors(seen: Observation) -> NDArray[Any] | None:
+    return None if seen.reference is None else trajectory_error(host(seen.samples), host(seen.reference))
+
+
+def _features(seen: Observation) -> NDArray[Any]:
+    assert seen.testbed.features is not None
+    return np.asarray(seen.testbed.features(seen.samples), dtype=np.float32)
+
+
+def _right(seen: Observation) -> NDArray[Any]:
+    assert seen.testbed.classify is not None
+    right: NDArray[Any] = np.equal(seen.testbed.classify(seen.samples), np.asarray(seen.labels))
+    return right
+
+
+def _points(seen: Observation) -> NDArray[Any]:
+    return host(seen.samples)
+
+
+def _frechet(testbed: Testbed, features: NDArray[Any]) -> float:
+    assert testbed.feature_statistics is not None
+    return frechet_distance_to(features, *testbed.feature_statistics)
+
+
+def _data(testbed: Testbed, num: int) -> NDArray[Any]:
+    """Exact draws of the data, the same in every run."""
+    assert testbed.data is not None
+    return testbed.data(num, 1)
+
+
+def _small_with_data(testbed: Testbed) -> bool:
+    return testbed.data is not None and int(np.prod(testbed.shape)) <= _SMALL
+
+
+_ALL = (
+    Measure(
+        key="error",
+        title="RMS distance to the exact trajectory's end",
+        better="lower",
+        log=True,
+        keeps="error",
+        rows=_errors,
+        value=lambda testbed, errors: float(errors.mean()),
+        available=lambda testbed: True,
+    ),
+    Measure(
+        key="error_db",
+        title="The same as peak signal-to-noise ratio in dB, of the range from -1 to 1",
+        better="higher",
+        log=False,
+        keeps="error",
+        rows=_errors,
+        value=lambda testbed, errors: float(decibels(errors).mean()),
+        available=lambda testbed: testbed.pictures,
+    ),
+    Measure(
+        key="frechet",
+        title="Frechet distance to the data",
+        better="lower",
+        log=True,
+        keeps="features",
+        rows=_features,
+        value=_frechet,
+        available=lambda testbed: testbed.features is not None and testbed.feature_statistics is not None,
+    ),
+    Measure(
+        key="accuracy",
+        title="Share recognised as the class asked for",
+        better="higher",
+        log=False,
+        keeps="right",
+        rows=_right,
+        value=lambda testbed, right: float(right.mean()),
+        available=lambda testbed: testbed.classify is not None and testbed.num_classes is not None,
+    ),
+    Measure(
+        key="sliced_wasserstein",
+        title="Sliced 2-Wasserstein distance to the data",
+        better="lower",
+        log=True,
+        keeps="points",
+        rows=_points,
+        value=lambda testbed, points: sliced_wasserstein(points, _data(testbed, len(points))),
+        available=_small_with_data,
+        costly=True,
+    ),
+    Measure(
+        key="energy",
+        title="Energy distance to the data",
+        better="lower",
+        log=True,
+        keeps="points",
+        rows=_points,
+        value=lambda testbed, points: energy_distance(points, _data(testbed, len(points))),
+        available=_small_with_data,
+        costly=True,
+    ),
+)
+MEASURES: dict[str, Measure] = {measure.key: measure for measure in _ALL}
+
+
+def measures_of(testbed: Testbed) -> tuple[Measure, ...]:
+    """The measures that a testbed has what it takes for."""
+    return tuple(measure for measure in _ALL if measure.available(testbed))

@@ -1,0 +1,68 @@
+"""Where the exact ODE takes a start: in closed form for Gaussian data, else a run with many evaluations whose own error is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dpmsolver.denoiser import Denoiser
+from dpmsolver.models.testbeds import Testbed
+from dpmsolver.plan import Plan
+from dpmsolver.sample import sample
+from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.solvers.registry import make_plan
+
+__all__ = ["REFERENCE_NFE", "REFERENCE_SOLVER", "Reference"]
+
+REFERENCE_SOLVER, REFERENCE_NFE = "dpm++3m-exact", 100
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The converged trajectories of a testbed.
+
+    A run to sigma = 0 is followed to the schedule's last time and from there by one step, which is exact in the limit. Other ends are
+    runs of their own.
+
+    Args:
+        testbed: with Gaussian data the trajectory is exact and costs nothing.
+        nfe: evaluations of a run to one end. solver: which.
+    """
+
+    testbed: Testbed
+    nfe: int = REFERENCE_NFE
+    solver: str = REFERENCE_SOLVER
+
+    @property
+    def exact(self) -> bool:
+        return self.testbed.gaussian is not None
+
+    @property
+    def description(self) -> str:
+        return "closed form" if self.exact else f"{self.solver} with {self.nfe} evaluations"
+
+    def plans(self, end: float) -> list[Plan]:
+        """The runs that lead to an end, one after the other."""
+        schedule = self.testbed.schedule
+        if end > 0.0:
+            return [make_plan(self.solver, schedule, self.nfe, "logsnr", end=end)]
+        last = last_positive(schedule)
+        return [*self.plans(last), make_plan("ddim", schedule, 1, [last, 0.0])]
+
+    def cost(self, end: float) -> int:
+        """Network evaluations to reach an end."""
+        return 0 if self.exact else sum(plan.nfe for plan in self.plans(end))
+
+    def end_states(self, denoiser: Denoiser, x_T: Any, end: float) -> Any:
+        """Where the trajectories from x_T are at time `end`."""
+        if self.testbed.gaussian is not None:
+            schedule = self.testbed.schedule
+            return self.testbed.gaussian.trajectory(schedule, x_T, schedule.default_start(), end)
+        for plan in self.plans(end):
+            x_T = sample(denoiser, x_T, plan=plan)
+        return x_T
+
+
+def last_positive(schedule: NoiseSchedule) -> float:
+    """The last time at which a converged run asks its network."""
+    return schedule.last_time(1000)

@@ -1,0 +1,288 @@
+"""From what a comparison has stored to its figures: every measure with its interval, and the evaluations needed to come near the limit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver.evaluation.comparison import HALVED, REFERENCE, Comparison, Run
+from dpmsolver.evaluation.intervals import resampled_rows
+from dpmsolver.evaluation.store import Arrays
+from dpmsolver.files import written_aside
+
+__all__ = ["shown_samples", "summarise", "write_results"]
+
+WITHIN = (0.05, 0.1, 0.25)  # of the limit
+BASELINE = "ddim"  # the speed-up is over its evaluations
+_PACKAGES = ("dpmsolver", "torch", "numpy", "scipy", "diffusers")
+
+Floats = NDArray[np.float64]
+
+
+class Figure:
+    """A measured value with the values that other draws of the samples would have had.
+
+    The samples are drawn anew with replacement, the same ones for every run of a comparison, so that ratios and differences of two
+    runs have the narrow interval that the same noise gives them. Resampled distances are larger than the value by a bias
+    that the repeats make; it is taken off.
+    """
+
+    def __init__(self, value: float, drawn: Floats) -> None:
+        self.value = value
+        self.drawn = drawn - (drawn.mean() - value) if len(drawn) else drawn
+
+    def interval(self) -> dict[str, float]:
+        low, high = np.percentile(self.drawn, [2.5, 97.5]) if len(self.drawn) else (self.value, self.value)
+        return {"value": self.value, "low": float(low), "high": float(high)}
+
+
+def figures(comparison: Comparison, batches: Sequence[Arrays]) -> dict[str, Figure]:
+    """Every measure of a run's samples, but those that a batch has nothing of."""
+    found = {}
+    for measure in comparison.measures:
+        if batches and all(measure.keeps in batch for batch in batches):
+            rows = np.concatenate([batch[measure.keeps] for batch in batches])
+            times = comparison.resamples // 5 if measure.costly else comparison.resamples
+            drawn = np.array([measure.value(comparison.testbed, rows[chosen]) for chosen in resampled_rows(len(rows), times)])
+            found[measure.key] = Figure(measure.value(comparison.testbed, rows), drawn)
+    return found
+
+
+def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
+    """The results of what has been drawn so far: plain data, as `results.json` holds them.
+
+    Runs whose samples are not all there count with those that are. A run whose network output was not finite is skipped, with the error.
+    """
+    curves, measured = [], {}
+    for sampler in comparison.samplers:
+        runs = [run for run in comparison.runs if run.sampler is sampler]
+        skipped = [{"nfe": setting, "why": why} for name, setting, why in comparison.skipped if name == sampler.name]
+        points, grids = [], {}
+        for run in runs:
+            batches = _batches(comparison, run.sampler.name, run.setting)
+            failed = [str(batch["failed"]) for batch in batches if "failed" in batch]
+            if failed or not batches:
+                skipped.append({"nfe": run.setting, "why": failed[0] if failed else "not drawn yet"})
+                continue
+            found = figures(comparison, batches)
+            point = _point(comparison, run, batches, found)
+            measured[sampler.name, point["nfe"]] = found
+            points.append(point)
+            if sampler.plan is not None:
+                grids[f"{run.setting:g}"] = _grid(comparison, run)
+        curves.append(
+            {
+                "name": sampler.name,
+                "solver": sampler.solver,
+                "grid": sampler.grid,
+                "stochastic": any(run.stochastic for run in runs),
+                "points": points,
+                "skipped": skipped,
+                "grids": grids,
+            }
+        )
+    reference, limits = _reference(comparison)
+    testbed = comparison.testbed
+    yardstick = testbed.feature_yardstick
+    return {
+        "title": testbed.name,
+        "testbed": testbed.name,
+        "shape": list(testbed.shape),
+        "pictures": testbed.pictures,
+        "num": comparison.num,
+        "seed": comparison.seed,
+        "bfloat16": testbed.bfloat16,
+        "command": command,
+        "versions": _versions(),
+        "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+        "date": date.today().isoformat(),
+        "measures": {m.key: {"title": m.title, "better": m.better, "log": m.log} for m in comparison.measures},
+        "reference": reference,
+        "yardsticks": {}
+        if yardstick is None
+        else {"frechet": {"value": yardstick, "title": "test set to training set"}},
+        "curves": curves,
+        "thresholds": _thresholds(comparison, curves, measured, limits),
+    }
+
+
+def _batches(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
+    return [
+        comparison.store.read(name, setting, part)
+        for part in comparison.parts
+        if comparison.store.has(name, setting, part)
+    ]
+
+
+def _point(comparison: Comparison, run: Run, batches: Sequence[Arrays], found: Mapping[str, Figure]) -> dict[str, Any]:
+    sizes = [int(batch["size"]) for batch in batches]
+    evaluations = float(np.average([batch["evaluations"] for batch in batches], weights=sizes))
+    exact = {key: figure.interval() for key, figure in found.items()}
+    law = comparison.testbed.gaussian
+    if law is not None and run.sampler.plan is not None:
+        plan = run.sampler.plan(comparison.testbed.schedule, int(run.setting))
+        value = plan.wasserstein(law.means[0], law.variances[0])
+        exact["wasserstein"] = {"value": value, "low": value, "high": value}
+    return {
+        "nfe": int(run.setting) if run.sampler.settings is None else round(evaluations),
+        "setting": run.setting,
+        "evaluations": evaluations,
+        "num": sum(sizes),
+        "seconds": float(sum(batch["seconds"] for batch in batches)),
+        "measures": exact,
+    }
+
+
+def _grid(comparison: Comparison, run: Run) -> dict[str, list[float]]:
+    assert run.sampler.plan is not None
+    rows = run.sampler.plan(comparison.testbed.schedule, int(run.setting)).rows
+    lams = [row.point.half_log_snr for row in rows]
+    return {"half_log_snr": [max(lam, -100.0) for lam in lams], "time": [row.point.time for row in rows]}
+
+
+def _reference(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Figure]]:
+    """What is said of the converged runs, and their measures: the limit that solvers of the ODE go to."""
+    said: dict[str, Any] = {
+        "name": comparison.reference.description,
+        "nfe": 0 if comparison.reference.exact else comparison.reference_nfe,
+        "description": "the exact solution of the diffusion ODE"
+        if comparison.reference.exact
+        else "a run that is taken for converged; its own error is the distance to one with half the evaluations",
+        "own_error": None,
+        "measures": {},
+    }
+    if not comparison.ends:
+        return said, {}
+    batches = _batches(comparison, REFERENCE, comparison.ends[0])
+    limits = figures(comparison, batches) if batches else {}
+    said["measures"] = {key: figure.interval() for key, figure in limits.items()}
+    if comparison.reference.exact:
+        said["own_error"] = {"value": 0.0, "low": 0.0, "high": 0.0}
+    elif comparison.store.has(HALVED, comparison.ends[0], comparison.parts[0]):
+        errors = comparison.store.read(HALVED, comparison.ends[0], comparison.parts[0])["error"]
+        said["own_error"] = {
+            "value": float(errors.mean()),
+            "low": float(np.percentile(errors, 2.5)),
+            "high": float(np.percentile(errors, 97.5)),
+        }
+    return said, limits
+
+
+def _thresholds(
+    comparison: Comparison,
+    curves: Sequence[Mapping[str, Any]],
+    measured: Mapping[tuple[str, int], Mapping[str, Figure]],
+    limits: Mapping[str, Figure],
+) -> dict[str, Any] | None:
+    """Evaluations from which on a sampler stays within x of the limit, and the speed-up over DDIM that follows.
+
+    Of the Frechet distance where there is one: within (1 + x) times that of the converged ODE. Else of the error: an RMS of at most x.
+    """
+    key = "frechet" if "frechet" in limits else "error"
+    if not any(key in found for found in measured.values()):
+        return None
+    limit = limits["frechet"] if key == "frechet" else None
+    excess: dict[str, tuple[list[float], Floats]] = {}
+    for curve in curves:
+        budgets = [p["nfe"] for p in curve["points"] if key in measured[curve["name"], p["nfe"]]]
+        if budgets:
+            order = np.argsort(budgets)
+            values = np.array([_excess(measured[curve["name"], budgets[i]][key], limit) for i in order])
+            excess[curve["name"]] = [budgets[i] for i in order], values
+    rows: list[dict[str, Any]] = []
+    for name, (budgets, values) in excess.items():
+        needed = [_needed(budgets, values, x) for x in WITHIN]
+        speedup = []
+        for x, own in zip(WITHIN, needed, strict=True):
+            base = _needed(*excess[BASELINE], x) if BASELINE in excess else None
+            speedup.append(_ratio(base, own, max(excess[BASELINE][0])) if base is not None else None)
+        rows.append({"name": name, "needed": [None if np.isinf(n[0]) else int(n[0]) for n in needed], "speedup": speedup})
+    return {"measure": key, "within": list(WITHIN), "baseline": BASELINE, "rows": rows}
+
+
+def _excess(figure: Figure, limit: Figure | None) -> Floats:
+    """By how much the limit is missed: the value first, then that of every resample."""
+    own = np.concatenate([[figure.value], figure.drawn])
+    return own if limit is None else own / np.concatenate([[limit.value], limit.drawn]) - 1.0
+
+
+def _needed(budgets: Sequence[float], excess: Floats, within: float) -> Floats:
+    """For the value and for every resample: the smallest tested budget from which on all are within; infinite if the largest is not."""
+    inside = np.logical_and.accumulate((excess <= within)[::-1], axis=0)[::-1]
+    first = np.where(inside.any(axis=0), inside.argmax(axis=0), -1)
+    return np.where(first < 0, np.inf, np.asarray(budgets, dtype=np.float64)[first])
+
+
+def _ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
+    """Baseline's evaluations over a sampler's own, with the interval of the resamples; "at_least" where the baseline never got there."""
+    if np.isinf(own[0]):
+        return None
+    # What is beyond the tested budgets is counted as the largest of them: a bound from below.
+    ratios = np.where(np.isinf(base), largest, base) / np.where(np.isinf(own), np.inf, own)
+    low, high = np.percentile(ratios[1:], [2.5, 97.5]) if len(ratios) > 1 else (ratios[0], ratios[0])
+    return {"value": float(ratios[0]), "low": float(low), "high": float(high), "at_least": bool(np.isinf(base[0]))}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.float32]]:
+    """The first samples of every run, (K, …), by the curve's name and its evaluations; those of the converged run as "reference", 0."""
+    shown = {}
+    for run in comparison.runs:
+        batches = [b for b in _batches(comparison, run.sampler.name, run.setting) if "shown" in b]
+        if batches:
+            evaluations = float(np.mean([batch["evaluations"] for batch in batches]))
+            nfe = int(run.setting) if run.sampler.settings is None else round(evaluations)
+            shown[run.sampler.name, nfe] = np.concatenate([batch["shown"] for batch in batches])
+    if comparison.ends:
+        batches = [b for b in _batches(comparison, REFERENCE, comparison.ends[0]) if "shown" in b]
+        if batches:
+            shown[REFERENCE, 0] = np.concatenate([batch["shown"] for batch in batches])
+    return shown
+
+
+def write_results(results: Mapping[str, Any], folder: Path) -> None:
+    """`results.json`, and the same figures as `results.csv`: one line for each run and measure."""
+    with written_aside(folder / "results.json") as aside:
+        aside.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    with written_aside(folder / "results.csv") as aside:
+        aside.write_text(_csv(_lines(results)))
+
+
+def _lines(results: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
+    yield "name", "solver", "grid", "nfe", "evaluations", "num", "seconds", "measure", "value", "low", "high"
+    for curve in results["curves"]:
+        for point in curve["points"]:
+            head = (curve["name"], curve["solver"], curve["grid"] or "default", point["nfe"], point["evaluations"])
+            for key, interval in point["measures"].items():
+                yield (
+                    *head,
+                    point["num"],
+                    round(point["seconds"], 3),
+                    key,
+                    *(interval[k] for k in ("value", "low", "high")),
+                )
+
+
+def _csv(lines: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,163 @@
+"""What a comparison compares: samplers, each drawing samples of a denoiser for a setting, with every network evaluation counted.
+
+A setting is a budget of network evaluations, or the tolerance of a sampler that chooses its own steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpmsolver.adaptive import sample_adaptive
+from dpmsolver.black_box import sample_rk45
+from dpmsolver.denoiser import Denoiser
+from dpmsolver.errors import PlanError
+from dpmsolver.plan import Plan
+from dpmsolver.sample import sample
+from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.solvers.registry import make_plan
+
+__all__ = ["Counter", "Sampler", "adaptive_sampler", "plan_sampler", "rk45_sampler", "samplers_from_names"]
+
+Keys = Sequence[tuple[int, int]]
+
+
+@dataclass
+class Counter:
+    """Counts the calls of a network. A guided evaluation that batches two conditions is one call."""
+
+    calls: int = 0
+
+    def counted(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser, with every call of its network counted here."""
+        network = denoiser.network
+
+        def counting(x: Any, t: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return network(x, t, **kwargs)
+
+        return denoiser.replace(network=counting)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A named way to draw samples.
+
+    Args:
+        name: what the curve is called; names of a comparison are unique.
+        draw: draw(denoiser, x_T, setting, keys) -> samples. `keys` are one per sample, for samplers that add noise.
+        plan: plan(schedule, nfe) -> Plan, where there is one; PlanError for a budget that cannot be spent.
+        settings: the tolerances of a sampler that chooses its own steps; None: the budgets of the comparison.
+        end: the time at which runs end, for samplers without a plan: the schedule's last time worth an evaluation (None), or 0.
+        stochastic: for samplers without a plan: they add noise, so that their samples have no exact trajectory to be near to.
+        solver, grid: for the report.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> plan_sampler("dpm++2m", "karras").name
+        'dpm++2m @ karras'
+    """
+
+    name: str
+    draw: Callable[[Denoiser, Any, float, Keys], Any]
+    plan: Callable[[NoiseSchedule, int], Plan] | None = None
+    settings: tuple[float, ...] | None = None
+    end: float | None = None
+    stochastic: bool = False
+    solver: str = ""
+    grid: str | None = None
+
+    def adds_noise(self, schedule: NoiseSchedule, setting: float) -> bool:
+        """Whether a run adds noise."""
+        return self.stochastic if self.plan is None else self.plan(schedule, int(setting)).stochastic
+
+    def end_time(self, schedule: NoiseSchedule, setting: float) -> float:
+        """Where a run ends: what the exact trajectory is followed to."""
+        if self.plan is not None:
+            return self.plan(schedule, int(setting)).end.time
+        return schedule.last_time(1000) if self.end is None else self.end
+
+
+def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = None, **options: Any) -> Sampler:
+    """A solver of the registry on a grid, with options; named `solver @ grid, option=value` unless told otherwise."""
+
+    def plan(schedule: NoiseSchedule, nfe: int) -> Plan:
+        return make_plan(solver, schedule, nfe, grid, **options)
+
+    def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
+        return sample(denoiser, x_T, plan=plan(denoiser.schedule, int(setting)), generator=list(keys))
+
+    said = [f"{solver} @ {grid}" if grid else solver, *(f"{key}={value}" for key, value in options.items())]
+    return Sampler(name or ", ".join(said), draw, plan, solver=solver, grid=grid)
+
+
+def adaptive_sampler(order: int = 3, rtols: Sequence[float] = (0.5, 0.2, 0.05), **options: Any) -> Sampler:
+    """DPM-Solver-12 or -23 with a step size per sample, over tolerances instead of budgets."""
+
+    def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
+        return sample_adaptive(denoiser, x_T, order=order, rtol=setting, **options)
+
+    name = f"dpm-{order - 1}{order} adaptive"
+    return Sampler(name, draw, settings=tuple(rtols), solver=name)
+
+
+def rk45_sampler(tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3)) -> Sampler:
+    """SciPy's RK45 on the diffusion ODE, rtol = atol, over tolerances instead of budgets."""
+
+    def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
+        return sample_rk45(denoiser, x_T, rtol=setting, atol=setting).x
+
+    return Sampler("rk45", draw, settings=tuple(tolerances), solver="rk45")
+
+
+_SPEC = re.compile(r"(?P<solver>[^:@\s]+)(?:@(?P<grid>[^:\s]+))?(?P<options>(?::[^:=\s]+=[^:=\s]+)*)")
+
+
+def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list[Sampler]:
+    """Samplers as the command line names them: `dpm++2m`, `dpm++2m@karras`, `unipc-2:variant=bh1`, `rk45`, `dpm-23`.
+
+    Args:
+        names: solvers, each with a grid of its own or on each of `grids`.
+        grids: names of grids; "default" is each solver's own. None: "default".
+
+    Raises:
+        PlanError: a name that cannot be read, a name twice. Unknown solvers and grids show when a plan is made.
+
+    Examples:
+        >>> [sampler.name for sampler in samplers_from_names(["ddim", "dpm++2m@karras"], ["default", "time"])]
+        ['ddim', 'ddim @ time', 'dpm++2m @ karras']
+    """
+    made: list[Sampler] = []
+    for name in names:
+        match = _SPEC.fullmatch(name.strip())
+        if match is None:
+            raise PlanError(
+                f"a solver is written as name, name@grid or name@grid:option=value:option=value, got {name!r}"
+            )
+        solver, grid = match["solver"], match["grid"]
+        options = {key: _value(value) for key, value in (o.split("=") for o in match["options"].split(":")[1:])}
+        if solver == "rk45" or solver in ("dpm-12", "dpm-23"):
+            if grid or options:
+                raise PlanError(f"{solver} chooses its own steps: it takes no grid and no option, got {name!r}")
+            made.append(rk45_sampler() if solver == "rk45" else adaptive_sampler(int(solver[-1])))
+            continue
+        for each in [grid] if grid else list(grids) or ["default"]:
+            made.append(plan_sampler(solver, None if each == "default" else each, **options))
+    doubles = {s.name for s in made if [t.name for t in made].count(s.name) > 1}
+    if doubles:
+        raise PlanError(f"named twice: {', '.join(sorted(doubles))}")
+    return made
+
+
+def _value(text: str) -> Any:
+    """An option's value: a number where it reads as one, True or False, else a word."""
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

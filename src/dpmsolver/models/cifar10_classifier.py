@@ -1,0 +1,124 @@
+"""A small classifier of CIFAR-10: the feature network behind the Frechet distance of the `cifar10` model, where Inception is not at hand.
+
+A wide residual network, whose features are the activations before its last layer, averaged over the picture.
+`training/cifar10_classifier.py` makes its weights. Importing this module does not import torch; calling its functions does.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CLASSES", "FEATURES", "WEIGHTS", "Cifar10Classifier", "build_classifier", "load_classifier"]
+
+CLASSES = 10
+FEATURES = 128
+WEIGHTS = Path(__file__).parent / "weights" / "cifar10-classifier.safetensors"
+_BLOCKS = 3  # of two convolutions, at each of the three resolutions: 22 layers deep
+
+
+@dataclass(frozen=True)
+class Cifar10Classifier:
+    """A classifier cut in two: `body` maps images to features, `head` maps features to logits.
+
+    Images are float (B, 3, 32, 32) in [-1, 1], red, green and blue, as CIFAR-10 has them after x / 127.5 - 1.
+    """
+
+    body: torch.nn.Sequential
+    head: torch.nn.Sequential
+
+    @property
+    def network(self) -> torch.nn.Sequential:
+        """Both halves as one module, which shares their weights: images (B, 3, 32, 32) -> logits (B, 10)."""
+        from torch import nn
+
+        return nn.Sequential(OrderedDict(body=self.body, head=self.head))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Averaged activations before the last layer: (B, 3, 32, 32) -> (B, 128), non-negative.
+
+        Raises:
+            ValueError: images of another shape, or not of a floating type.
+        """
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, 32, 32):
+            raise ValueError(f"images must have shape (B, 3, 32, 32), got {tuple(images.shape)}")
+        if not images.is_floating_point():
+            raise ValueError(f"images must be float in [-1, 1], got {images.dtype}; bytes are scaled by x / 127.5 - 1")
+        features: torch.Tensor = self.body(images)
+        return features
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Unnormalised log-probabilities of the ten classes: (B, 3, 32, 32) -> (B, 10). Raises as `features` does."""
+        logits: torch.Tensor = self.head(self.features(images))
+        return logits
+
+
+def build_classifier() -> Cifar10Classifier:
+    """The network with fresh weights, in training mode: images (B, 3, 32, 32) -> features (B, 128) -> logits (B, 10).
+
+    Examples:
+        >>> sum(weight.numel() for weight in build_classifier().network.parameters())
+        1079642
+
+    Source: Zagoruyko & Komodakis 2016, arXiv 1605.07146 (WRN-22-2: its figure 1b, twice as wide as the residual networks before it).
+    """
+    from torch import nn
+
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False)]
+    inputs = 16
+    for width, stride in ((32, 1), (64, 2), (FEATURES, 2)):
+        for index in range(_BLOCKS):
+            layers.append(_residual_block(inputs, width, stride if index == 0 else 1))
+            inputs = width
+    pooled = [nn.BatchNorm2d(FEATURES), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return Cifar10Classifier(nn.Sequential(*layers, *pooled), nn.Sequential(nn.Linear(FEATURES, CLASSES)))
+
+
+def _residual_block(inputs: int, outputs: int, stride: int) -> torch.nn.Module:
+    """Normalise, rectify, convolve, twice, and add what came in; where shapes differ, a convolution of the rectified input."""
+    from torch import Tensor, nn
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rectified = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
+            self.branch = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+                nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            )
+            same = inputs == outputs and stride == 1
+            self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rectified = self.rectified(x)
+            straight: Tensor = x if self.shortcut is None else self.shortcut(rectified)
+            branch: Tensor = self.branch(rectified)
+            return straight + branch
+
+    return Residual()
+
+
+def load_classifier(weights: Path = WEIGHTS) -> Cifar10Classifier:
+    """The trained network, float32 on the CPU, in evaluation mode and without gradients.
+
+    Args:
+        weights: a safetensors file of `build_classifier().network`; without it, the embedded one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    from safetensors.torch import load_file
+
+    if not weights.is_file():
+        raise FileNotFoundError(f"there is no file {weights}: training/cifar10_classifier.py makes one")
+    classifier = build_classifier()
+    classifier.network.load_state_dict(load_file(weights))
+    classifier.network.eval().requires_grad_(False)
+    return classifier

@@ -1,0 +1,367 @@
+"""Testbeds: what samplers are compared on. A model with its schedule, the states that it takes, and what is known of its data.
+
+`load_testbed` makes one by name. Closed-form ones know the optimal network exactly; all of them have the schedule of DDPM (1000 betas
+from 1e-4 to 0.02; Ho et al. 2020) and predict the noise, so that every package can sample from them, and states are float64 NumPy:
+
+gaussian       64 dimensions; the variance of axis k falls as 1/k, as that of natural images does. Its ODE is solved in closed form.
+mixture-2      eight narrow Gaussians on the unit circle.
+mixture-16     ten Gaussians in 16 dimensions, and
+mixture-3072   in 3072, as many as CIFAR-10's pictures have; spectra as above, means and variances from a fixed seed.
+empirical      300 points on a spiral in the plane: the ideal denoiser of a finite data set, which memorises it.
+
+Importing this module imports neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver import backends
+from dpmsolver.denoiser import Denoiser
+from dpmsolver.errors import unknown
+from dpmsolver.models import feature_networks, pretrained
+from dpmsolver.models.closed_form import Empirical, Gaussian, Mixture
+from dpmsolver.sample import initial_noise
+from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
+
+__all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed"]
+
+IntArray: TypeAlias = NDArray[np.int64]
+FeaturesName: TypeAlias = Literal["auto", "digits", "inception", "none"]
+_OTHERS = "a folder in diffusers format, a hub id (owner/name), or path/to/file.py:function or module:function that returns a Testbed"
+
+
+@dataclass(frozen=True, eq=False)
+class Testbed:
+    """A model to compare samplers on. Of what is None, nothing is measured.
+
+    Args:
+        name: for reports.
+        schedule: the noise schedule. shape: of one sample.
+        like: an array, such as an empty one, whose framework, type and device the states take.
+        network_denoiser: the denoiser of a batch, from its class labels, one per sample (None without classes).
+        num_classes: classes are 0 … num_classes - 1; None: there are none.
+        features: samples (n, …) -> float64 features (n, d), for the Frechet distance.
+        feature_statistics: the mean (d,) and the covariance (d, d) of the data's features.
+        feature_yardstick: the Frechet distance of other data (a test set) to those statistics.
+        classify: samples -> their classes (n,), for the accuracy of conditional models.
+        data: data(num, seed) -> exact draws, float64 (num, …).
+        gaussian: the law of the data, where it is Gaussian: its ODE and its Wasserstein distance have closed forms.
+        pictures: samples are (channels, height, width) with 1 or 3 channels, and pixels in [-1, 1].
+        bfloat16: the network runs in bfloat16.
+
+    Raises:
+        TypeError, ValueError: what is not of the kind above, or does not fit together.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> testbed = load_testbed("mixture-2")
+        >>> part = range(100, 150)  # samples 100 … 149 of the endless set of samples of this seed
+        >>> x0 = dpm.sample(testbed.denoiser(testbed.labels(part)), testbed.initial_noise(part, seed=0), nfe=20)
+        >>> bool(abs(np.linalg.norm(x0, axis=1) - 1.0).mean() < 0.1)
+        True
+    """
+
+    __test__ = False  # pytest takes classes called Test… for tests
+
+    name: str
+    schedule: NoiseSchedule
+    shape: tuple[int, ...]
+    like: Any
+    network_denoiser: Callable[[Sequence[int] | None], Denoiser]
+    num_classes: int | None = None
+    features: Callable[[Any], Floats] | None = None
+    feature_statistics: tuple[Floats, Floats] | None = None
+    feature_yardstick: float | None = None
+    classify: Callable[[Any], IntArray] | None = None
+    data: Callable[[int, int], Floats] | None = None
+    gaussian: Gaussian | None = None
+    pictures: bool = False
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedule, NoiseSchedule):
+            raise TypeError(f"schedule must be a NoiseSchedule, got {type(self.schedule).__name__}")
+        shape = tuple(self.shape) if isinstance(self.shape, (tuple, list)) else ()
+        if not shape or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in shape):
+            raise ValueError(f"shape must be the shape of one sample, such as (3, 32, 32), got {self.shape!r}")
+        object.__setattr__(self, "shape", tuple(int(n) for n in shape))
+        if self.pictures and (len(shape) != 3 or shape[0] not in (1, 3)):
+            raise ValueError(f"pictures have the shape (1 or 3, height, width), got {shape}")
+        if not backends.of(self.like).is_float_array(self.like):
+            raise TypeError(f"like must be a floating-point array, got {self.like.dtype}")
+        for function in ("network_denoiser", "features", "classify", "data"):
+            value = getattr(self, function)
+            if not callable(value) and (value is not None or function == "network_denoiser"):
+                raise TypeError(f"{function} must be a function, got {type(value).__name__}")
+        if self.num_classes is not None and not (isinstance(self.num_classes, int) and self.num_classes >= 1):
+            raise ValueError(f"num_classes must be an integer >= 1 or None, got {self.num_classes!r}")
+        self._check_knowledge()
+
+    def _check_knowledge(self) -> None:
+        if self.feature_statistics is not None:
+            mean, covariance = (np.asarray(part, dtype=np.float64) for part in self.feature_statistics)
+            if mean.ndim != 1 or covariance.shape != (*mean.shape, *mean.shape):
+                raise ValueError(
+                    f"feature_statistics must be a mean (d,) and a covariance (d, d), got {mean.shape}, {covariance.shape}"
+                )
+            object.__setattr__(self, "feature_statistics", (mean, covariance))
+        if self.gaussian is not None and not isinstance(self.gaussian, Gaussian):
+            raise TypeError(f"gaussian must be a models.Gaussian, got {type(self.gaussian).__name__}")
+        if self.gaussian is not None and self.gaussian.means[0].shape != self.shape:
+            raise ValueError(f"gaussian has {self.gaussian.means.shape[1]} dimensions, samples have {self.shape}")
+
+    def labels(self, part: range) -> list[int] | None:
+        """The class of each sample in `part`: sample i has class i % num_classes. None where there are no classes."""
+        return None if self.num_classes is None else [i % self.num_classes for i in part]
+
+    def denoiser(self, labels: Sequence[int] | None = None) -> Denoiser:
+        """The denoiser of a batch, from one class label per sample, or None where there are no classes."""
+        denoiser = self.network_denoiser(labels)
+        if not isinstance(denoiser, Denoiser):
+            raise TypeError(f"network_denoiser must return a Denoiser, got {type(denoiser).__name__}")
+        return denoiser
+
+    def initial_noise(self, part: range, seed: int = 0) -> Any:
+        """x_T of the samples in `part`, (len(part), *shape): sample i depends on (seed, i) alone."""
+        return initial_noise(self.schedule, (len(part), *self.shape), self.keys(part, seed), like=self.like)
+
+    def keys(self, part: range, seed: int = 0) -> list[tuple[int, int]]:
+        """What `generator=` of `dpm.sample` takes for the samples in `part`: one key per sample."""
+        return [(seed, i) for i in part]
+
+
+def load_testbed(
+    name: str = "digits",
+    *,
+    device: str | None = None,
+    features: FeaturesName = "auto",
+    statistics: str | Path | None = None,
+    bfloat16: bool = False,
+) -> Testbed:
+    """A testbed by its name.
+
+    Args:
+        name: one of `TESTBEDS`; a folder in diffusers format or a hub id (see `load`); or "path/to/file.py:function" or
+            "module:function", a function without arguments that returns a `Testbed`.
+        device: of the network, such as "cuda"; the CPU by default.
+        features: of the Frechet distance: "digits" (the embedded classifier of 28 x 28 digits), "inception" (needs torchmetrics and
+            torch-fidelity), "none", or "auto": "digits" for the digits, "inception" for other pictures whose statistics are given.
+        statistics: mean and covariance of the data's features: a safetensors file with `mean` and `covariance`, or a .npz file with
+            `mu` and `sigma` (such as fid_stats_cifar10.npz). Digits have theirs.
+        bfloat16: run the network in bfloat16 (torch's autocast), which takes half the time on most processors.
+
+    Raises:
+        ValueError: an unknown name, options that the testbed cannot have, statistics of another width, and whatever `load` refuses.
+        ImportError: torch, diffusers or what Inception needs is missing; the message says what to install.
+
+    Examples:
+        >>> testbed = load_testbed("gaussian")
+        >>> testbed.shape, testbed.gaussian is not None
+        ((64,), True)
+    """
+    if features not in get_args(FeaturesName):
+        raise ValueError(unknown("features", features, get_args(FeaturesName)))
+    name = str(name)
+    users = ":" in name and not Path(name).is_dir()
+    if (users or name in _CLOSED_FORM) and (device, features, statistics) != (None, "auto", None):
+        why = (
+            "is known in closed form" if name in _CLOSED_FORM else "says by itself what it runs on and what is measured"
+        )
+        raise ValueError(f"{name} {why}: device, features and statistics are not for it")
+    if name in _CLOSED_FORM:
+        testbed = _CLOSED_FORM[name](name)
+    elif users:
+        testbed = _from_user(name)
+    else:
+        testbed = _from_pretrained(name, device, features, statistics)
+    return _in_bfloat16(testbed) if bfloat16 else testbed
+
+
+# Closed forms ---------------------------------------------------------------------------------------------------------------------
+
+
+def _closed_form(name: str, law: Any, gaussian: Gaussian | None = None) -> Testbed:
+    schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000))
+    denoiser = law.denoiser(schedule, "noise")
+    shape = law.sample(1).shape[1:]
+    return Testbed(name, schedule, shape, np.empty(0), lambda labels: denoiser, data=law.sample, gaussian=gaussian)
+
+
+def _image_spectrum(dimensions: int) -> Floats:
+    """Variances of the principal axes, falling as 1/k, 0.25 on average: pixels in [-1, 1] have a standard deviation of about 0.5.
+
+    The power of natural images falls as 1/f^2 (Field, J. Opt. Soc. Am. A 4, 1987), and of the axes of a plane of frequencies,
+    k have a frequency below f ~ sqrt(k).
+    """
+    falling = 1.0 / np.arange(1, dimensions + 1)
+    return np.asarray(0.25 * falling / falling.mean())
+
+
+def _gaussian(name: str) -> Testbed:
+    variance = _image_spectrum(64)
+    law = Gaussian(mean=0.5 * np.sqrt(variance), variance=variance)  # off zero, so that an error of the mean is seen
+    return _closed_form(name, law, law)
+
+
+def _ring(name: str) -> Testbed:
+    angles = 2.0 * np.pi * np.arange(8) / 8
+    return _closed_form(name, Mixture(np.stack([np.cos(angles), np.sin(angles)], axis=1), np.full((8, 2), 0.05**2)))
+
+
+def _mixture(name: str, dimensions: int, components: int = 10) -> Testbed:
+    """A third of each axis' variance lies between the components, about two thirds within them, by factors of up to 2 more or less."""
+    rng, variance = np.random.default_rng(dimensions), _image_spectrum(dimensions)
+    means = rng.standard_normal((components, dimensions)) * np.sqrt(variance / 3.0)
+    within = variance * 2.0 / 3.0 * 2.0 ** rng.uniform(-1.0, 1.0, (components, dimensions))
+    return _closed_form(name, Mixture(means, within))
+
+
+def _spiral(name: str) -> Testbed:
+    radius = np.sqrt(np.linspace(0.02, 1.0, 300))  # as a root, so that neighbours are equally far apart
+    angle = 3.0 * np.pi * radius
+    return _closed_form(name, Empirical(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)))
+
+
+_CLOSED_FORM: dict[str, Callable[[str], Testbed]] = {
+    "gaussian": _gaussian,
+    "mixture-2": _ring,
+    "mixture-16": partial(_mixture, dimensions=16),
+    "mixture-3072": partial(_mixture, dimensions=3072),
+    "empirical": _spiral,
+}
+TESTBEDS: tuple[str, ...] = ("digits", *_CLOSED_FORM)
+
+
+# Networks -------------------------------------------------------------------------------------------------------------------------
+
+
+def _from_pretrained(name: str, device: str | None, features: str, statistics: str | Path | None) -> Testbed:
+    folder = Path(name).expanduser()
+    if not name or (name != "digits" and not folder.is_dir() and not re.fullmatch(pretrained.HUB_ID, name)):
+        raise ValueError(f"{unknown('testbed', name, TESTBEDS)}, {_OTHERS}")
+    chosen = _features_name(name, features, statistics)
+    given = None if statistics is None else feature_networks.load_statistics(Path(statistics))
+    model = pretrained.load(name, device=device)
+    import torch
+
+    pictures = model.shape[0] in (1, 3)
+    network = None if chosen == "none" else feature_networks.load(chosen, model.shape, model.device)
+    if network is not None and given is not None and len(given.mean) != network.width:
+        raise ValueError(f"{statistics} holds {len(given.mean)} features, {chosen} has {network.width}")
+    known = given or (network.statistics if network is not None else None)
+    classes = network is not None and model.num_classes is not None and network.num_classes == model.num_classes
+    return Testbed(
+        folder.resolve().name if folder.is_dir() else name,
+        model.schedule,
+        model.shape,
+        torch.empty(0, dtype=torch.float32, device=model.device),
+        lambda labels: model.denoiser(labels),
+        model.num_classes,
+        None if network is None else network.features,
+        None if known is None else (known.mean, known.covariance),
+        None if known is None else known.yardstick,
+        network.classify if network is not None and classes else None,
+        pictures=pictures,
+    )
+
+
+def _features_name(name: str, features: str, statistics: str | Path | None) -> str:
+    """Which features are measured. ValueError for a choice that the statistics do not fit."""
+    if features == "auto":
+        return "digits" if name == "digits" else "none" if statistics is None else "inception"
+    if features == "inception" and statistics is None:
+        raise ValueError(
+            "features='inception' needs the statistics of data: a safetensors file with mean and covariance, or .npz with mu and sigma"
+        )
+    if features == "none" and statistics is not None:
+        raise ValueError("statistics are given and features='none' measures nothing with them: drop one of the two")
+    return features
+
+
+def _in_bfloat16(testbed: Testbed) -> Testbed:
+    """The testbed with its network under torch's autocast."""
+    if type(testbed.like).__module__.split(".")[0] != "torch":
+        raise ValueError(f"bfloat16=True needs a torch network, and {testbed.name} runs in NumPy: leave it out")
+    import torch
+
+    kind = testbed.like.device.type
+
+    def denoiser(labels: Sequence[int] | None) -> Denoiser:
+        full = testbed.denoiser(labels)
+        network = full.network
+
+        def in_bfloat16(x: Any, t: Any, **kwargs: Any) -> Any:
+            with torch.autocast(kind, torch.bfloat16):
+                return network(x, t, **kwargs)
+
+        return full.replace(network=in_bfloat16)
+
+    return replace(testbed, network_denoiser=denoiser, bfloat16=True)
+
+
+# A user's own ---------------------------------------------------------------------------------------------------------------------
+
+
+def _from_user(name: str) -> Testbed:
+    """The testbed that `path/to/file.py:function` or `module:function` returns."""
+    place, _, function = name.rpartition(":")
+    if not place or not function.isidentifier():
+        raise ValueError(f"a testbed of your own is written path/to/file.py:function or module:function, got {name!r}")
+    module = _module(place)
+    make = getattr(module, function, None)
+    if not callable(make):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ValueError(unknown(f"function in {place}", function, functions))
+    try:
+        testbed = make()
+    except Exception as error:
+        raise ValueError(f"{name} raised {type(error).__name__}: {error}") from error
+    if not isinstance(testbed, Testbed):
+        raise ValueError(f"{name} must return a dpmsolver.models.testbeds.Testbed, got {type(testbed).__name__}")
+    return testbed
+
+
+def _module(place: str) -> ModuleType:
+    if not place.endswith(".py"):
+        with _import_from(Path.cwd()):
+            try:
+                return importlib.import_module(place)
+            except Exception as error:
+                raise ValueError(f"the module {place!r} cannot be imported: {type(error).__name__}: {error}") from error
+    path = Path(place).expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"there is no file {place!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with _import_from(path.parent):
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise ValueError(f"{place} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+@contextmanager
+def _import_from(folder: Path) -> Iterator[None]:
+    """Modules beside the user's own are found while it is imported, as `python file.py` finds them."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

@@ -1,0 +1,12 @@
+"""Results of a comparison -> one HTML page that needs nothing else: no network, no other file.
+
+`write_report` makes the page; `strip` and `scatter` make the pictures it shows. All need the extra `report`.
+"""
+
+try:
+    from dpmsolver.report.page import write_report
+    from dpmsolver.report.pictures import scatter, strip
+except ImportError as error:  # pragma: no cover - an installation without the extra
+    raise ImportError(f"the report needs jinja2 and pillow ({error}): pip install 'dpmsolver[report]'") from None
+
+__all__ = ["scatter", "strip", "write_report"]

@@ -1,0 +1,75 @@
+"""What a comparison compares: names are read as written, evaluations are counted, budgets that cannot be spent are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dpmsolver as dpm
+from dpmsolver.errors import PlanError
+from dpmsolver.evaluation.samplers import Counter, adaptive_sampler, plan_sampler, rk45_sampler, samplers_from_names
+
+SCHEDULE = dpm.schedules.Discrete(betas=np.linspace(1e-4, 0.02, 1000))
+MODEL = dpm.models.Gaussian(mean=[0.5, -0.5], variance=[0.25, 0.04])
+X_T = np.random.default_rng(0).standard_normal((3, 2))
+KEYS = [(0, i) for i in range(3)]
+
+
+def test_names_carry_a_grid_and_options() -> None:
+    """`name@grid:option=value:option=value`: each part as the plan gets it."""
+    (sampler,) = samplers_from_names(["unipc-2@karras:variant=bh1:corrector_from=3:lower_order_final=False"])
+    assert sampler.name == "unipc-2 @ karras, variant=bh1, corrector_from=3, lower_order_final=False"
+    assert sampler.plan is not None
+    expected = dpm.make_plan("unipc-2", SCHEDULE, 6, "karras", variant="bh1", corrector_from=3, lower_order_final=False)
+    assert sampler.plan(SCHEDULE, 6) == expected
+
+
+def test_grids_apply_to_solvers_without_one_of_their_own() -> None:
+    names = [s.name for s in samplers_from_names(["ddim", "heun@karras", "rk45"], ["default", "time"])]
+    assert names == ["ddim", "ddim @ time", "heun @ karras", "rk45"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["dpm++2m@"], "name@grid"),
+        (["ddim:eta"], "name@grid:option=value"),
+        (["ddim", "ddim"], "named twice: ddim"),
+        (["rk45@time"], "takes no grid"),
+        (["dpm-23:rtol=1"], "takes no grid and no option"),
+        ([""], "got ''"),
+    ],
+)
+def test_names_that_cannot_be_read_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        samplers_from_names(names)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm-3", "heun", "unipc-3", "dpm++2m-sde", "pndm"])
+def test_evaluations_are_counted_where_the_network_is_called(name: str) -> None:
+    """The counter sees exactly the budget, whatever the solver."""
+    nfe, counter = 18, Counter()
+    sampler = plan_sampler(name)
+    x = sampler.draw(counter.counted(MODEL.denoiser(SCHEDULE)), X_T, nfe, KEYS)
+    assert counter.calls == nfe
+    assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("sampler", [adaptive_sampler(2), adaptive_sampler(3), rk45_sampler()])
+def test_a_tighter_tolerance_costs_more_and_comes_nearer(sampler: object) -> None:
+    """Samplers that choose their own steps: settings are tolerances, and what they claim to end at is where they end."""
+    end = sampler.end_time(SCHEDULE, 0.1)
+    exact = MODEL.trajectory(SCHEDULE, X_T, SCHEDULE.t_max, end)
+    calls, errors = [], []
+    for tolerance in (0.3, 1e-4):
+        counter = Counter()
+        x = sampler.draw(counter.counted(MODEL.denoiser(SCHEDULE)), X_T, tolerance, KEYS)
+        calls.append(counter.calls)
+        errors.append(float(abs(x - exact).max()))
+    assert calls[0] < calls[1]
+    assert errors[1] < min(errors[0], 0.02)
+
+
+def test_the_end_is_the_plans() -> None:
+    assert plan_sampler("dpm++2m").end_time(SCHEDULE, 10) == pytest.approx(1e-3)
+    assert plan_sampler("dpm++2m", end=0.0).end_time(SCHEDULE, 10) == 0.0

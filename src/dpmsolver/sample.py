@@ -27,7 +27,7 @@ from dpmsolver.solvers import Solver, make_plan
 
 __all__ = ["DEFAULT_SOLVER", "State", "add_noise", "encode", "initial_noise", "inpaint", "iterate", "sample"]
 
-DEFAULT_SOLVER = "dpm++2m"
+DEFAULT_SOLVER = "auto"
 StateHook = Callable[[Any, Point], Any]
 # Inside a run: the index of an evaluation, what the network saw, and its output as (factor, array); None after the last one.
 _Moment: TypeAlias = tuple[int, Any, tuple[float, Any] | None]
@@ -66,7 +66,8 @@ def sample(
         denoiser: the network with its schedule.
         x_T: the start, shape (B, …), NumPy or torch, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
         nfe: network evaluations. Needed unless `plan` is given.
-        solver, grid, start, end, options: see `make_plan`; the solver is dpm++2m unless told otherwise.
+        solver, grid, start, end, options: see `make_plan`; the solver is "auto" unless told otherwise: the one, with its grid, that
+            measurements recommend for the schedule and the budget.
         plan: a plan made before, instead of all of these.
         progress: show a progress bar (needs tqdm).
         callback: called with every `State`, which holds copies.

@@ -13,7 +13,7 @@ from dpmsolver.cli.app import app, check_writable, progress_bar, wide_console
 
 __all__ = ["compare"]
 
-_SOLVERS = "ddim,dpm++2m,dpm++3m,unipc-2"
+_SOLVERS = "ddim,dpm++2m,unipc-2,auto"
 _NFES = "5,6,8,10,12,15,20,50"
 
 
@@ -72,8 +72,7 @@ def compare(
     from dpmsolver.evaluation.results import shown_samples, summarise, write_results
     from dpmsolver.evaluation.samplers import samplers_from_names
     from dpmsolver.models.testbeds import FeaturesName, load_testbed
-    from dpmsolver.report import write_report
-    from dpmsolver.report.shown import pictures_of
+    from dpmsolver.report import pictures_of, write_report
 
     _check_out(out)
     budgets, chosen = _numbers(nfe), samplers_from_names(_words(solvers, "--solvers"), _words(grids, "--grids"))
@@ -119,7 +118,9 @@ def _print(results: dict[str, Any]) -> None:
     budgets = sorted({point["nfe"] for curve in results["curves"] for point in curve["points"]})
     thresholds = results["thresholds"]
     key = thresholds["measure"] if thresholds else next(iter(results["measures"]))
-    typer.echo(f"{results['title']}: {results['measures'][key]['title']}, {results['num']} samples, by network evaluations")
+    typer.echo(
+        f"{results['title']}: {results['measures'][key]['title']}, {results['num']} samples, by network evaluations"
+    )
     table = Table("solver", *(str(nfe) for nfe in budgets))
     for curve in results["curves"]:
         found = {p["nfe"]: p["measures"].get(key) for p in curve["points"]}

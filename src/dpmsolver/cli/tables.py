@@ -43,7 +43,10 @@ def solvers() -> None:
         table.add_row(solver.name, str(solver.order), solver.prediction, each, solver.description, solver.source)
     console = wide_console()
     console.print(table)
-    console.print(f"Default: {DEFAULT_SOLVER}. The order is measured; the budget of a run is nfe, whatever the solver.")
+    console.print(
+        f"Default: {DEFAULT_SOLVER}, the solver and the grid that measurements recommend for a budget. "
+        "The order is measured; the budget of a run is nfe, whatever the solver."
+    )
 
 
 @app.command(

@@ -105,7 +105,12 @@ class Comparison:
             raise ValueError(f"samplers must be at least one, with names of their own, got {names}")
         if {REFERENCE, HALVED} & {*names}:
             raise ValueError(f"{REFERENCE!r} is the name of the converged run: name the sampler differently")
-        for name, value in (("num", self.num), ("batch", self.batch), ("reference_nfe", self.reference_nfe), ("resamples", self.resamples)):
+        for name, value in (
+            ("num", self.num),
+            ("batch", self.batch),
+            ("reference_nfe", self.reference_nfe),
+            ("resamples", self.resamples),
+        ):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
         if self.num < 2:

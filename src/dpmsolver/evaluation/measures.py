@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.evaluation.distances import decibels, energy_distance, sliced_wasserstein, trajectory_error
-from dpmsolver.evaluation.frechet import frechet_distance_to
+from dpmsolver.evaluation.frechet import frechet_distance_to, frechet_replicates
+from dpmsolver.evaluation.intervals import resampled_rows
 from dpmsolver.models.testbeds import Testbed
 
 __all__ = ["MEASURES", "Measure", "Observation", "host", "measures_of"]
@@ -42,6 +43,7 @@ class Measure:
         value: the number, from the rows of all batches.
         available: whether a testbed has what it takes.
         costly: its interval has to do with fewer resamples.
+        replicates: (testbed, rows, times) -> its values on so many sets of rows drawn anew, for a measure that corrects them.
     """
 
     key: str
@@ -53,6 +55,16 @@ class Measure:
     value: Callable[[Testbed, NDArray[Any]], float]
     available: Callable[[Testbed], bool]
     costly: bool = False
+    replicates: Callable[[Testbed, NDArray[Any], int], NDArray[np.float64]] | None = None
+
+    def resampled(self, testbed: Testbed, rows: NDArray[Any], times: int) -> NDArray[np.float64]:
+        """The values of rows drawn anew with replacement, the same rows for every run, about the value of all of them."""
+        if self.replicates is not None:
+            return self.replicates(testbed, rows, times)
+        times = max(2, times // 5) if self.costly else times
+        drawn = np.array([self.value(testbed, rows[chosen]) for chosen in resampled_rows(len(rows), times)])
+        # Repeats make distances larger: what is told is the spread of the values, not where they lie.
+        return np.asarray(drawn - (drawn.mean() - self.value(testbed, rows)))
 
 
 def host(array: Any) -> NDArray[np.float64]:
@@ -82,6 +94,11 @@ def _points(seen: Observation) -> NDArray[Any]:
 def _frechet(testbed: Testbed, features: NDArray[Any]) -> float:
     assert testbed.feature_statistics is not None
     return frechet_distance_to(features, *testbed.feature_statistics)
+
+
+def _frechet_replicates(testbed: Testbed, features: NDArray[Any], times: int) -> NDArray[np.float64]:
+    assert testbed.feature_statistics is not None
+    return frechet_replicates(features, *testbed.feature_statistics, resamples=times)
 
 
 def _data(testbed: Testbed, num: int) -> NDArray[Any]:
@@ -123,6 +140,7 @@ _ALL = (
         keeps="features",
         rows=_features,
         value=_frechet,
+        replicates=_frechet_replicates,
         available=lambda testbed: testbed.features is not None and testbed.feature_statistics is not None,
     ),
     Measure(

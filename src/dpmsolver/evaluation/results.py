@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver.evaluation.comparison import HALVED, REFERENCE, Comparison, Run
-from dpmsolver.evaluation.intervals import resampled_rows
 from dpmsolver.evaluation.store import Arrays
 from dpmsolver.files import written_aside
 
@@ -33,13 +32,11 @@ class Figure:
     """A measured value with the values that other draws of the samples would have had.
 
     The samples are drawn anew with replacement, the same ones for every run of a comparison, so that ratios and differences of two
-    runs have the narrow interval that the same noise gives them. Resampled distances are larger than the value by a bias
-    that the repeats make; it is taken off.
+    runs have the narrow interval that the same noise gives them.
     """
 
     def __init__(self, value: float, drawn: Floats) -> None:
-        self.value = value
-        self.drawn = drawn - (drawn.mean() - value) if len(drawn) else drawn
+        self.value, self.drawn = value, drawn
 
     def interval(self) -> dict[str, float]:
         low, high = np.percentile(self.drawn, [2.5, 97.5]) if len(self.drawn) else (self.value, self.value)
@@ -52,8 +49,7 @@ def figures(comparison: Comparison, batches: Sequence[Arrays]) -> dict[str, Figu
     for measure in comparison.measures:
         if batches and all(measure.keeps in batch for batch in batches):
             rows = np.concatenate([batch[measure.keeps] for batch in batches])
-            times = comparison.resamples // 5 if measure.costly else comparison.resamples
-            drawn = np.array([measure.value(comparison.testbed, rows[chosen]) for chosen in resampled_rows(len(rows), times)])
+            drawn = measure.resampled(comparison.testbed, rows, comparison.resamples)
             found[measure.key] = Figure(measure.value(comparison.testbed, rows), drawn)
     return found
 
@@ -206,7 +202,9 @@ def _thresholds(
         for x, own in zip(WITHIN, needed, strict=True):
             base = _needed(*excess[BASELINE], x) if BASELINE in excess else None
             speedup.append(_ratio(base, own, max(excess[BASELINE][0])) if base is not None else None)
-        rows.append({"name": name, "needed": [None if np.isinf(n[0]) else int(n[0]) for n in needed], "speedup": speedup})
+        rows.append(
+            {"name": name, "needed": [None if np.isinf(n[0]) else int(n[0]) for n in needed], "speedup": speedup}
+        )
     return {"measure": key, "within": list(WITHIN), "baseline": BASELINE, "rows": rows}
 
 

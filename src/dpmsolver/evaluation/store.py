@@ -76,4 +76,10 @@ class Store:
     def _path(self, run: str, setting: float, part: range) -> Path:
         # A name may hold what a file's name may not; the sum keeps names apart that differ in such letters alone.
         readable = re.sub(r"[^\w.+-]+", "_", run)
-        return self.folder / "batches" / f"{readable}-{zlib.crc32(run.encode()):08x}" / f"{setting:g}" / f"{part.start}-{part.stop}.npz"
+        return (
+            self.folder
+            / "batches"
+            / f"{readable}-{zlib.crc32(run.encode()):08x}"
+            / f"{setting:g}"
+            / f"{part.start}-{part.stop}.npz"
+        )

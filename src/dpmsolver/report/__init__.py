@@ -6,7 +6,8 @@
 try:
     from dpmsolver.report.page import write_report
     from dpmsolver.report.pictures import scatter, strip
+    from dpmsolver.report.shown import pictures_of
 except ImportError as error:  # pragma: no cover - an installation without the extra
     raise ImportError(f"the report needs jinja2 and pillow ({error}): pip install 'dpmsolver[report]'") from None
 
-__all__ = ["scatter", "strip", "write_report"]
+__all__ = ["pictures_of", "scatter", "strip", "write_report"]

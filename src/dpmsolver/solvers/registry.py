@@ -28,7 +28,8 @@ from dpmsolver.solvers import (
     stochastic,
     unipc,
 )
-from dpmsolver.solvers.solver import Solver
+from dpmsolver.solvers.auto import recommended
+from dpmsolver.solvers.solver import Solver, check_nfe
 
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 
@@ -60,7 +61,8 @@ def make_plan(
     """The plan of a solver for a budget: exactly `nfe` network evaluations.
 
     Args:
-        solver: a name of `solvers()`, or a `Solver` of your own.
+        solver: a name of `solvers()`, a `Solver` of your own, or "auto": what measurements recommend for the schedule and the budget,
+            the solver and, unless you name one, the grid. The plan says what it took.
         schedule: the model's noise schedule.
         nfe: network evaluations, an integer >= 1 that the solver can spend.
         grid: where the steps go, see `dpmsolver.grids.make_grid`; an array needs one time more than the solver takes steps.
@@ -76,13 +78,17 @@ def make_plan(
         >>> plan.nfe, plan.prediction
         (10, 'data')
     """
+    if isinstance(solver, str) and solver == "auto":
+        check_nfe(nfe)
+        solver, suited = recommended(schedule, nfe)
+        grid = suited if grid is None else grid
     if isinstance(solver, str):
         if solver in ("dpm-12", "dpm-23"):
             raise PlanError(
                 f"{solver} chooses its steps while it runs, so it has no plan: sample_adaptive(…, order={solver[-1]})"
             )
         if solver not in SOLVERS:
-            raise PlanError(unknown("solver", solver, SOLVERS))
+            raise PlanError(unknown("solver", solver, ["auto", *SOLVERS]))
         solver = SOLVERS[solver]
     evaluations = solver.spend(nfe)
     chosen = {k: v for k, v in options.items() if k in solver.accepted_options()}

@@ -12,7 +12,13 @@ import numpy as np
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Plan, Prediction
 
-__all__ = ["Solver"]
+__all__ = ["Solver", "check_nfe"]
+
+
+def check_nfe(nfe: int) -> None:
+    """PlanError for a budget that is none."""
+    if not isinstance(nfe, (int, np.integer)) or isinstance(nfe, bool) or nfe < 1:
+        raise PlanError(f"nfe must be an integer >= 1, got {nfe!r}")
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,7 @@ class Solver:
 
     def spend(self, nfe: int) -> tuple[int, ...]:
         """The evaluations of each step for a budget of exactly nfe. PlanError, with the nearest budgets, where that cannot be."""
-        if not isinstance(nfe, (int, np.integer)) or isinstance(nfe, bool) or nfe < 1:
-            raise PlanError(f"nfe must be an integer >= 1, got {nfe!r}")
+        check_nfe(nfe)
         if self.steps is not None:
             return self.steps(nfe)
         each = self.evaluations_per_step

@@ -32,10 +32,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "solvers.json"
 PAGE = ROOT / "docs" / "solvers.md"
 TOLERANCE = 0.15  # between an order and its slope, as in the tests
 STEPS, BATCHES, SIZE = (16, 32, 64, 128), 250, 8000
-FINEST, RESOLVED = (
-    10.0,
-    3.0,
-)  # standard errors of a difference of means, for it to be preferred, and for it to say anything
+# Standard errors of a difference of means: for it to be preferred, and for it to say anything.
+FINEST, RESOLVED = 10.0, 3.0
 
 Figures = dict[str, Any]
 
@@ -158,8 +156,8 @@ standard errors; one of fewer is left out in favour of coarser runs, and "below 
 interval is a bootstrap over {batches} batches. These are few steps, and a slope can still be on its way to its limit.
 
 *With noise, strong order.* Runs of N and 2N steps along one Brownian path: the root mean square distance of their results. Gaussian: N = 64
-and 128, exactly, as each result is a linear map of the path's normals. Mixture: the finest of the runs for the weak order. No strong order is
-claimed. The path is read with the clock (alpha/sigma)^2, see `dpmsolver.noise`.
+and 128, exactly, as each result is a linear map of the path's normals. Mixture: the finest of the runs for the weak order. No strong
+order is claimed. The path is read with the clock (alpha/sigma)^2, see `dpmsolver.noise`.
 
 *Calibrated solvers* get smooth statistics that are no network's, and the true noise power: with the true statistics DPM-Solver-v3
 makes no error on Gaussian data that could have a slope.

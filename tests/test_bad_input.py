@@ -31,7 +31,7 @@ ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("unknown grid", {"nfe": 4, "grid": "karas"}, r"unknown grid 'karas'.*did you mean 'karras'.*logsnr"),
     ("unknown option", {"nfe": 4, "lower_order_finale": 1}, "unknown option 'lower_order_finale'.*'lower_order_final'"),
     ("unknown grid option", {"nfe": 4, "grid": "karras", "roh": 5.0}, "unknown option 'roh'.*did you mean 'rho'"),
-    ("another solver's option", {"nfe": 4, "eta": 1.0}, r"unknown option 'eta'.*solver dpm\+\+2m"),
+    ("another solver's option", {"nfe": 4, "eta": 1.0}, r"unknown option 'eta'.*solver unipc-2"),
     ("nfe 0", {"nfe": 0}, "nfe must be an integer >= 1, got 0"),
     ("nfe negative", {"nfe": -3}, "nfe must be an integer >= 1, got -3"),
     ("nfe a float", {"nfe": 4.5}, r"nfe must be an integer >= 1, got 4\.5"),

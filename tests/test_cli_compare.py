@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("typer")
 pytest.importorskip("jinja2")
-from dpmsolver import cli  # noqa: E402
+from dpmsolver import cli
 
 
 def figures(folder: Path) -> dict[tuple[str, int], Any]:
@@ -25,7 +25,16 @@ def figures(folder: Path) -> dict[tuple[str, int], Any]:
 def test_a_comparison_is_a_page_and_two_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """index.html, results.json and results.csv; the table on stdout has a line for each curve and a column for each budget."""
     out = tmp_path / "reports" / "first"
-    arguments = ["--solvers", "ddim,dpm++2m@karras,sa-solver:tau=0.5", "--nfe", "5,10", "--num", "40", "--out", str(out)]
+    arguments = [
+        "--solvers",
+        "ddim,dpm++2m@karras,sa-solver:tau=0.5",
+        "--nfe",
+        "5,10",
+        "--num",
+        "40",
+        "--out",
+        str(out),
+    ]
     assert cli.main(["compare", "mixture-2", *arguments]) == 0
     table = capsys.readouterr().out
     assert "sa-solver, tau=0.5" in table

@@ -20,7 +20,13 @@ GAUSSIAN = load_testbed("gaussian")
 
 
 def made(folder: Path, solvers: str = "ddim,dpm++2m", nfes: tuple[int, ...] = (5, 10), **options: Any) -> Comparison:
-    settings: dict[str, Any] = {"num": 30, "batch": 12, "folder": folder, "testbed": GAUSSIAN, "resamples": 20} | options
+    settings: dict[str, Any] = {
+        "num": 30,
+        "batch": 12,
+        "folder": folder,
+        "testbed": GAUSSIAN,
+        "resamples": 20,
+    } | options
     return Comparison(samplers=samplers_from_names(solvers.split(",")), nfes=nfes, **settings)
 
 

@@ -6,15 +6,15 @@ import json
 
 import numpy as np
 import pytest
+from benchmarks import choice
 
 import dpmsolver as dpm
-from benchmarks import choice
 from cases import SCHEDULES
 from dpmsolver.errors import PlanError
 from dpmsolver.solvers.auto import recommended
 
 
-@pytest.mark.parametrize("nfe", [1, 2, 5, 8, 9, 12, 19, 20, 100])
+@pytest.mark.parametrize("nfe", [1, 2, 5, 8, 9, 12, 17, 24, 25, 100])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_budget_can_be_spent_on_every_schedule(name: str, nfe: int) -> None:
     """Exactly nfe evaluations, from noise to data, by the solver that it says."""
@@ -51,7 +51,7 @@ def test_budgets_that_are_none_are_refused(nfe: object) -> None:
 
 
 def test_the_choice_is_what_the_figures_say() -> None:
-    """Within a quarter of the best score at every measured budget on every kind of schedule; and the page shows these figures."""
+    """Within a factor of 1.3 of the best score at every measured budget on every kind of schedule; and the page shows these figures."""
     document = json.loads(choice.RESULTS.read_text())
     assert set(document["errors"]) == set(choice.testbeds())
     assert not list(choice.deviations(document))

@@ -23,8 +23,16 @@ def seeds_from(generator: Any, batch: int) -> list[tuple[int, ...]]:
     return [(int(s),) for s in drawn.tolist()]
 
 
+def _capturing(x: Tensor) -> bool:
+    """Whether a CUDA graph is being captured: nothing can then be brought from the host, or asked of the device."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 class TorchBackend:
-    """See `dpmsolver.backends.Backend`."""
+    """See `dpmsolver.backends.Backend`.
+
+    A run of a plan without noise can be captured in a CUDA graph. Nobody asks then whether its numbers are finite.
+    """
 
     def state(self, x: Tensor) -> Tensor:
         if x.numel() == 0 or x.ndim == 0:
@@ -57,7 +65,10 @@ class TorchBackend:
         return total
 
     def labels(self, values: NDArray[np.float64], x: Tensor, integer: bool) -> Sequence[Tensor]:
-        host = torch.from_numpy(values).to(torch.int64 if integer else x.dtype)
+        dtype = torch.int64 if integer else x.dtype
+        if _capturing(x):
+            return [torch.full((len(x),), value, dtype=dtype, device=x.device) for value in values[:, 0].tolist()]
+        host = torch.from_numpy(values).to(dtype)
         return host.to(x.device).expand(-1, len(x)).unbind()
 
     def cast(self, x: Tensor, dtype: Any) -> Tensor:
@@ -80,10 +91,16 @@ class TorchBackend:
         return x.isfinite().all()
 
     def first_false(self, flags: Sequence[Any]) -> int | None:
-        values = torch.stack([torch.as_tensor(flag) for flag in flags]).tolist()
+        stacked = torch.stack([torch.as_tensor(flag) for flag in flags])
+        values = [] if _capturing(stacked) else stacked.tolist()
         return next((i for i, flag in enumerate(values) if not flag), None)
 
     def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Tensor:
+        if _capturing(like):
+            raise TypeError(
+                "a CUDA graph cannot capture what comes from the host, as noise and calibrated coefficients do: "
+                "capture a plan without noise, such as that of dpm++2m"
+            )
         return torch.from_numpy(values).to(dtype=like.dtype).to(like.device)
 
     def to_numpy(self, x: Tensor) -> NDArray[np.float64]:

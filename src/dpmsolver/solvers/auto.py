@@ -15,16 +15,17 @@ _MANY = 10**9
 _CHOICES: dict[str, tuple[tuple[int, str, str], ...]] = {
     "variance preserving": (
         (8, "unipc-2", "quadratic"),
-        (19, "ipndm-3", "quadratic"),
+        (24, "ipndm-3", "quadratic"),
         (_MANY, "unipc-3", "logsnr"),
     ),
     "variance exploding": (
-        (6, "unipc-2", "karras"),
         (12, "ipndm-3", "logsnr"),
+        (24, "dpm-3m", "karras"),
         (_MANY, "unipc-3", "logsnr"),
     ),
     "no signal at the start": (
-        (12, "unipc-2", "quadratic"),
+        (7, "unipc-2", "beta"),
+        (17, "unipc-2", "quadratic"),
         (_MANY, "unipc-3", "quadratic"),
     ),
 }

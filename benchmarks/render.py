@@ -1,0 +1,226 @@
+"""Figures and tables of the README and the documentation, from the JSON under benchmarks/results/.
+
+    python -m benchmarks.render             writes what has changed
+    python -m benchmarks.render --check     writes nothing; fails where a page does not show what the JSON says
+
+A page holds `<!-- generated: NAME -->` … `<!-- end -->`, over several lines or inside one; what stands between comes from `BLOCKS`, or,
+for a name such as `paper fid digits`, from benchmarks/results/paper-fid-digits.json. docs/solvers.md is a generated page as a whole, by
+benchmarks/solvers.py, which this command calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import solvers
+from benchmarks.paper import speedup
+from benchmarks.paper.drawing import digest, orders, quality
+from benchmarks.paper.text import markdown, tables
+from dpmsolver.files import written_aside
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+IMAGES = ROOT / "docs" / "images"
+PAGES = ("README.md", "docs/paper.md")
+COMMAND = "python -m benchmarks.render"
+
+_MARK = re.compile(r"<!-- generated: (?P<name>[^<>]+?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
+# The README's table of orders: pairs of columns, and solvers that share a row.
+_ORDERS = (
+    ("ddim", "dpm-3"),
+    ("dpm-2", "dpm-3-exact"),
+    ("dpm-2m", "dpm++3s"),
+    ("dpm++2m", "dpm-3m, dpm++3m"),
+    ("dpm-fast", "dpm-3m-exact, dpm++3m-exact"),
+)
+_DIGITS = ("ddim-200", "dpm++2m-100", "dpm++2m-sde-100")
+
+
+def data(name: str) -> Any:
+    """A file of results. FileNotFoundError where it was not measured yet."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def orders_table() -> str:
+    """The README's table of orders, from the figures of every solver."""
+    measured = data("solvers")["solvers"]
+
+    def cells(names: str) -> list[str]:
+        found = [measured[name] for name in names.split(", ")]
+        slopes = [", ".join(f"{figures[problem]:.2f}" for figures in found) for problem in ("gaussian", "mixture")]
+        return [names, str(found[0]["order"]), *slopes]
+
+    head = ["solver", "claimed", "Gaussian", "mixture"]
+    return markdown([*head, "", *head], [[*cells(left), "", *cells(right)] for left, right in _ORDERS])
+
+
+def overhead_table() -> str:
+    """What a step costs besides the network."""
+    rows = [
+        [
+            f"({', '.join(map(str, each['shape']))})",
+            f"{1e6 * each['ours']:.0f} µs",
+            f"{1e6 * each['diffusers']:.0f} µs",
+            f"1/{1 / each['ratio']:.1f}",
+            f"{each['copies']:.1f}",
+        ]
+        for each in data("overhead")
+    ]
+    return markdown(["state", "per evaluation", "diffusers' DPMSolverMultistepScheduler", "ratio", "copies"], rows)
+
+
+def digits_table() -> str:
+    """How good the embedded model is."""
+    runs = [data(f"digits-{name}") for name in _DIGITS]
+    rows = [
+        [
+            run["solver"],
+            str(run["nfe"]),
+            str(run["num"]),
+            f"{run['accuracy']:.1%}".replace("%", " %"),
+            f"{run['frechet']:.3f}",
+            f"{run['frechet_train_subset']:.3f}",
+        ]
+        for run in runs
+    ]
+    head = ["solver", "evaluations", "samples", "recognised", "Frechet distance", "of as many training images"]
+    return f"{markdown(head, rows)}\nThe Frechet distance of the test set is {runs[0]['frechet_test']:.3f}.\n"
+
+
+def paper_orders() -> str:
+    """Slopes of the paper's solvers and of Runge-Kutta."""
+    document = data("paper-orders")
+    rows = [
+        [f"`{name}`", str(curve["order"]), *(f"{curve['slopes'][p]:.2f}" for p in ("gaussian", "mixture"))]
+        for name, curve in document["curves"].items()
+    ]
+    return f"{markdown(['method', 'order', 'Gaussian', 'mixture'], rows)}\n{_made(document)}"
+
+
+def paper_variance(where: str) -> str:
+    """By how much Runge-Kutta trails DPM-Solver of its order, for narrow and for broad data."""
+    document = data("paper-orders")
+    column = document["variance_budgets"].index(24)
+    found = document["by_variance"][where]
+    rows = [[f"`{name}`", *(f"{row[column]:.2g}" for row in found[name])] for name in found]
+    rows = [[cell if "e+" not in cell else f"{float(cell):,.0f}" for cell in row] for row in rows]
+    return markdown(["variance of the data", *(f"{v:g}" for v in document["variances"])], rows)
+
+
+def paper_results(name: str) -> str:
+    """A table of a comparison, `KIND MODEL`; or that it is yet to be measured."""
+    kind, _, model = name.partition(" ")
+    try:
+        results = data(f"paper-{kind}-{model}")
+    except FileNotFoundError:
+        wanted = f"--model {model} --json benchmarks/results/paper-{kind}-{model}.json"
+        return f"Not measured yet: `python -m benchmarks.paper.{kind} {wanted}`\n"
+    body = speedup.text(results["claim"]) if kind == "speedup" else tables(results)
+    # Seen from docs/, where the only page with these tables is.
+    picture = f"![Quality against evaluations on {model}](images/paper-fid-{model}.svg)\n\n" if kind == "fid" else ""
+    return f"{picture}{body}\n{_made(results)}"
+
+
+def _made(document: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{package} {version}" for package, version in document["versions"].items())
+    return f"Made by `{document['command']}` on {document['date']} ({versions}).\n"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "orders": orders_table,
+    "overhead": overhead_table,
+    "digits": digits_table,
+    "paper orders": paper_orders,
+    "paper variance inside": lambda: paper_variance("inside"),
+    "paper variance whole": lambda: paper_variance("whole"),
+}
+
+
+def block(name: str) -> str:
+    """What stands under a name. ValueError for a name that there is not."""
+    if name in BLOCKS:
+        return BLOCKS[name]().strip()
+    if re.fullmatch(r"paper (table1|fid|speedup) [\w.-]+", name):
+        return paper_results(name.removeprefix("paper ")).strip()
+    raise ValueError(
+        f"nothing is generated under the name {name!r}: there are {', '.join(BLOCKS)} and 'paper KIND MODEL'"
+    )
+
+
+def rendered(text: str, blocks: Callable[[str], str] = block) -> str:
+    """A page with everything between its markers made anew.
+
+    Raises:
+        ValueError: a marker without its end, or a name that there is not.
+    """
+    if len(_MARK.findall(text)) != text.count("<!-- generated:") or len(_MARK.findall(text)) != text.count(
+        "<!-- end -->"
+    ):
+        raise ValueError("every '<!-- generated: NAME -->' needs an '<!-- end -->' of its own")
+
+    def fill(match: re.Match[str]) -> str:
+        if "<!-- generated:" in match["old"]:
+            raise ValueError(f"'<!-- generated: {match['name']} -->' has no end before the next one begins")
+        made = blocks(match["name"])
+        # Markdown reads a table only after an empty line.
+        between = f"\n\n{made}\n\n" if "\n" in match["old"] else made
+        return f"<!-- generated: {match['name']} -->{between}<!-- end -->"
+
+    return _MARK.sub(fill, text)
+
+
+def figures() -> dict[Path, tuple[Any, Callable[[Any], str]]]:
+    """Every picture: where it lies, the data that it shows, and what draws it. Of comparisons, those that were measured."""
+    found: dict[Path, tuple[Any, Callable[[Any], str]]] = {IMAGES / "paper-orders.svg": (data("paper-orders"), orders)}
+    for path in sorted(RESULTS.glob("paper-fid-*.json")):
+        found[IMAGES / f"{path.stem}.svg"] = data(path.stem), quality
+    return found
+
+
+def problems() -> list[str]:
+    """What is not as the JSON says, a line each."""
+    found = [f"docs/{p}" for p in solvers.problems(data("solvers"), solvers.PAGE.read_text())]
+    for name in PAGES:
+        text = (ROOT / name).read_text()
+        if text != rendered(text):
+            found.append(f"{name} is not what benchmarks/results/ makes: {COMMAND}")
+    for path, (document, _) in figures().items():
+        if not path.exists() or f"data {digest(document)}" not in path.read_text():
+            found.append(f"{path.relative_to(ROOT)} was not drawn from the data that is there: {COMMAND}")
+    return found
+
+
+def write() -> list[str]:
+    """Bring every page and picture up to date; what was changed."""
+    new = {ROOT / name: rendered((ROOT / name).read_text()) for name in PAGES}
+    new[solvers.PAGE] = solvers.render(data("solvers"))
+    for path, (document, draw) in figures().items():
+        if not path.exists() or f"data {digest(document)}" not in path.read_text():
+            new[path] = draw(document)
+    changed = [path for path, text in new.items() if not path.exists() or path.read_text() != text]
+    for path in changed:
+        with written_aside(path) as aside:
+            aside.write_text(new[path])
+    return [str(path.relative_to(ROOT)) for path in changed]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 where something is out of date"
+    )
+    if parser.parse_args(argv).check:
+        found = problems()
+        print("\n".join(found) or "up to date")
+        return int(bool(found))
+    print("\n".join(f"written: {name}" for name in write()) or "nothing has changed")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -130,7 +130,7 @@ class Comparison:
                         raise
                     skipped.append((sampler.name, setting, str(error)))
                     continue
-                cost = int(setting) if sampler.settings is None else 50
+                cost = 50 if sampler.plan is None and sampler.settings is not None else int(setting)
                 stochastic = sampler.adds_noise(self.testbed.schedule, setting)
                 runs.append(Run(sampler, setting, end, stochastic, cost))
         return runs, skipped
@@ -187,7 +187,12 @@ class Comparison:
 
     def _draw_reference(self, part: range, end: float) -> None:
         labels, denoiser, x_T = self._start(part)
-        samples = self.reference.end_states(denoiser, x_T, end)
+        last = self.testbed.schedule.last_time(self.reference_nfe)
+        if end == 0.0 and not self.reference.exact and self.store.has(REFERENCE, last, part):
+            there = self.store.read(REFERENCE, last, part)["samples"]
+            samples = self.reference.last_step(denoiser, backends.of(x_T).from_numpy(there.astype(np.float64), x_T))
+        else:
+            samples = self.reference.end_states(denoiser, x_T, end)
         self._keep(REFERENCE, end, part, samples, labels, {"samples": host(samples).astype(self._precision)})
 
     def _draw_halved(self, part: range) -> None:

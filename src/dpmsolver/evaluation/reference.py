@@ -9,7 +9,6 @@ from dpmsolver.denoiser import Denoiser
 from dpmsolver.models.testbeds import Testbed
 from dpmsolver.plan import Plan
 from dpmsolver.sample import sample
-from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.registry import make_plan
 
 __all__ = ["REFERENCE_NFE", "REFERENCE_SOLVER", "Reference"]
@@ -46,8 +45,16 @@ class Reference:
         schedule = self.testbed.schedule
         if end > 0.0:
             return [make_plan(self.solver, schedule, self.nfe, "logsnr", end=end)]
-        last = last_positive(schedule)
-        return [*self.plans(last), make_plan("ddim", schedule, 1, [last, 0.0])]
+        return [*self.plans(schedule.last_time(self.nfe)), self._last_step]
+
+    @property
+    def _last_step(self) -> Plan:
+        schedule = self.testbed.schedule
+        return make_plan("ddim", schedule, 1, [schedule.last_time(self.nfe), 0.0])
+
+    def last_step(self, denoiser: Denoiser, x: Any) -> Any:
+        """From the end of a run at the schedule's last time to sigma = 0."""
+        return sample(denoiser, x, plan=self._last_step)
 
     def cost(self, end: float) -> int:
         """Network evaluations to reach an end."""
@@ -61,8 +68,3 @@ class Reference:
         for plan in self.plans(end):
             x_T = sample(denoiser, x_T, plan=plan)
         return x_T
-
-
-def last_positive(schedule: NoiseSchedule) -> float:
-    """The last time at which a converged run asks its network."""
-    return schedule.last_time(1000)

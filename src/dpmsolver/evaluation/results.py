@@ -72,7 +72,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
                 continue
             found = figures(comparison, batches)
             point = _point(comparison, run, batches, found)
-            measured[sampler.name, point["nfe"]] = found
+            measured[sampler.name, run.setting] = found
             points.append(point)
             if sampler.plan is not None:
                 grids[f"{run.setting:g}"] = _grid(comparison, run)
@@ -177,10 +177,10 @@ def _reference(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Figure
 def _thresholds(
     comparison: Comparison,
     curves: Sequence[Mapping[str, Any]],
-    measured: Mapping[tuple[str, int], Mapping[str, Figure]],
+    measured: Mapping[tuple[str, float], Mapping[str, Figure]],
     limits: Mapping[str, Figure],
 ) -> dict[str, Any] | None:
-    """Evaluations from which on a sampler stays within x of the limit, and the speed-up over DDIM that follows.
+    """Evaluations from which on a sampler stays within x of the limit, and the speed-up over DDIM (on its best grid) that follows.
 
     Of the Frechet distance where there is one: within (1 + x) times that of the converged ODE. Else of the error: an RMS of at most x.
     """
@@ -190,18 +190,20 @@ def _thresholds(
     limit = limits["frechet"] if key == "frechet" else None
     excess: dict[str, tuple[list[float], Floats]] = {}
     for curve in curves:
-        budgets = [p["nfe"] for p in curve["points"] if key in measured[curve["name"], p["nfe"]]]
-        if budgets:
-            order = np.argsort(budgets)
-            values = np.array([_excess(measured[curve["name"], budgets[i]][key], limit) for i in order])
-            excess[curve["name"]] = [budgets[i] for i in order], values
+        points = [p for p in curve["points"] if key in measured[curve["name"], p["setting"]]]
+        if points:
+            points.sort(key=lambda point: point["evaluations"])
+            values = np.array([_excess(measured[curve["name"], p["setting"]][key], limit) for p in points])
+            excess[curve["name"]] = [p["nfe"] for p in points], values
+    baselines = [c["name"] for c in curves if c["solver"] == BASELINE and not c["stochastic"] and c["name"] in excess]
     rows: list[dict[str, Any]] = []
     for name, (budgets, values) in excess.items():
         needed = [_needed(budgets, values, x) for x in WITHIN]
-        speedup = []
-        for x, own in zip(WITHIN, needed, strict=True):
-            base = _needed(*excess[BASELINE], x) if BASELINE in excess else None
-            speedup.append(_ratio(base, own, max(excess[BASELINE][0])) if base is not None else None)
+        speedup: list[dict[str, Any] | None] = [None] * len(WITHIN)
+        if baselines:
+            largest = max(max(excess[each][0]) for each in baselines)
+            bases = [np.min([_needed(*excess[each], x) for each in baselines], axis=0) for x in WITHIN]
+            speedup = [_ratio(base, own, largest) for base, own in zip(bases, needed, strict=True)]
         rows.append(
             {"name": name, "needed": [None if np.isinf(n[0]) else int(n[0]) for n in needed], "speedup": speedup}
         )
@@ -227,7 +229,8 @@ def _ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
         return None
     # What is beyond the tested budgets is counted as the largest of them: a bound from below.
     ratios = np.where(np.isinf(base), largest, base) / np.where(np.isinf(own), np.inf, own)
-    low, high = np.percentile(ratios[1:], [2.5, 97.5]) if len(ratios) > 1 else (ratios[0], ratios[0])
+    # Budgets are few and discrete: percentiles are taken among the ratios that there are.
+    low, high = np.percentile(ratios[1:], [2.5, 97.5], method="inverted_cdf")
     return {"value": float(ratios[0]), "low": float(low), "high": float(high), "at_least": bool(np.isinf(base[0]))}
 
 

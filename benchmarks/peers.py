@@ -43,17 +43,22 @@ OURS = (
     "auto",
     "ddim",
     "dpm++2m",
-    "dpm++2m@karras",
-    "dpm++2m-exact",
-    "dpm++3m",
-    "dpm++2s",
-    "unipc-2",
-    "unipc-2@karras",
+    "dpm++3m@quadratic",
+    "unipc-2@quadratic",
+    "unipc-2@time",
+    "unipc-3@quadratic",
     "unipc-3",
-    "deis-tab3",
-    "ipndm-4",
+    "deis-tab2@time",
+    "deis-tab3@quadratic",
+    "deis-tab3@beta",
+    "deis-logrho2",
+    "deis-logrho2@karras:lower_order_final=False",
+    "ipndm-3@quadratic",
+    "ipndm-3@time",
+    "ipndm-3",
     "dpm++2m-sde",
 )
+RESAMPLES = 60  # for an interval: there are a thousand runs
 PACKAGES = ("diffusers", "k-diffusion")
 TO_AN_END = "error"  # the measure that is relative to where a run ends
 LEFT_OUT = ("error_db", "wasserstein")  # the error again, and a figure of plans, which peers have none of
@@ -296,9 +301,9 @@ def command(arguments: argparse.Namespace) -> None:
     given = {"num": arguments.num, "seed": arguments.seed, "batch": arguments.batch}
     if arguments.dry_run:
         with tempfile.TemporaryDirectory() as nowhere:
-            announce(Comparison(testbed, chosen, nfes, folder=nowhere, **given))
+            announce(Comparison(testbed, chosen, nfes, folder=nowhere, resamples=RESAMPLES, **given))
         return
-    comparison = Comparison(testbed, chosen, nfes, folder=folder, **given)
+    comparison = Comparison(testbed, chosen, nfes, folder=folder, resamples=RESAMPLES, **given)
     draw(comparison)
     results = summarise(comparison, " ".join(["python -m benchmarks.peers", *arguments.argv]))
     ends = {(run.sampler.name, run.setting): run.end for run in comparison.runs}

@@ -45,6 +45,13 @@ def test_a_comparison_is_a_page_and_two_tables(tmp_path: Path, capsys: pytest.Ca
     assert (out / "results.csv").read_text().count("\n") > 6
 
 
+def test_the_exact_law_of_gaussian_data_is_on_the_page(tmp_path: Path) -> None:
+    """The 2-Wasserstein distance, which plans have and other samplers have not, is a measure like the others."""
+    arguments = ["--solvers", "ddim,rk45", "--nfe", "5", "--num", "4", "--out", str(tmp_path)]
+    assert cli.main(["compare", "gaussian", *arguments]) == 0
+    assert "2-Wasserstein distance of the result" in (tmp_path / "index.html").read_text()
+
+
 def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
     """SIGKILL in the middle, then the same command: the same figures as of a run that was left alone."""
     arguments = ["mixture-16", "--solvers", "ddim,dpm++2m", "--nfe", "5,10", "--num", "60", "--batch", "4"]

@@ -41,8 +41,8 @@ class Recipe:
     def sampler(self) -> Peer:
         solver = f"diffusers {self.title}"
         name = f"{solver} {self.grid}" if self.grid else solver
-        options = {"stochastic": self.stochastic, "solver": solver, "grid": self.grid or None}
-        return Peer(name, drawing(self.run), ends=self.end, **options)
+        grid = self.grid or None
+        return Peer(name, drawing(self.run), stochastic=self.stochastic, solver=solver, grid=grid, ends=self.end)
 
     def ready(self, schedule: Discrete, nfe: int, prediction: str = "epsilon") -> Any:
         """A scheduler that nobody has used, with the most steps that cost at most `nfe` calls. PlanError where even one costs more."""
@@ -84,7 +84,7 @@ class Ipndm(Recipe):
 
     def run(self, network: Network, x: torch.Tensor, setting: float, keys: Keys) -> torch.Tensor:
         times = np.linspace(1.0, 0.0, int(setting) + 1)
-        scheduler = diffusers.IPNDMScheduler(trained_betas=network.schedule.sigma(times).tolist())
+        scheduler: Any = diffusers.IPNDMScheduler(trained_betas=network.schedule.sigma(times).tolist())
         scheduler.set_timesteps(int(setting))
         for k, (t, time) in enumerate(zip(scheduler.timesteps, times[:-1].tolist(), strict=True)):
             out = network(x, network.schedule.label(time))

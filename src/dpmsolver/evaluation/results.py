@@ -23,6 +23,7 @@ __all__ = ["shown_samples", "summarise", "write_results"]
 
 WITHIN = (0.05, 0.1, 0.25)  # of the limit
 BASELINE = "ddim"  # the speed-up is over its evaluations
+_EXACT_LAW = "2-Wasserstein distance of the result's law to the data, exactly"
 _PACKAGES = ("dpmsolver", "torch", "numpy", "scipy", "diffusers")
 
 Floats = NDArray[np.float64]
@@ -88,6 +89,9 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
             }
         )
     reference, limits = _reference(comparison)
+    measures = {m.key: {"title": m.title, "better": m.better, "log": m.log} for m in comparison.measures}
+    if comparison.testbed.gaussian is not None:
+        measures["wasserstein"] = {"title": _EXACT_LAW, "better": "lower", "log": True}
     testbed = comparison.testbed
     yardstick = testbed.feature_yardstick
     return {

@@ -106,7 +106,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         "versions": _versions(),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "date": date.today().isoformat(),
-        "measures": {m.key: {"title": m.title, "better": m.better, "log": m.log} for m in comparison.measures},
+        "measures": measures,
         "reference": reference,
         "yardsticks": {}
         if yardstick is None

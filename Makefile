@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test browser check docs bench solvers clean
+.PHONY: help sample test browser check docs bench solvers pages clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,10 @@ bench: $(VENV)/.dev  ## measure the overhead of the sampling loop
 
 solvers: $(VENV)/.dev  ## measure the table of solvers, docs/solvers.md (make solvers ARGS=ddim: one of them)
 	$(BIN)/python benchmarks/solvers.py $(ARGS)
+
+pages: $(VENV)/.dev  ## write the tables and figures of README and docs from the figures in benchmarks/results
+	$(BIN)/python -m benchmarks.render
+	$(BIN)/python -m benchmarks.choice --render
 
 clean:  ## remove what the other targets made (but not .venv)
 	rm -rf dist site samples.png .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

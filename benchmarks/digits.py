@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 import dpmsolver as dpm
 from dpmsolver.evaluation.frechet import frechet_distance
-from dpmsolver.models.digits_classifier import DigitsClassifier, load_classifier
+from dpmsolver.models.classifier import Classifier
+from dpmsolver.models.digits_classifier import load_classifier
 from dpmsolver.models.pretrained import load
 
 
-def features(classifier: DigitsClassifier, images: torch.Tensor) -> NDArray[np.float64]:
+def features(classifier: Classifier, images: torch.Tensor) -> NDArray[np.float64]:
     with torch.no_grad():
         return torch.cat([classifier.features(part) for part in images.split(1000)]).double().numpy()
 

@@ -31,7 +31,8 @@ from torch.nn import functional
 
 from dpmsolver.evaluation.frechet import feature_statistics, frechet_distance
 from dpmsolver.files import written_aside
-from dpmsolver.models.cifar10_classifier import Cifar10Classifier, build_classifier, load_classifier
+from dpmsolver.models.cifar10_classifier import build_classifier, load_classifier
+from dpmsolver.models.classifier import Classifier
 
 SHIFT = 4  # pixels
 HOLE = 8  # pixels, the side of the square that is cut out
@@ -117,7 +118,7 @@ class Training:
         self.save(path)
 
 
-def save_weights(classifier: Cifar10Classifier, path: Path) -> None:
+def save_weights(classifier: Classifier, path: Path) -> None:
     """Half-precision safetensors, written aside and renamed."""
     state = classifier.network.state_dict()
     half = {
@@ -128,7 +129,7 @@ def save_weights(classifier: Cifar10Classifier, path: Path) -> None:
         aside.write_bytes(serialised(half))
 
 
-def evaluate(classifier: Cifar10Classifier, pictures: Pictures) -> tuple[np.ndarray, float]:
+def evaluate(classifier: Classifier, pictures: Pictures) -> tuple[np.ndarray, float]:
     """Features (n, 128) in float64, and the share of pictures whose class is recognised."""
     features, right = [], 0
     for images, labels in zip(pictures.images.split(1000), pictures.labels.split(1000), strict=True):

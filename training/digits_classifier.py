@@ -25,7 +25,8 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 from torch.nn import functional
 
-from dpmsolver.models.digits_classifier import DigitsClassifier, build_classifier, load_classifier
+from dpmsolver.models.classifier import Classifier
+from dpmsolver.models.digits_classifier import build_classifier, load_classifier
 
 ROTATION = math.radians(10.0)
 SHEAR = 0.1
@@ -56,7 +57,7 @@ def random_affine(images: Tensor) -> Tensor:
     return functional.grid_sample(images + 1.0, grid, align_corners=False) - 1.0
 
 
-def train(images: Tensor, labels: Tensor, epochs: int, learning_rate: float) -> DigitsClassifier:
+def train(images: Tensor, labels: Tensor, epochs: int, learning_rate: float) -> Classifier:
     classifier = build_classifier()
     network = classifier.network
     steps = epochs * (len(images) // BATCH)
@@ -80,7 +81,7 @@ def train(images: Tensor, labels: Tensor, epochs: int, learning_rate: float) -> 
     return classifier
 
 
-def save(classifier: DigitsClassifier, path: Path) -> None:
+def save(classifier: Classifier, path: Path) -> None:
     """Half-precision safetensors, written aside and renamed."""
     state = classifier.network.state_dict()
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
@@ -91,7 +92,7 @@ def save(classifier: DigitsClassifier, path: Path) -> None:
     os.replace(aside, path)
 
 
-def accuracy(classifier: DigitsClassifier, images: Tensor, labels: Tensor) -> float:
+def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     correct = 0
     for some, truth in zip(images.split(1000), labels.split(1000), strict=True):
         correct += int((classifier.logits(some).argmax(dim=1) == truth).sum())

@@ -9,13 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from dpmsolver.models.digits_classifier import FEATURES, WEIGHTS, DigitsClassifier, build_classifier, load_classifier
+from dpmsolver.models.classifier import Classifier
+from dpmsolver.models.digits_classifier import FEATURES, WEIGHTS, build_classifier, load_classifier
 
 torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
-def classifier() -> DigitsClassifier:
+def classifier() -> Classifier:
     return load_classifier()
 
 
@@ -45,7 +46,7 @@ def draw(strokes: list[list[tuple[float, float]]], width: float = 1.2) -> np.nda
     return 2 * np.clip(width + 0.5 - distance, 0, 1)[None] - 1
 
 
-def test_drawn_digits_are_recognised(classifier: DigitsClassifier) -> None:
+def test_drawn_digits_are_recognised(classifier: Classifier) -> None:
     """The range, orientation and polarity of the input are as documented: digits drawn by formula are read."""
     images = torch.from_numpy(np.stack([draw(strokes) for strokes in STROKES.values()])).float()
     probabilities = classifier.logits(images).softmax(dim=1)
@@ -53,7 +54,7 @@ def test_drawn_digits_are_recognised(classifier: DigitsClassifier) -> None:
     assert probabilities.amax(dim=1).min() > 0.5
 
 
-def test_features_do_not_depend_on_the_batch_around_them(classifier: DigitsClassifier) -> None:
+def test_features_do_not_depend_on_the_batch_around_them(classifier: Classifier) -> None:
     """Loaded for evaluation: statistics of the batch play no part, and no gradient is kept."""
     images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     together = classifier.features(images)
@@ -64,7 +65,7 @@ def test_features_do_not_depend_on_the_batch_around_them(classifier: DigitsClass
     assert not together.requires_grad
 
 
-def test_logits_are_the_head_of_the_features(classifier: DigitsClassifier) -> None:
+def test_logits_are_the_head_of_the_features(classifier: Classifier) -> None:
     images = torch.zeros(3, 1, 28, 28)
     logits = classifier.logits(images)
     assert logits.shape == (3, 10)
@@ -72,7 +73,7 @@ def test_logits_are_the_head_of_the_features(classifier: DigitsClassifier) -> No
     torch.testing.assert_close(logits, classifier.network(images))
 
 
-def test_no_feature_is_dead(classifier: DigitsClassifier) -> None:
+def test_no_feature_is_dead(classifier: Classifier) -> None:
     """Every feature varies over the drawn digits and their shifts, or the covariance would be singular."""
     drawn = torch.from_numpy(np.stack([draw(strokes) for strokes in STROKES.values()])).float()
     shifted = [drawn.roll((rows, columns), dims=(2, 3)) for rows in range(-2, 3) for columns in range(-2, 3)]
@@ -91,12 +92,12 @@ def test_embedded_file_is_small() -> None:
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (2, 3, 28, 28), (2, 1, 32, 32)])
-def test_other_shapes_are_refused(classifier: DigitsClassifier, shape: tuple[int, ...]) -> None:
+def test_other_shapes_are_refused(classifier: Classifier, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"images must have shape \(B, 1, 28, 28\), got"):
         classifier.features(torch.zeros(shape))
 
 
-def test_bytes_are_refused(classifier: DigitsClassifier) -> None:
+def test_bytes_are_refused(classifier: Classifier) -> None:
     with pytest.raises(ValueError, match=r"images must be float in \[-1, 1\], got torch.uint8"):
         classifier.logits(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
 

@@ -6,59 +6,24 @@ A wide residual network, whose features are the activations before its last laye
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dpmsolver.models.classifier import Classifier, with_weights
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CLASSES", "FEATURES", "WEIGHTS", "Cifar10Classifier", "build_classifier", "load_classifier"]
+__all__ = ["CLASSES", "FEATURES", "SHAPE", "WEIGHTS", "build_classifier", "load_classifier"]
 
+SHAPE = (3, 32, 32)
 CLASSES = 10
 FEATURES = 128
 WEIGHTS = Path(__file__).parent / "weights" / "cifar10-classifier.safetensors"
 _BLOCKS = 3  # of two convolutions, at each of the three resolutions: 22 layers deep
 
 
-@dataclass(frozen=True)
-class Cifar10Classifier:
-    """A classifier cut in two: `body` maps images to features, `head` maps features to logits.
-
-    Images are float (B, 3, 32, 32) in [-1, 1], red, green and blue, as CIFAR-10 has them after x / 127.5 - 1.
-    """
-
-    body: torch.nn.Sequential
-    head: torch.nn.Sequential
-
-    @property
-    def network(self) -> torch.nn.Sequential:
-        """Both halves as one module, which shares their weights: images (B, 3, 32, 32) -> logits (B, 10)."""
-        from torch import nn
-
-        return nn.Sequential(OrderedDict(body=self.body, head=self.head))
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Averaged activations before the last layer: (B, 3, 32, 32) -> (B, 128), non-negative.
-
-        Raises:
-            ValueError: images of another shape, or not of a floating type.
-        """
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, 32, 32):
-            raise ValueError(f"images must have shape (B, 3, 32, 32), got {tuple(images.shape)}")
-        if not images.is_floating_point():
-            raise ValueError(f"images must be float in [-1, 1], got {images.dtype}; bytes are scaled by x / 127.5 - 1")
-        features: torch.Tensor = self.body(images)
-        return features
-
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Unnormalised log-probabilities of the ten classes: (B, 3, 32, 32) -> (B, 10). Raises as `features` does."""
-        logits: torch.Tensor = self.head(self.features(images))
-        return logits
-
-
-def build_classifier() -> Cifar10Classifier:
+def build_classifier() -> Classifier:
     """The network with fresh weights, in training mode: images (B, 3, 32, 32) -> features (B, 128) -> logits (B, 10).
 
     Examples:
@@ -76,7 +41,7 @@ def build_classifier() -> Cifar10Classifier:
             layers.append(_residual_block(inputs, width, stride if index == 0 else 1))
             inputs = width
     pooled = [nn.BatchNorm2d(FEATURES), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return Cifar10Classifier(nn.Sequential(*layers, *pooled), nn.Sequential(nn.Linear(FEATURES, CLASSES)))
+    return Classifier(nn.Sequential(*layers, *pooled), nn.Sequential(nn.Linear(FEATURES, CLASSES)), SHAPE)
 
 
 def _residual_block(inputs: int, outputs: int, stride: int) -> torch.nn.Module:
@@ -105,7 +70,7 @@ def _residual_block(inputs: int, outputs: int, stride: int) -> torch.nn.Module:
     return Residual()
 
 
-def load_classifier(weights: Path = WEIGHTS) -> Cifar10Classifier:
+def load_classifier(weights: Path = WEIGHTS) -> Classifier:
     """The trained network, float32 on the CPU, in evaluation mode and without gradients.
 
     Args:
@@ -114,11 +79,4 @@ def load_classifier(weights: Path = WEIGHTS) -> Cifar10Classifier:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    from safetensors.torch import load_file
-
-    if not weights.is_file():
-        raise FileNotFoundError(f"there is no file {weights}: training/cifar10_classifier.py makes one")
-    classifier = build_classifier()
-    classifier.network.load_state_dict(load_file(weights))
-    classifier.network.eval().requires_grad_(False)
-    return classifier
+    return with_weights(build_classifier(), weights)

@@ -7,58 +7,23 @@ embedded weights. Importing this module does not import torch; calling its funct
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpmsolver.models.classifier import Classifier, with_weights
+
 if TYPE_CHECKING:
-    import torch
+    pass
 
-__all__ = ["CLASSES", "FEATURES", "WEIGHTS", "DigitsClassifier", "build_classifier", "load_classifier"]
+__all__ = ["CLASSES", "FEATURES", "SHAPE", "WEIGHTS", "build_classifier", "load_classifier"]
 
+SHAPE = (1, 28, 28)
 CLASSES = 10
 FEATURES = 64
 WEIGHTS = Path(__file__).parent / "weights" / "digits-classifier.safetensors"
 
 
-@dataclass(frozen=True)
-class DigitsClassifier:
-    """A classifier cut in two: `body` maps images to features, `head` maps features to logits.
-
-    Images are float (B, 1, 28, 28) in [-1, 1], black ground and white ink, as MNIST has them after x / 127.5 - 1.
-    """
-
-    body: torch.nn.Sequential
-    head: torch.nn.Sequential
-
-    @property
-    def network(self) -> torch.nn.Sequential:
-        """Both halves as one module, which shares their weights: images (B, 1, 28, 28) -> logits (B, 10)."""
-        from torch import nn
-
-        return nn.Sequential(OrderedDict(body=self.body, head=self.head))
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Penultimate activations: (B, 1, 28, 28) -> (B, 64), non-negative.
-
-        Raises:
-            ValueError: images of another shape, or not of a floating type.
-        """
-        if images.ndim != 4 or tuple(images.shape[1:]) != (1, 28, 28):
-            raise ValueError(f"images must have shape (B, 1, 28, 28), got {tuple(images.shape)}")
-        if not images.is_floating_point():
-            raise ValueError(f"images must be float in [-1, 1], got {images.dtype}; bytes are scaled by x / 127.5 - 1")
-        features: torch.Tensor = self.body(images)
-        return features
-
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Unnormalised log-probabilities of the ten digits: (B, 1, 28, 28) -> (B, 10). Raises as `features` does."""
-        logits: torch.Tensor = self.head(self.features(images))
-        return logits
-
-
-def build_classifier() -> DigitsClassifier:
+def build_classifier() -> Classifier:
     """The network with fresh weights, in training mode: images (B, 1, 28, 28) -> features (B, 64) -> logits (B, 10).
 
     Examples:
@@ -86,10 +51,10 @@ def build_classifier() -> DigitsClassifier:
         nn.BatchNorm1d(FEATURES),
         nn.ReLU(),
     )
-    return DigitsClassifier(body, nn.Sequential(nn.Linear(FEATURES, CLASSES)))
+    return Classifier(body, nn.Sequential(nn.Linear(FEATURES, CLASSES)), SHAPE)
 
 
-def load_classifier(weights: Path = WEIGHTS) -> DigitsClassifier:
+def load_classifier(weights: Path = WEIGHTS) -> Classifier:
     """The trained network, float32 on the CPU, in evaluation mode and without gradients.
 
     Args:
@@ -103,9 +68,4 @@ def load_classifier(weights: Path = WEIGHTS) -> DigitsClassifier:
         >>> load_classifier().features(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 64])
     """
-    from safetensors.torch import load_file
-
-    classifier = build_classifier()
-    classifier.network.load_state_dict(load_file(weights))
-    classifier.network.eval().requires_grad_(False)
-    return classifier
+    return with_weights(build_classifier(), weights)

@@ -16,6 +16,7 @@ import dpmsolver as dpm
 from dpmsolver.evaluation import convergence
 from dpmsolver.evaluation.measures import MEASURES
 from dpmsolver.models import feature_networks
+from tiny import saved, tiny_unet
 
 TINY = ["--num", "8", "--batch", "4"]
 FIGURES: dict[str, Any] = json.loads((Path(__file__).parent.parent / orders.RESULTS).read_text())
@@ -315,19 +316,8 @@ def test_speedup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_network_in_diffusers_format_with_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--model FOLDER --features inception --statistics-data FILE`: all but the downloads of the network and of Inception's weights."""
-    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=4,
-        add_attention=False,
-    )
-    unet.save_pretrained(tmp_path / "net" / "unet")
-    diffusers.DDPMScheduler().save_pretrained(tmp_path / "net" / "scheduler")
+    pytest.importorskip("diffusers")
+    saved(tmp_path / "net", tiny_unet())
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "stats.npz", mu=np.zeros(3), sigma=np.cov(rng.standard_normal((3, 50))))
     asked: list[tuple[str, tuple[int, ...]]] = []

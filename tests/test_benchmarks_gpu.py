@@ -18,6 +18,8 @@ diffusers = pytest.importorskip("diffusers")
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from tiny import saved, tiny_unet  # noqa: E402
+
 ROOT = Path(__file__).parent.parent
 SCHEDULE = dpm.schedules.Discrete(betas=np.linspace(1e-4, 0.02, 1000))
 
@@ -32,19 +34,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    unet = diffusers.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
-        norm_num_groups=4,
-        add_attention=False,
-        num_class_embeds=3,
-    )
-    unet.save_pretrained(tmp_path / "model" / "unet")
-    diffusers.DDPMScheduler().save_pretrained(tmp_path / "model" / "scheduler")
-    return tmp_path / "model"
+    return saved(tmp_path / "model", tiny_unet(num_class_embeds=3))
 
 
 def test_the_dry_run_measures_what_a_cpu_can_and_says_what_it_skips(gpu: Any, tiny: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ Image = pytest.importorskip("PIL.Image")
 
 from dpmsolver import cli  # noqa: E402
 from dpmsolver.solvers.registry import SOLVERS  # noqa: E402
+from tiny import saved, tiny_unet  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -76,21 +77,7 @@ def test_classes_and_guidance_change_the_picture() -> None:
 
 
 def test_an_unconditional_colour_model_from_a_folder(tmp_path: Path) -> None:
-    import diffusers
-    import torch
-
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
-        norm_num_groups=4,
-        add_attention=False,
-    )
-    unet.save_pretrained(tmp_path / "model" / "unet")
-    diffusers.DDPMScheduler().save_pretrained(tmp_path / "model" / "scheduler")
+    saved(tmp_path / "model", tiny_unet())
     assert draw("model", "--nfe", "2", "--num", "1").shape == (64, 64, 3)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from dpmsolver import cli
 from dpmsolver.models import pretrained
+from tiny import saved, tiny_unet
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -18,20 +19,9 @@ Image = pytest.importorskip("PIL.Image")
 @pytest.fixture
 def colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A second embedded model, `colours`: classes, a null label, 8 x 8 pixels in three channels."""
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
-        norm_num_groups=4,
-        add_attention=False,
-        num_class_embeds=4,
-    )
+    unet = tiny_unet(num_class_embeds=4)
     unet.register_to_config(_null_label=3)
-    unet.half().save_pretrained(tmp_path / "colours" / "unet")
-    diffusers.DDPMScheduler().save_pretrained(tmp_path / "colours" / "scheduler")
+    saved(tmp_path / "colours", unet.half())
     monkeypatch.setitem(pretrained.EMBEDDED, "colours", tmp_path / "colours")
     return tmp_path / "colours"
 

@@ -13,30 +13,10 @@ import pytest
 
 import dpmsolver as dpm
 from dpmsolver.models.pretrained import DIGITS, Pretrained, load
+from tiny import saved, tiny_unet
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
-
-
-def tiny_unet(**changes: Any) -> Any:
-    settings: dict[str, Any] = {
-        "sample_size": 8,
-        "in_channels": 3,
-        "out_channels": 3,
-        "block_out_channels": (8, 8),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "UpBlock2D"),
-        "norm_num_groups": 4,
-        "add_attention": False,
-    }
-    return diffusers.UNet2DModel(**{**settings, **changes})
-
-
-def saved(folder: Path, unet: Any, scheduler: Any = None) -> Path:
-    unet.save_pretrained(folder / "unet")
-    (scheduler or diffusers.DDPMScheduler()).save_pretrained(folder / "scheduler")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from dpmsolver.models import feature_networks
 from dpmsolver.models.closed_form import Gaussian
 from dpmsolver.models.pretrained import DIGITS
 from dpmsolver.models.testbeds import TESTBEDS, Testbed, load_testbed
+from tiny import saved, tiny_unet
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -168,20 +169,7 @@ def test_bfloat16_is_the_same_network_in_bfloat16() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network of pictures 3 x 8 x 8 in diffusers format, not trained."""
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=4,
-        add_attention=False,
-    )
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    unet.save_pretrained(path / "unet")
-    diffusers.DDPMScheduler().save_pretrained(path / "scheduler")
-    return path
+    return saved(tmp_path_factory.mktemp("models") / "tiny", tiny_unet())
 
 
 @pytest.fixture

@@ -13,21 +13,9 @@ __all__ = ["recommended"]
 # (largest budget, solver, grid), by kind of schedule. Few evaluations go where time is, many where log-SNR is.
 _MANY = 10**9
 _CHOICES: dict[str, tuple[tuple[int, str, str], ...]] = {
-    "variance preserving": (
-        (8, "unipc-2", "quadratic"),
-        (24, "ipndm-3", "quadratic"),
-        (_MANY, "unipc-3", "logsnr"),
-    ),
-    "variance exploding": (
-        (12, "ipndm-3", "logsnr"),
-        (24, "dpm-3m", "karras"),
-        (_MANY, "unipc-3", "logsnr"),
-    ),
-    "no signal at the start": (
-        (7, "unipc-2", "beta"),
-        (17, "unipc-2", "quadratic"),
-        (_MANY, "unipc-3", "quadratic"),
-    ),
+    "variance preserving": ((8, "unipc-2", "quadratic"), (24, "ipndm-3", "quadratic"), (_MANY, "unipc-3", "logsnr")),
+    "variance exploding": ((12, "ipndm-3", "logsnr"), (24, "dpm-3m", "karras"), (_MANY, "unipc-3", "logsnr")),
+    "no signal at the start": ((7, "unipc-2", "beta"), (17, "unipc-2", "quadratic"), (_MANY, "unipc-3", "quadratic")),
 }
 
 

@@ -33,8 +33,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from benchmarks.paper.common import compact, run_command, write_json
 from benchmarks.peer_samplers import peer_samplers
 from dpmsolver.evaluation.comparison import Comparison
-from dpmsolver.evaluation.results import Figure, figures, shown_samples, summarise, write_results
+from dpmsolver.evaluation.results import figures, shown_samples, summarise, write_results
 from dpmsolver.evaluation.samplers import Sampler, samplers_from_names
+from dpmsolver.evaluation.thresholds import Figure
 from dpmsolver.files import written_aside
 from dpmsolver.models.testbeds import load_testbed
 

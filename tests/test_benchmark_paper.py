@@ -13,7 +13,7 @@ from benchmarks import render
 from benchmarks.paper import common, fid, orders, speedup, table1, text
 
 import dpmsolver as dpm
-from dpmsolver.evaluation import convergence
+from dpmsolver.evaluation import convergence, thresholds
 from dpmsolver.evaluation.measures import MEASURES
 from dpmsolver.models import feature_networks
 from tiny import saved, tiny_unet
@@ -270,7 +270,7 @@ def test_the_ratio_and_its_interval() -> None:
 
 def test_the_limit_s_own_bias_does_not_widen_what_is_within() -> None:
     """A limit of 1.0, of which 0.6 are the number of samples, is missed by a quarter at 1.1, not by a tenth."""
-    figure, limit = speedup.Figure(1.1, np.array([1.1, 1.2])), speedup.Figure(1.0, np.array([1.0, 1.1]))
+    figure, limit = thresholds.Figure(1.1, np.array([1.1, 1.2])), thresholds.Figure(1.0, np.array([1.0, 1.1]))
     np.testing.assert_allclose(speedup.excess(figure, limit, 0.6), [0.25, 0.25, 0.2])
     assert np.isinf(speedup.excess(figure, limit, 1.2)).all()  # all of it bias: nothing is known
     np.testing.assert_allclose(speedup.excess(figure, None, 0.0), [1.1, 1.1, 1.2])

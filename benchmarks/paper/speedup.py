@@ -26,9 +26,10 @@ from benchmarks.paper.common import chosen, compare, comparison_parser, publish,
 from benchmarks.paper.text import markdown
 from dpmsolver.evaluation.comparison import REFERENCE, Comparison
 from dpmsolver.evaluation.intervals import resampled_rows
-from dpmsolver.evaluation.results import WITHIN, Figure, figures
+from dpmsolver.evaluation.results import WITHIN, figures, stored
 from dpmsolver.evaluation.samplers import Sampler, plan_sampler
 from dpmsolver.evaluation.store import Arrays
+from dpmsolver.evaluation.thresholds import excess, from_which_on, interval, ratio
 from dpmsolver.grids import GRIDS
 
 BASELINE = (10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200)
@@ -83,14 +84,14 @@ def _row(family: str, members: Needed, base: Floats, largest: float) -> dict[str
 
 def needed(comparison: Comparison) -> tuple[dict[str, Floats], float]:
     """What every curve needs, and the baseline's largest budget."""
-    key, limits = _key(comparison), _batches(comparison, REFERENCE, comparison.ends[0])
+    key, limits = _key(comparison), stored(comparison, REFERENCE, comparison.ends[0])
     limit = figures(comparison, limits)[key] if key == "frechet" else None
     off = bias(comparison, limits) if limit is not None else 0.0
     found, largest = {}, 0.0
     for sampler in comparison.samplers:
         runs = [run for run in comparison.runs if run.sampler is sampler]
         measured = {
-            run.setting: figures(comparison, _batches(comparison, sampler.name, run.setting)).get(key) for run in runs
+            run.setting: figures(comparison, stored(comparison, sampler.name, run.setting)).get(key) for run in runs
         }
         missed = {nfe: excess(figure, limit, off) for nfe, figure in sorted(measured.items()) if figure is not None}
         if missed:
@@ -107,57 +108,8 @@ def bias(comparison: Comparison, batches: Sequence[Arrays]) -> float:
     return float(np.mean(drawn) - measure.value(comparison.testbed, rows))
 
 
-def excess(figure: Figure, limit: Figure | None, off: float) -> Floats:
-    """By how much the limit is missed, as a share of it; without one, the figure itself. The value first, then every resample."""
-    own = np.concatenate([[figure.value], figure.drawn])
-    if limit is None:
-        return own
-    whole = np.concatenate([[limit.value], limit.drawn])
-    # So few samples that the distance is all bias tell nothing, and nothing is then within a share of it.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(whole > off, (own - whole) / (whole - off), np.inf))
-
-
-def from_which_on(budgets: Sequence[float], missed: Floats, within: float) -> Floats:
-    """The smallest budget from which on all are within, in each column; infinite where the largest is not.
-
-    Examples:
-        >>> from_which_on([10, 20, 40], np.array([[0.02, 0.9], [0.2, 0.04], [0.01, 0.01]]), 0.05).tolist()
-        [40.0, 20.0]
-    """
-    inside = np.logical_and.accumulate((missed <= within)[::-1], axis=0)[::-1]
-    first = inside.argmax(axis=0)
-    return np.where(inside.any(axis=0), np.asarray(budgets, dtype=np.float64)[first], np.inf)
-
-
-def ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
-    """DDIM's evaluations over a family's, with its interval. "at_least": DDIM was not there at its largest budget, which then counts.
-
-    Examples:
-        >>> ratio(np.array([100.0, 100.0, np.inf]), np.array([10.0, 20.0, 10.0]), 200.0)
-        {'value': 10.0, 'low': 5.0, 'high': 20.0, 'at_least': False, 'high_at_least': True}
-    """
-    if not np.isfinite(own[0]):
-        return None
-    ratios = np.where(np.isfinite(base), base, largest) / own
-    beyond = bool(np.mean(np.isinf(base)) > 0.025)
-    return interval(ratios) | {"at_least": bool(np.isinf(base[0])), "high_at_least": beyond}
-
-
-def interval(values: Floats) -> dict[str, Any]:
-    """The value and 95 % of its resamples: bounds that occur among them, as budgets have no values between. None: not reached."""
-    drawn = values[1:] if len(values) > 1 else values
-    low, high = (float(v) for v in np.percentile(drawn, [2.5, 97.5], method="inverted_cdf"))
-    return {"value": float(values[0]), "low": low, "high": high if np.isfinite(high) else None}
-
-
 def _key(comparison: Comparison) -> str:
     return "frechet" if any(measure.key == "frechet" for measure in comparison.measures) else "error"
-
-
-def _batches(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
-    there = (part for part in comparison.parts if comparison.store.has(name, setting, part))
-    return [comparison.store.read(name, setting, part) for part in there]
 
 
 def text(found: Mapping[str, Any]) -> str:

@@ -87,9 +87,10 @@ def compare(
         comparison.draw(lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
     results = summarise(comparison, " ".join(["dpmsolver", *sys.argv[1:]]))
     write_results(results, out)
-    page = write_report(results, pictures_of(shown_samples(comparison)), out)
     _print(results)
-    typer.echo(f"Written: {page}, results.json, results.csv")
+    typer.echo(
+        f"Written: {write_report(results, pictures_of(shown_samples(comparison)), out)}, results.json, results.csv"
+    )
 
 
 def _check_out(out: Path) -> None:

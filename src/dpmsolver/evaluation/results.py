@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from dpmsolver.evaluation.comparison import HALVED, REFERENCE, Comparison, Run
 from dpmsolver.evaluation.store import Arrays
+from dpmsolver.evaluation.thresholds import Figure, excess, from_which_on, ratio
 from dpmsolver.files import written_aside
 
-__all__ = ["shown_samples", "summarise", "write_results"]
+__all__ = ["figures", "shown_samples", "stored", "summarise", "write_results"]
 
 WITHIN = (0.05, 0.1, 0.25)  # of the limit
 BASELINE = "ddim"  # the speed-up is over its evaluations
@@ -27,21 +28,6 @@ _EXACT_LAW = "2-Wasserstein distance of the result's law to the data, exactly"
 _PACKAGES = ("dpmsolver", "torch", "numpy", "scipy", "diffusers")
 
 Floats = NDArray[np.float64]
-
-
-class Figure:
-    """A measured value with the values that other draws of the samples would have had.
-
-    The samples are drawn anew with replacement, the same ones for every run of a comparison, so that ratios and differences of two
-    runs have the narrow interval that the same noise gives them.
-    """
-
-    def __init__(self, value: float, drawn: Floats) -> None:
-        self.value, self.drawn = value, drawn
-
-    def interval(self) -> dict[str, float]:
-        low, high = np.percentile(self.drawn, [2.5, 97.5]) if len(self.drawn) else (self.value, self.value)
-        return {"value": self.value, "low": float(low), "high": float(high)}
 
 
 def figures(comparison: Comparison, batches: Sequence[Arrays]) -> dict[str, Figure]:
@@ -66,7 +52,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         skipped = [{"nfe": setting, "why": why} for name, setting, why in comparison.skipped if name == sampler.name]
         points, grids = [], {}
         for run in runs:
-            batches = _batches(comparison, run.sampler.name, run.setting)
+            batches = stored(comparison, run.sampler.name, run.setting)
             failed = [str(batch["failed"]) for batch in batches if "failed" in batch]
             if failed or not batches:
                 skipped.append({"nfe": run.setting, "why": failed[0] if failed else "not drawn yet"})
@@ -116,7 +102,8 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
     }
 
 
-def _batches(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
+def stored(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
+    """The batches of a run that are there."""
     return [
         comparison.store.read(name, setting, part)
         for part in comparison.parts
@@ -163,7 +150,7 @@ def _reference(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Figure
     }
     if not comparison.ends:
         return said, {}
-    batches = _batches(comparison, REFERENCE, comparison.ends[0])
+    batches = stored(comparison, REFERENCE, comparison.ends[0])
     limits = figures(comparison, batches) if batches else {}
     said["measures"] = {key: figure.interval() for key, figure in limits.items()}
     if comparison.reference.exact:
@@ -192,50 +179,26 @@ def _thresholds(
     if not any(key in found for found in measured.values()):
         return None
     limit = limits["frechet"] if key == "frechet" else None
-    excess: dict[str, tuple[list[float], Floats]] = {}
+    missed: dict[str, tuple[list[float], Floats]] = {}
     for curve in curves:
         points = [p for p in curve["points"] if key in measured[curve["name"], p["setting"]]]
         if points:
             points.sort(key=lambda point: point["evaluations"])
-            values = np.array([_excess(measured[curve["name"], p["setting"]][key], limit) for p in points])
-            excess[curve["name"]] = [p["nfe"] for p in points], values
-    baselines = [c["name"] for c in curves if c["solver"] == BASELINE and not c["stochastic"] and c["name"] in excess]
+            values = np.array([excess(measured[curve["name"], p["setting"]][key], limit) for p in points])
+            missed[curve["name"]] = [p["nfe"] for p in points], values
+    baselines = [c["name"] for c in curves if c["solver"] == BASELINE and not c["stochastic"] and c["name"] in missed]
     rows: list[dict[str, Any]] = []
-    for name, (budgets, values) in excess.items():
-        needed = [_needed(budgets, values, x) for x in WITHIN]
+    for name, (budgets, values) in missed.items():
+        needed = [from_which_on(budgets, values, x) for x in WITHIN]
         speedup: list[dict[str, Any] | None] = [None] * len(WITHIN)
         if baselines:
-            largest = max(max(excess[each][0]) for each in baselines)
-            bases = [np.min([_needed(*excess[each], x) for each in baselines], axis=0) for x in WITHIN]
-            speedup = [_ratio(base, own, largest) for base, own in zip(bases, needed, strict=True)]
+            largest = max(max(missed[each][0]) for each in baselines)
+            bases = [np.min([from_which_on(*missed[each], x) for each in baselines], axis=0) for x in WITHIN]
+            speedup = [ratio(base, own, largest) for base, own in zip(bases, needed, strict=True)]
         rows.append(
             {"name": name, "needed": [None if np.isinf(n[0]) else int(n[0]) for n in needed], "speedup": speedup}
         )
     return {"measure": key, "within": list(WITHIN), "baseline": BASELINE, "rows": rows}
-
-
-def _excess(figure: Figure, limit: Figure | None) -> Floats:
-    """By how much the limit is missed: the value first, then that of every resample."""
-    own = np.concatenate([[figure.value], figure.drawn])
-    return own if limit is None else own / np.concatenate([[limit.value], limit.drawn]) - 1.0
-
-
-def _needed(budgets: Sequence[float], excess: Floats, within: float) -> Floats:
-    """For the value and for every resample: the smallest tested budget from which on all are within; infinite if the largest is not."""
-    inside = np.logical_and.accumulate((excess <= within)[::-1], axis=0)[::-1]
-    first = np.where(inside.any(axis=0), inside.argmax(axis=0), -1)
-    return np.where(first < 0, np.inf, np.asarray(budgets, dtype=np.float64)[first])
-
-
-def _ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
-    """Baseline's evaluations over a sampler's own, with the interval of the resamples; "at_least" where the baseline never got there."""
-    if np.isinf(own[0]):
-        return None
-    # What is beyond the tested budgets is counted as the largest of them: a bound from below.
-    ratios = np.where(np.isinf(base), largest, base) / np.where(np.isinf(own), np.inf, own)
-    # Budgets are few and discrete: percentiles are taken among the ratios that there are.
-    low, high = np.percentile(ratios[1:], [2.5, 97.5], method="inverted_cdf")
-    return {"value": float(ratios[0]), "low": float(low), "high": float(high), "at_least": bool(np.isinf(base[0]))}
 
 
 def _versions() -> dict[str, str]:
@@ -252,13 +215,13 @@ def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.fl
     """The first samples of every run, (K, …), by the curve's name and its evaluations; those of the converged run as "reference", 0."""
     shown = {}
     for run in comparison.runs:
-        batches = [b for b in _batches(comparison, run.sampler.name, run.setting) if "shown" in b]
+        batches = [b for b in stored(comparison, run.sampler.name, run.setting) if "shown" in b]
         if batches:
             evaluations = float(np.mean([batch["evaluations"] for batch in batches]))
             nfe = int(run.setting) if run.sampler.settings is None else round(evaluations)
             shown[run.sampler.name, nfe] = np.concatenate([batch["shown"] for batch in batches])
     if comparison.ends:
-        batches = [b for b in _batches(comparison, REFERENCE, comparison.ends[0]) if "shown" in b]
+        batches = [b for b in stored(comparison, REFERENCE, comparison.ends[0]) if "shown" in b]
         if batches:
             shown[REFERENCE, 0] = np.concatenate([batch["shown"] for batch in batches])
     return shown

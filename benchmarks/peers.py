@@ -301,7 +301,7 @@ def write_page(results: Mapping[str, Any], comparison: Comparison, folder: Path)
 
 def command(arguments: argparse.Namespace) -> None:
     nfes = budgets(arguments.nfe)
-    testbed = load_testbed(arguments.testbed, bfloat16=arguments.bfloat16)
+    testbed = load_testbed(arguments.testbed, bfloat16=arguments.bfloat16, compiled=arguments.compile)
     folder = arguments.out or Path("runs") / f"peers-{testbed.name}{'-bfloat16' if testbed.bfloat16 else ''}"
     chosen = samplers(arguments, testbed.schedule)
     given = {"num": arguments.num, "seed": arguments.seed, "batch": arguments.batch}
@@ -337,6 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=0, metavar="N", help="of the noise (0)")
     add("--batch", type=int, default=100, metavar="N", help="samples drawn at once (100)")
     add("--bfloat16", action="store_true", help="run the network in bfloat16")
+    add("--compile", action="store_true", help="run the network through torch.compile")
     add("--out", type=Path, default=None, metavar="FOLDER", help="batches and results (runs/peers-TESTBED)")
     add("--json", type=Path, default=None, metavar="FILE", help="a copy of the results without the grids, to commit")
     add("--dry-run", action="store_true", help="list the samplers, say what they would cost, and stop")

@@ -55,6 +55,7 @@ def comparison_parser(doc: str | None, **budgets: tuple[Sequence[int], str]) -> 
     add("--solvers", type=_names, default=None, metavar="LIST", help="of the curves, these alone")
     add("--device", default=None, help="of the network, such as cuda")
     add("--bfloat16", action="store_true", help="run the network in bfloat16")
+    add("--compile", action="store_true", help="run the network through torch.compile")
     add("--features", default="auto", choices=("auto", "digits", "inception", "none"), help="of the Frechet distance")
     add(
         "--statistics-data",
@@ -121,6 +122,7 @@ def testbed_of(arguments: argparse.Namespace) -> Testbed:
         features=arguments.features,
         statistics=arguments.statistics_data,
         bfloat16=arguments.bfloat16,
+        compiled=arguments.compile,
     )
 
 

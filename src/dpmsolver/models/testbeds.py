@@ -151,6 +151,7 @@ def load_testbed(
     features: FeaturesName = "auto",
     statistics: str | Path | None = None,
     bfloat16: bool = False,
+    compiled: bool = False,
     schedule: NoiseSchedule | None = None,
 ) -> Testbed:
     """A testbed by its name.
@@ -163,7 +164,8 @@ def load_testbed(
             torch-fidelity), "none", or "auto": "digits" for the digits, "inception" for other pictures whose statistics are given.
         statistics: mean and covariance of the data's features: a safetensors file with `mean` and `covariance`, or a .npz file with
             `mu` and `sigma` (such as fid_stats_cifar10.npz). Digits have theirs.
-        bfloat16: run the network in bfloat16 (torch's autocast), which takes half the time on most processors.
+        bfloat16: run the network in bfloat16 (torch's autocast): faster on GPUs, slower on many processors.
+        compiled: run a pretrained network through torch.compile, which takes a minute to start and rounds differently.
         schedule: of a closed form; by default 1000 linear betas. A network has its own.
 
     Raises:
@@ -179,11 +181,11 @@ def load_testbed(
         raise ValueError(unknown("features", features, get_args(FeaturesName)))
     name = str(name)
     users = ":" in name and not Path(name).is_dir()
-    if (users or name in _CLOSED_FORM) and (device, features, statistics) != (None, "auto", None):
+    if (users or name in _CLOSED_FORM) and (device, features, statistics, compiled) != (None, "auto", None, False):
         why = (
             "is known in closed form" if name in _CLOSED_FORM else "says by itself what it runs on and what is measured"
         )
-        raise ValueError(f"{name} {why}: device, features and statistics are not for it")
+        raise ValueError(f"{name} {why}: device, features, statistics and compiled are not for it")
     if schedule is not None and name not in _CLOSED_FORM:
         raise ValueError(
             f"{name} was made for a schedule, so schedule= is not for it: it is for {', '.join(_CLOSED_FORM)}"
@@ -193,7 +195,7 @@ def load_testbed(
     elif users:
         testbed = _from_user(name)
     else:
-        testbed = _from_pretrained(name, device, features, statistics)
+        testbed = _from_pretrained(name, device, features, statistics, compiled)
     return _in_bfloat16(testbed) if bfloat16 else testbed
 
 
@@ -256,7 +258,9 @@ TESTBEDS: tuple[str, ...] = ("digits", *_CLOSED_FORM)
 # Networks -------------------------------------------------------------------------------------------------------------------------
 
 
-def _from_pretrained(name: str, device: str | None, features: str, statistics: str | Path | None) -> Testbed:
+def _from_pretrained(
+    name: str, device: str | None, features: str, statistics: str | Path | None, compiled: bool
+) -> Testbed:
     folder = Path(name).expanduser()
     if not name or (name != "digits" and not folder.is_dir() and not re.fullmatch(pretrained.HUB_ID, name)):
         raise ValueError(f"{unknown('testbed', name, TESTBEDS)}, {_OTHERS}")
@@ -265,6 +269,8 @@ def _from_pretrained(name: str, device: str | None, features: str, statistics: s
     model = pretrained.load(name, device=device)
     import torch
 
+    if compiled:
+        model = replace(model, network=torch.compile(model.network))
     pictures = model.shape[0] in (1, 3)
     network = None if chosen == "none" else feature_networks.load(chosen, model.shape, model.device)
     if network is not None and given is not None and len(given.mean) != network.width:

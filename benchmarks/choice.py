@@ -2,6 +2,7 @@
 
     python -m benchmarks.choice                  measures what is not measured yet (about half an hour on one core, most of it digits)
     python -m benchmarks.choice --only EDM       measures these testbeds, by a regular expression
+    python -m benchmarks.choice --more           measures solvers and grids that were added since
     python -m benchmarks.choice --render         measures nothing and writes the page from the figures
     python -m benchmarks.choice --check          measures nothing; fails where figures, choice and page do not agree
 
@@ -26,6 +27,7 @@ import numpy as np
 import dpmsolver as dpm
 from dpmsolver.evaluation.distances import trajectory_error
 from dpmsolver.evaluation.measures import host
+from dpmsolver.evaluation.samplers import parsed
 from dpmsolver.files import written_aside
 from dpmsolver.models.testbeds import Testbed, load_testbed
 from dpmsolver.solvers.auto import recommended
@@ -43,6 +45,8 @@ SOLVERS = (
     "unipc-3",
     "unipc-2-noise",
     "unipc-3-noise",
+    "unipc-2:variant=bh1",
+    "unipc-3:variant=bh1",
     "deis-tab2",
     "deis-tab3",
     "deis-logrho2",
@@ -76,8 +80,8 @@ def load(name: str) -> Testbed:
     return load_testbed(law, schedule=OTHERS[schedule] if schedule else None)
 
 
-def measure(name: str, num: int) -> dict[str, dict[str, float]]:
-    """Budget -> "solver grid" -> error."""
+def measure(name: str, num: int, known: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Budget -> "solver grid" -> error; those that are known already are taken over."""
     testbed, part = load(name), range(num)
     denoiser, x_T = testbed.denoiser(testbed.labels(part)), testbed.initial_noise(part, SEED)
     ends = {nfe: dpm.make_plan("ddim", testbed.schedule, nfe).end.time for nfe in NFES}
@@ -87,16 +91,19 @@ def measure(name: str, num: int) -> dict[str, dict[str, float]]:
     }
     found: dict[str, dict[str, float]] = {}
     for nfe in NFES:
-        errors = found[str(nfe)] = {}
-        for solver, grid in itertools.product(SOLVERS, GRIDS):
+        errors = found[str(nfe)] = dict(known.get(str(nfe), {}))
+        for name, grid in itertools.product(SOLVERS, GRIDS):
+            if f"{name} {grid}" in errors:
+                continue
+            solver, _, options = parsed(name)
             try:
-                plan = dpm.make_plan(solver, testbed.schedule, nfe, grid, end=ends[nfe])
+                plan = dpm.make_plan(solver, testbed.schedule, nfe, grid, end=ends[nfe], **options)
             except dpm.PlanError:  # a solver or a grid that does not reach sigma = 0, or that needs times up to 1
                 continue
             x = dpm.sample(denoiser, x_T, plan=plan)
             error = float(trajectory_error(host(x), host(references[ends[nfe]])).mean())
-            errors[f"{solver} {grid}"] = float(f"{error:.4g}")
-        print(name, nfe, sorted((e, k) for k, e in errors.items())[:3], flush=True)
+            errors[f"{name} {grid}"] = float(f"{error:.4g}")
+        print(testbed.name, nfe, sorted((e, k) for k, e in errors.items())[:3], flush=True)
     return found
 
 
@@ -130,7 +137,15 @@ def deviations(document: Mapping[str, Any]) -> Iterator[str]:
 
 def render(document: Mapping[str, Any]) -> str:
     """The page."""
-    parts = [_HEAD.format(seconds=document["seconds"], **document["versions"])]
+    parts = [
+        _HEAD.format(
+            seconds=document["seconds"],
+            solvers=len(SOLVERS),
+            grids=len(GRIDS),
+            listed=LISTED,
+            **document["versions"],
+        )
+    ]
     for (name, schedule), nfe in itertools.product(schedules().items(), NFES):
         if nfe == NFES[0]:
             names = [each for each, (kind, _) in testbeds().items() if kind == name]
@@ -183,7 +198,7 @@ measurements say:
 
 Figures: the root mean square distance to the end of the exact trajectory from the same noise, over DDIM's on the grid that suits it best
 (1: no better than DDIM, 0.1: ten times nearer). The score is the mean over the testbeds; `digits`, the one network, counts as
-much as the closed forms of its schedule together. Fourteen solvers on five grids were measured, the five best are shown, and DDIM.
+much as the closed forms of its schedule together. {solvers} solvers on {grids} grids were measured, the {listed} best are shown, and DDIM.
 Made by `python -m benchmarks.choice` in {seconds} s with dpmsolver {dpmsolver} and torch {torch}.
 """
 
@@ -191,6 +206,9 @@ Made by `python -m benchmarks.choice` in {seconds} s with dpmsolver {dpmsolver} 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="REGEX", help="measure these testbeds anew")
+    parser.add_argument(
+        "--more", action="store_true", help="measure what the testbeds lack: solvers and grids added since"
+    )
     parser.add_argument("--render", action="store_true", help="write the page from the figures")
     parser.add_argument("--check", action="store_true", help="fail where figures, choice and page do not agree")
     args = parser.parse_args()
@@ -204,10 +222,11 @@ def main() -> None:
         import torch
 
         for name, (_, num) in testbeds().items():
-            if name in document["errors"] and not (args.only and re.search(args.only, name)):
+            anew = args.only and re.search(args.only, name)
+            if name in document["errors"] and not (anew or args.more):
                 continue
             begin = time.perf_counter()
-            document["errors"][name] = measure(name, num)
+            document["errors"][name] = measure(name, num, {} if anew else document["errors"].get(name, {}))
             document["seconds"] += round(time.perf_counter() - begin)
             document["versions"] = {"dpmsolver": dpm.__version__, "torch": torch.__version__}
             document["command"] = "python -m benchmarks.choice"

@@ -56,7 +56,9 @@ def main() -> None:
     parser.add_argument("--solver", default="ddim")
     parser.add_argument("--batch", type=int, default=125)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16, faster on some processors")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="run the network in bfloat16, faster on some processors"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 

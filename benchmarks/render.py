@@ -120,7 +120,7 @@ def paper_results(name: str) -> str:
     except FileNotFoundError:
         wanted = f"--model {model} --json benchmarks/results/paper-{kind}-{model}.json"
         return f"Not measured yet: `python -m benchmarks.paper.{kind} {wanted}`\n"
-    body = speedup.text(results["claim"]) if kind == "speedup" else tables(results)
+    body = speedup.text(results["claims"]) if kind == "speedup" else tables(results)
     # Seen from docs/, where the only page with these tables is.
     picture = f"![Quality against evaluations on {model}](images/paper-fid-{model}.svg)\n\n" if kind == "fid" else ""
     return f"{picture}{body}\n{_made(results)}"

@@ -15,6 +15,7 @@ from benchmarks.paper import common, fid, orders, speedup, table1, text
 import dpmsolver as dpm
 from dpmsolver.evaluation import convergence, thresholds
 from dpmsolver.evaluation.measures import MEASURES
+from dpmsolver.evaluation.results import frechet_bias
 from dpmsolver.models import feature_networks
 from tiny import saved, tiny_unet
 
@@ -285,10 +286,31 @@ def test_the_bias_is_what_more_samples_take_away() -> None:
             measures=[MEASURES["frechet"]], testbed=SimpleNamespace(feature_statistics=(np.zeros(3), np.eye(3)))
         )
         value = MEASURES["frechet"].value(comparison.testbed, features)
-        left.append((value, value - speedup.bias(comparison, [{"features": features}])))
+        left.append((value, value - frechet_bias(comparison, [{"features": features}])))
     whole, corrected = np.mean(left, axis=0)
     assert whole > 3 / 200  # tr(C)/n for the mean, and more for the covariance
     assert abs(corrected) < 0.2 * whole
+
+
+def test_a_run_better_than_the_limit_is_there_by_one_reading_and_not_by_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DDIM at 0.8, 0.98 and 1.0 of the limit: no worse than it from 5 evaluations on, as near to it from 10 on."""
+    values = {("ddim", 5.0): 0.8, ("ddim", 10.0): 0.98, ("ddim", 20.0): 1.0, ("dpm-2", 5.0): 1.2, ("dpm-2", 10.0): 1.01}
+    samplers = [SimpleNamespace(name=name, solver=name) for name in ("ddim", "dpm-2")]
+    runs = [SimpleNamespace(sampler=s, setting=nfe) for s in samplers for name, nfe in values if name == s.name]
+    comparison: Any = SimpleNamespace(samplers=samplers, runs=runs, ends=[0.0])
+    monkeypatch.setattr(speedup, "stored", lambda comparison, name, setting: values.get((name, setting), 1.0))
+    monkeypatch.setattr(
+        speedup, "figures", lambda comparison, value: {"frechet": thresholds.Figure(value, np.array([value, value]))}
+    )
+    monkeypatch.setattr(speedup, "frechet_bias", lambda comparison, batches: 0.0)
+    above, either = speedup.claims(comparison)
+    for claim, base, ratio in ((above, 5.0, 0.5), (either, 10.0, 1.0)):
+        assert claim["rows"][0]["needed"][0]["value"] == base
+        assert claim["rows"][1]["needed"][0]["value"] == 10.0
+        assert claim["rows"][1]["speedup"][0]["value"] == ratio
+    assert "at most so much above" in speedup.text([above])
 
 
 def test_speedup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,9 +318,9 @@ def test_speedup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--model", "gaussian", *TINY, "--nfe", "6,9,12", "--baseline", "10,20,50", "--out", str(tmp_path)]
     given += ["--solvers", "ddim,dpm-2,dpm-3,dpm++2m"]
     assert speedup.main([*given, "--json", str(tmp_path / "s.json")]) == 0
-    found = json.loads((tmp_path / "s.json").read_text())["claim"]
+    (found,) = json.loads((tmp_path / "s.json").read_text())["claims"]
     assert found["baseline"] == ["ddim @ time", "ddim"]
-    assert found["measure"] == "error"
+    assert (found["reading"], found["measure"]) == ("error", "error")
     base, own, later = found["rows"]
     assert (base["family"], own["family"]) == ("DDIM", "DPM-Solver")
     k = found["within"].index(0.1)
@@ -347,8 +369,10 @@ def test_a_network_in_diffusers_format_with_features(tmp_path: Path, monkeypatch
         assert point["measures"]["frechet"]["value"] > 0.0
     assert fid.main([*given, "--nfe", "6", "--solvers", "analytic-ddim,ddim,dpm-fast,unipc-2"]) == 0
     assert speedup.main([*given, "--nfe", "6", "--baseline", "10", "--solvers", "ddim,dpm-2"]) == 0
-    claim = json.loads((tmp_path / "out" / "speedup" / "results.json").read_text())["claim"]
-    assert [row["family"] for row in claim["rows"]] == ["DDIM", "DPM-Solver"]
+    claims = json.loads((tmp_path / "out" / "speedup" / "results.json").read_text())["claims"]
+    assert [claim["reading"] for claim in claims] == ["above", "either", "error"]
+    for claim in claims:
+        assert [row["family"] for row in claim["rows"]] == ["DDIM", "DPM-Solver"]
 
 
 # The pages ------------------------------------------------------------------------------------------------------------------------

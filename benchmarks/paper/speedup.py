@@ -4,19 +4,25 @@
     python -m benchmarks.paper.speedup --model google/ddpm-cifar10-32 --features inception --statistics-data fid_stats.npz \\
         --num 50000 --batch 500 --device cuda --bfloat16
 
-The limit is the converged ODE: a sampler has reached it from the smallest tested budget on from which its Frechet distance exceeds the
-limit's by at most 5 % (10 % and 25 % are shown as well). A family needs what the best of its members needs. The paper claims 4 to 16.
+The limit is the converged ODE. A sampler has reached it from the smallest tested budget on from which it stays there, and a family
+needs what the best of its members needs. What "there" means can be read in three ways (`READINGS`), and the answers differ:
 
-The interval comes from drawing the samples anew, the same ones for every run: each time budgets, best members and their ratio are found
-afresh. A finite number of samples makes every Frechet distance too large, the limit's too; that part is taken off the limit before 5 % of
-it are taken, for it would make them more than 5 %. Where DDIM is not there at its largest budget the ratio is a bound from below. DDIM is
-taken on every grid of --baseline-grids, and the best of them counts.
+above    its Frechet distance exceeds the limit's by at most 5 % (10 % and 25 % are shown as well): pictures as good as the limit's.
+either   it differs from the limit's by at most so much, up or down. A coarse run may be better than the limit by accident, as its errors
+         and the network's can cancel; then the first reading counts it as there, and this one does not.
+error    the RMS distance to the end of the exact trajectory from the same noise is at most 0.1, 0.05, 0.02 or 0.01: the same pictures.
+
+The paper claims 4 to 16, by FID. The interval comes from drawing the samples anew, the same ones for every run: each time budgets, best
+members and their ratio are found afresh. A finite number of samples makes every Frechet distance too large, the limit's too; that part is
+taken off the limit before 5 % of it are taken, for it would make them more than 5 %. Where DDIM is not there at its largest budget the
+ratio is a bound from below. DDIM is taken on every grid of --baseline-grids, and the best of them counts.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,25 +31,41 @@ from numpy.typing import NDArray
 from benchmarks.paper.common import chosen, compare, comparison_parser, publish, run_command, testbed_of, with_budgets
 from benchmarks.paper.text import markdown
 from dpmsolver.evaluation.comparison import REFERENCE, Comparison
-from dpmsolver.evaluation.intervals import resampled_rows
-from dpmsolver.evaluation.results import WITHIN, figures, stored
+from dpmsolver.evaluation.results import WITHIN, figures, frechet_bias, stored
 from dpmsolver.evaluation.samplers import Sampler, plan_sampler
-from dpmsolver.evaluation.store import Arrays
-from dpmsolver.evaluation.thresholds import excess, from_which_on, interval, ratio
+from dpmsolver.evaluation.thresholds import Figure, excess, from_which_on, interval, ratio
 from dpmsolver.grids import GRIDS
 
 BASELINE = (10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200)
-RESAMPLES = 40  # for the part of a distance that the number of samples makes
 BUDGETS = (6, 8, 9, 10, 12, 14, 15, 18, 20, 24, 30)
 FAMILIES = {
     "DPM-Solver": ("dpm-2", "dpm-3", "dpm-fast"),
     "its successors": ("dpm++2m", "unipc-2", "unipc-3", "deis-tab3"),
+    "the default": ("auto",),
 }
 
 Floats = NDArray[np.float64]
-Needed = Mapping[
-    str, Floats
-]  # by curve: for each of WITHIN (rows) the evaluations, of the figures and of every resample (columns)
+# By curve: for each share (rows) the evaluations, of the figures and of every resample (columns).
+Needed = Mapping[str, Floats]
+Measured = Mapping[tuple[str, float], Mapping[str, Figure]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What counts as having reached the limit: of which measure how much may be missed, above the limit or on either side of it."""
+
+    name: str
+    measure: str
+    title: str
+    within: tuple[float, ...]
+    either: bool = False
+
+
+READINGS = (
+    Reading("above", "frechet", "Frechet distance at most so much above the limit's", WITHIN),
+    Reading("either", "frechet", "Frechet distance within so much of the limit's, above or below", WITHIN, either=True),
+    Reading("error", "error", "RMS distance to the end of the exact trajectory at most", (0.1, 0.05, 0.02, 0.01)),
+)
 
 
 def samplers(arguments: argparse.Namespace) -> list[Sampler]:
@@ -56,9 +78,27 @@ def samplers(arguments: argparse.Namespace) -> list[Sampler]:
     return [with_budgets(s, arguments.baseline) for s in base] + [with_budgets(s, arguments.nfe) for s in own]
 
 
-def claim(comparison: Comparison) -> dict[str, Any]:
-    """For each family: the evaluations that it needs, its best member, and the ratio of DDIM's to them."""
-    found, largest = needed(comparison)
+def claims(comparison: Comparison) -> list[dict[str, Any]]:
+    """For each reading and each family: the evaluations that it needs, its best member, and the ratio of DDIM's to them."""
+    measured = {
+        (run.sampler.name, run.setting): figures(comparison, stored(comparison, run.sampler.name, run.setting))
+        for run in comparison.runs
+    }
+    limits = stored(comparison, REFERENCE, comparison.ends[0])
+    limit = figures(comparison, limits).get("frechet")
+    off = 0.0 if limit is None else frechet_bias(comparison, limits)
+    measures = {key for found in measured.values() for key in found}
+    return [
+        _claim(comparison, reading, measured, *((limit, off) if reading.measure == "frechet" else (None, 0.0)))
+        for reading in READINGS
+        if reading.measure in measures
+    ]
+
+
+def _claim(
+    comparison: Comparison, reading: Reading, measured: Measured, limit: Figure | None, off: float
+) -> dict[str, Any]:
+    found, largest = _needed(comparison, reading, measured, limit, off)
     base_names = [s.name for s in comparison.samplers if s.solver == "ddim" and s.name in found]
     rows = []
     if base_names:
@@ -67,12 +107,13 @@ def claim(comparison: Comparison) -> dict[str, Any]:
             there = [name for name in members if name in found]
             if there:
                 rows.append(_row(family, {name: found[name] for name in there}, base, largest))
-    return {"measure": _key(comparison), "within": list(WITHIN), "baseline": base_names, "rows": rows}
+    said = {"reading": reading.name, "measure": reading.measure, "title": reading.title, "within": list(reading.within)}
+    return {**said, "baseline": base_names, "rows": rows}
 
 
 def _row(family: str, members: Needed, base: Floats, largest: float) -> dict[str, Any]:
     own = np.min([*members.values()], axis=0)
-    best = [min(members, key=lambda name: members[name][k, 0]) for k in range(len(WITHIN))]
+    best = [min(members, key=lambda name: members[name][k, 0]) for k in range(len(own))]
     reached = np.isfinite(own[:, 0])
     return {
         "family": family,
@@ -82,39 +123,30 @@ def _row(family: str, members: Needed, base: Floats, largest: float) -> dict[str
     }
 
 
-def needed(comparison: Comparison) -> tuple[dict[str, Floats], float]:
+def _needed(
+    comparison: Comparison, reading: Reading, measured: Measured, limit: Figure | None, off: float
+) -> tuple[dict[str, Floats], float]:
     """What every curve needs, and the baseline's largest budget."""
-    key, limits = _key(comparison), stored(comparison, REFERENCE, comparison.ends[0])
-    limit = figures(comparison, limits)[key] if key == "frechet" else None
-    off = bias(comparison, limits) if limit is not None else 0.0
     found, largest = {}, 0.0
     for sampler in comparison.samplers:
-        runs = [run for run in comparison.runs if run.sampler is sampler]
-        measured = {
-            run.setting: figures(comparison, stored(comparison, sampler.name, run.setting)).get(key) for run in runs
-        }
-        missed = {nfe: excess(figure, limit, off) for nfe, figure in sorted(measured.items()) if figure is not None}
-        if missed:
-            found[sampler.name] = np.stack([from_which_on([*missed], np.array([*missed.values()]), x) for x in WITHIN])
-            largest = max(largest, *missed) if sampler.solver == "ddim" else largest
+        budgets = sorted(run.setting for run in comparison.runs if run.sampler is sampler)
+        budgets = [nfe for nfe in budgets if reading.measure in measured[sampler.name, nfe]]
+        if not budgets:
+            continue
+        missed = np.array([excess(measured[sampler.name, nfe][reading.measure], limit, off) for nfe in budgets])
+        missed = np.abs(missed) if reading.either else missed
+        found[sampler.name] = np.stack([from_which_on(budgets, missed, x) for x in reading.within])
+        largest = max(largest, *budgets) if sampler.solver == "ddim" else largest
     return found, largest
 
 
-def bias(comparison: Comparison, batches: Sequence[Arrays]) -> float:
-    """What the finite number of samples adds to the limit's Frechet distance, by how much drawing them anew adds once more."""
-    (measure,) = (m for m in comparison.measures if m.key == "frechet")
-    rows = np.concatenate([batch[measure.keeps] for batch in batches])
-    drawn = [measure.value(comparison.testbed, rows[again]) for again in resampled_rows(len(rows), RESAMPLES)]
-    return float(np.mean(drawn) - measure.value(comparison.testbed, rows))
+def text(found: Sequence[Mapping[str, Any]]) -> str:
+    """The tables of the claims, in Markdown."""
+    return "\n".join(f"{each['title']}:\n\n{_table(each)}" for each in found)
 
 
-def _key(comparison: Comparison) -> str:
-    return "frechet" if any(measure.key == "frechet" for measure in comparison.measures) else "error"
-
-
-def text(found: Mapping[str, Any]) -> str:
-    """The table of a claim, in Markdown."""
-    head = ["", *(f"within {x:.0%}" if found["measure"] == "frechet" else f"RMS error {x:g}" for x in found["within"])]
+def _table(found: Mapping[str, Any]) -> str:
+    head = ["", *(f"{x:g}" if found["measure"] == "error" else f"{x:.0%}".replace("%", " %") for x in found["within"])]
     rows = []
     for row in found["rows"]:
         cells = []
@@ -136,7 +168,7 @@ def command(arguments: argparse.Namespace) -> None:
     testbed = testbed_of(arguments)
     comparison = compare(arguments, testbed, chosen(arguments, samplers(arguments)))
     if comparison is not None:
-        print(text(publish(arguments, comparison, "speedup", claim=claim(comparison))["claim"]))
+        print(text(publish(arguments, comparison, "speedup", claims=claims(comparison))["claims"]))
 
 
 def main(argv: list[str] | None = None) -> int:

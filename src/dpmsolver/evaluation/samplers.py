@@ -19,7 +19,7 @@ from dpmsolver.sample import sample
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.registry import make_plan
 
-__all__ = ["Counter", "Sampler", "adaptive_sampler", "plan_sampler", "rk45_sampler", "samplers_from_names"]
+__all__ = ["Counter", "Sampler", "adaptive_sampler", "parsed", "plan_sampler", "rk45_sampler", "samplers_from_names"]
 
 Keys = Sequence[tuple[int, int]]
 
@@ -131,13 +131,7 @@ def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list
     """
     made: list[Sampler] = []
     for name in names:
-        match = _SPEC.fullmatch(name.strip())
-        if match is None:
-            raise PlanError(
-                f"a solver is written as name, name@grid or name@grid:option=value:option=value, got {name!r}"
-            )
-        solver, grid = match["solver"], match["grid"]
-        options = {key: _value(value) for key, value in (o.split("=") for o in match["options"].split(":")[1:])}
+        solver, grid, options = parsed(name)
         if solver == "rk45" or solver in ("dpm-12", "dpm-23"):
             if grid or options:
                 raise PlanError(f"{solver} chooses its own steps: it takes no grid and no option, got {name!r}")
@@ -149,6 +143,20 @@ def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list
     if doubles:
         raise PlanError(f"named twice: {', '.join(sorted(doubles))}")
     return made
+
+
+def parsed(name: str) -> tuple[str, str | None, dict[str, Any]]:
+    """Solver, grid (None: its own) and options of a name on the command line.
+
+    Examples:
+        >>> parsed("unipc-2@time:variant=bh1:end=0.0")
+        ('unipc-2', 'time', {'variant': 'bh1', 'end': 0.0})
+    """
+    match = _SPEC.fullmatch(name.strip())
+    if match is None:
+        raise PlanError(f"a solver is written as name, name@grid or name@grid:option=value:option=value, got {name!r}")
+    options = {key: _value(value) for key, value in (o.split("=") for o in match["options"].split(":")[1:])}
+    return match["solver"], match["grid"], options
 
 
 def _value(text: str) -> Any:

@@ -270,6 +270,19 @@ def test_a_ratio_whose_interval_holds_1_is_not_resolved() -> None:
     assert "within" not in peers.text(RESULTS, TABLE)
 
 
+@pytest.mark.parametrize(
+    ("ours", "equal", "at_least"), [(0.3004, True, True), (0.31, False, False), (0.29, False, True)]
+)
+def test_a_thousandth_is_no_lead(ours: float, equal: bool, at_least: bool) -> None:
+    """Two runs of one formula differ by rounding; by less than 0.2 % they are called equal, whoever is ahead."""
+    curves = [curve("ours", n5=(5, ours)), curve("diffusers Heun", n5=(5, 0.3))]
+    results = {**RESULTS, "curves": curves, "measures": {"error": MEASURES["error"]}}
+    rows = peers.table(results, [5], {("ours", 5): 0.0, ("diffusers Heun", 5): 0.0})
+    found = rows[0]["diffusers"]
+    assert (found["equal"], found["at_least_equal"]) == (equal, at_least)
+    assert ("| equal |" in peers.text(results, rows)) is equal
+
+
 def test_the_page_has_ours_and_the_winners() -> None:
     """And no measure that the peers have none of."""
     extra = {**RESULTS, "curves": [*CURVES, curve("diffusers Never", n5=(5, 0.27))]}

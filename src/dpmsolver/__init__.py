@@ -13,8 +13,9 @@ from dpmsolver.black_box import sample_rk45
 from dpmsolver.calibration import calibrate
 from dpmsolver.denoiser import Denoiser, conversion, edm_preconditioned
 from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.forward import add_noise, initial_noise, inpaint
 from dpmsolver.plan import Combination, Plan, Point, Row
-from dpmsolver.sample import State, add_noise, encode, initial_noise, inpaint, iterate, sample
+from dpmsolver.sample import State, encode, iterate, sample
 from dpmsolver.solvers import Solver, make_plan, solvers
 from dpmsolver.statistics import ModelStatistics
 

@@ -19,16 +19,15 @@ from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.denoiser import Denoiser, conversion
 from dpmsolver.errors import PlanError
+from dpmsolver.forward import StateHook
 from dpmsolver.grids import Grid
 from dpmsolver.noise import NoiseName, noise_source
 from dpmsolver.plan import Combination, Plan, Point, Row
-from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers import Solver, make_plan
 
-__all__ = ["DEFAULT_SOLVER", "State", "add_noise", "encode", "initial_noise", "inpaint", "iterate", "sample"]
+__all__ = ["DEFAULT_SOLVER", "State", "encode", "iterate", "sample"]
 
 DEFAULT_SOLVER = "auto"
-StateHook = Callable[[Any, Point], Any]
 # Inside a run: the index of an evaluation, what the network saw, and its output as (factor, array); None after the last one.
 _Moment: TypeAlias = tuple[int, Any, tuple[float, Any] | None]
 
@@ -174,64 +173,6 @@ def encode(
 def _plan_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take out of `options` what is the plan's, and leave what is the run's."""
     return {name: options.pop(name) for name in list(options) if name not in ("progress", "callback", "state_hook")}
-
-
-def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, *, like: Any = None) -> Any:
-    """x_T: normal with standard deviation sigma(t_max). Sample i depends on the seed and on i alone, whatever the batch.
-
-    Args:
-        shape: (B, …).
-        seed: an int, one int per sample, or a numpy or torch Generator.
-        like: an array whose framework, type and device the result takes; float64 NumPy by default.
-
-    Examples:
-        >>> import dpmsolver as dpm
-        >>> a, b = (dpm.initial_noise(dpm.schedules.EDM(), (n, 2)) for n in (3, 5))
-        >>> bool((a == b[:3]).all())
-        True
-    """
-    if not isinstance(shape, Sequence) or not shape or min(shape) < 1:
-        raise PlanError(f"shape must be (B, …) with at least one sample, got {shape!r}")
-    keys = backends.noise_keys(seed, int(shape[0]))
-    normals = backends.standard_normals(keys, 0, shape[1:]) * schedule.sigma(schedule.default_start())
-    return normals if like is None else backends.of(like).from_numpy(normals, like)
-
-
-def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> Any:
-    """alpha(t) x_0 + sigma(t) noise: the forward process, and nothing else.
-
-    Args:
-        x0, noise: arrays of one shape (B, …).
-        time: a float, or one per sample; the schedule's time, not an index (`schedule.time_from_label` converts a step number).
-    """
-    backend, times = backends.of(x0), np.asarray(time, dtype=np.float64)
-    if tuple(noise.shape) != tuple(x0.shape):
-        raise ValueError(f"noise must have the data's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
-    if not (backend.is_float_array(x0) and backend.is_float_array(noise)):
-        raise TypeError(f"x0 and noise must be floating point, got {x0.dtype} and {noise.dtype}: convert them first")
-    if times.ndim == 0:
-        return backend.combine([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
-    if times.shape != (len(x0),):
-        raise ValueError(f"time must be one float or one per sample ({len(x0)}), got shape {times.shape}")
-    return backend.combine_each([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
-
-
-def inpaint(x0: Any, mask: Any, noise: Any) -> StateHook:
-    """A `state_hook` that keeps x0 where mask is 1, at every point at the noise level it has there, stages included.
-
-    Args:
-        x0: the known data, of the state's shape.
-        mask: 1 (or True) where x0 is known, broadcastable to the state.
-        noise: standard normals of the state's shape, one draw for the whole run.
-
-    Source: Song et al. 2021, arXiv 2011.13456, appendix I.2, with one draw of noise.
-    """
-
-    def hook(x: Any, point: Point) -> Any:
-        known = backends.of(x).combine([point.alpha, point.sigma], [x0, noise])
-        return x * (1 - 1 * mask) + known * (1 * mask)
-
-    return hook
 
 
 def _plan(

@@ -14,7 +14,6 @@ from dpmsolver.evaluation.frechet import (
     frechet_distance,
     frechet_distance_to,
     frechet_interval,
-    frechet_ratio,
     frechet_replicates,
 )
 from dpmsolver.models.digits_classifier import FEATURES, load_classifier
@@ -194,34 +193,6 @@ def test_intervals_hold_the_expected_distance_as_often_as_they_say(off: float) -
     assert 0.91 <= np.mean([each.low <= expected <= each.high for each in found]) <= 0.99
 
 
-@pytest.mark.slow
-def test_paired_ratios_hold_the_ratio_and_are_narrow() -> None:
-    """Two sets from the same noises: 95 % intervals hold the ratio of the expected distances, at half the width of unpaired ones."""
-    random = np.random.default_rng(1)
-
-    def pair(num: int) -> tuple[Array, Array]:
-        noise = draw(random, num, 0.0)
-        return 1.3 * noise + 0.5, 1.2 * noise + 0.4 + 0.05 * random.standard_normal(noise.shape)
-
-    many = np.array([[frechet_distance_to(each, *TRUE) for each in pair(150)] for _ in range(500)])
-    expected = many[:, 0].mean() / many[:, 1].mean()
-    found, unpaired = [], []
-    for seed in range(100):
-        a, b = pair(150)
-        found.append(frechet_ratio(a, b, *TRUE, resamples=100, seed=seed))
-        unpaired.append(frechet_ratio(a, b[random.permutation(150)], *TRUE, resamples=100, seed=seed))
-    assert np.mean([each.low <= expected <= each.high for each in found]) >= 0.89
-    widths = [np.mean([np.log(each.high / each.low) for each in sets]) for sets in (found, unpaired)]
-    assert widths[0] < 0.5 * widths[1]
-
-
-def test_a_set_over_itself_is_one() -> None:
-    """And its interval has no length."""
-    features = draw(np.random.default_rng(0), 50, 1.0)
-    found = frechet_ratio(features, features, *TRUE, resamples=10)
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
-
-
 @pytest.mark.parametrize(
     ("features", "mean", "covariance", "message"),
     [
@@ -237,11 +208,3 @@ def test_wrong_statistics_are_refused(features: Array, mean: Array, covariance: 
     for function in (frechet_distance_to, frechet_interval):
         with pytest.raises(ValueError, match=message):
             function(features, mean, covariance)
-
-
-def test_ratios_that_are_none_are_refused() -> None:
-    """Sets that are not in pairs, and a distance of 0."""
-    with pytest.raises(ValueError, match="in pairs have one shape"):
-        frechet_ratio(GOOD, np.zeros((4, 2)), np.zeros(2), np.eye(2))
-    with pytest.raises(ValueError, match="is 0: there is no ratio"):
-        frechet_ratio(GOOD + 1.0, GOOD, np.zeros(2), np.zeros((2, 2)))

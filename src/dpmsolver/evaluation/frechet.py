@@ -21,7 +21,6 @@ __all__ = [
     "frechet_distance",
     "frechet_distance_to",
     "frechet_interval",
-    "frechet_ratio",
     "frechet_replicates",
 ]
 
@@ -162,45 +161,6 @@ def frechet_interval(
     value = frechet_distance_to(features, mean, covariance)
     drawn = frechet_replicates(features, mean, covariance, resamples=resamples, seed=seed)
     return centred_interval(value, drawn, confidence)
-
-
-def frechet_ratio(
-    features_a: ArrayLike,
-    features_b: ArrayLike,
-    mean: ArrayLike,
-    covariance: ArrayLike,
-    *,
-    resamples: int = 200,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """The Frechet distance of a over that of b, both to the same statistics, for samples in pairs: row i of both came from one noise.
-
-    What the noises have in common cancels from the ratio: its interval is narrower than those of the distances. It is made from the
-    differences of the relative errors of the two, as the interval of a logarithm.
-
-    Args:
-        features_a, features_b: (n, d), in pairs. Others: as in `frechet_replicates`.
-
-    Raises:
-        ValueError: sets of different shapes, a distance of 0 for either, and what `frechet_replicates` refuses.
-
-    Examples:
-        >>> features = np.random.default_rng(0).standard_normal((500, 4))
-        >>> print(frechet_ratio(features + 0.6, features + 0.5, np.zeros(4), np.eye(4)))
-        1.46 (1.41 to 1.504)
-    """
-    if np.shape(features_a) != np.shape(features_b):
-        raise ValueError(f"samples in pairs have one shape, got {np.shape(features_a)} and {np.shape(features_b)}")
-    above, below = (frechet_distance_to(each, mean, covariance) for each in (features_a, features_b))
-    if not (above > 0.0 and below > 0.0):
-        raise ValueError("the Frechet distance of one of the sets is 0: there is no ratio")
-    first, second = (
-        frechet_replicates(each, mean, covariance, resamples=resamples, seed=seed) for each in (features_a, features_b)
-    )
-    found = centred_interval(0.0, first / above - second / below, confidence)
-    ratio = above / below
-    return Interval(ratio, float(ratio * np.exp(found.low)), float(ratio * np.exp(found.high)))
 
 
 class _Resampled:

@@ -1,4 +1,4 @@
-"""Intervals of measured figures: of means, of shares, and of any statistic by the bootstrap.
+"""Intervals of measured figures by the bootstrap: samples drawn anew with replacement.
 
 All are 95 % intervals unless told otherwise: of a hundred such intervals, made from a hundred sets of samples, about 95 hold the figure
 that endlessly many samples (for distances between distributions: endlessly many sets of as many samples) have on average.
@@ -6,19 +6,15 @@ that endlessly many samples (for distances between distributions: endlessly many
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 __all__ = [
     "Interval",
-    "bootstrap_interval",
     "centred_interval",
-    "mean_interval",
-    "proportion_interval",
     "resampled_rows",
 ]
 
@@ -47,49 +43,6 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
-
-
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """The mean of independent values, with Student's interval.
-
-    Args:
-        values: (n,) finite numbers, n >= 2. confidence: between 0 and 1.
-
-    Raises:
-        ValueError: another shape, fewer than two values, NaN or infinity.
-
-    Examples:
-        >>> print(mean_interval([1.0, 2.0, 3.0]))
-        2 (-0.4841 to 4.484)
-    """
-    _check_confidence(confidence)
-    given = np.asarray(values, dtype=np.float64)
-    if given.ndim != 1 or len(given) < 2:
-        raise ValueError(f"values must be (n,) with n >= 2 for an interval, got shape {given.shape}")
-    if not np.isfinite(given).all():
-        raise ValueError(f"values must be finite, got {int((~np.isfinite(given)).sum())} that are NaN or infinite")
-    half = float(stats.t.ppf(0.5 + 0.5 * confidence, len(given) - 1) * stats.sem(given))
-    mean = float(given.mean())
-    return Interval(mean, mean - half, mean + half)
-
-
-def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """A share of independent trials, with Wilson's interval, which holds near 0 and 1 too.
-
-    Raises:
-        ValueError: no trials, or more successes than trials.
-
-    Examples:
-        >>> print(proportion_interval(98, 100))
-        0.98 (0.93 to 0.9945)
-
-    Source: Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212, as scipy.stats has it.
-    """
-    _check_confidence(confidence)
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(f"successes must lie between 0 and trials, and trials be >= 1, got {successes} of {trials}")
-    found = stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, method="wilson")
-    return Interval(successes / trials, float(found.low), float(found.high))
 
 
 def resampled_rows(num: int, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
@@ -131,31 +84,6 @@ def centred_interval(value: float, drawn: ArrayLike, confidence: float = 0.95) -
         raise ValueError(f"drawn must be at least 2 finite values (resamples,), got shape {values.shape}")
     low, high = np.quantile(values - values.mean(), [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence])
     return Interval(float(value), float(value + low), float(value + high))
-
-
-def bootstrap_interval(
-    statistic: Callable[[Floats], float],
-    rows: ArrayLike,
-    *,
-    resamples: int = 200,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """A statistic of samples, with `centred_interval` from samples drawn anew with replacement.
-
-    Args:
-        statistic: (n, …) -> a number. rows: (n, …), one row per sample, n >= 2.
-
-    Raises:
-        ValueError: fewer than two rows or resamples.
-
-    Examples:
-        >>> print(bootstrap_interval(np.median, np.arange(101.0)))
-        50 (41.99 to 59.04)
-    """
-    given = np.asarray(rows)
-    drawn = [float(statistic(given[chosen])) for chosen in resampled_rows(len(given), resamples, seed)]
-    return centred_interval(float(statistic(given)), drawn, confidence)
 
 
 def _check_confidence(confidence: float) -> None:

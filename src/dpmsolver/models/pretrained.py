@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from dpmsolver.adapters.diffusers import network, predicts_from_config, schedule_from_config
 from dpmsolver.denoiser import Denoiser, Predicts
 from dpmsolver.errors import unknown
+from dpmsolver.forward import initial_noise
 from dpmsolver.guidance import ClassifierFree
-from dpmsolver.sample import initial_noise
 from dpmsolver.schedules import NoiseSchedule
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from dpmsolver import backends
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import unknown
+from dpmsolver.forward import initial_noise
 from dpmsolver.models import feature_networks, pretrained
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
-from dpmsolver.sample import initial_noise
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
 __all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed"]

@@ -32,6 +32,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from benchmarks.paper.common import compact, run_command, write_json
 from benchmarks.peer_samplers import peer_samplers
+from benchmarks.peers_text import PACKAGES, Interval, package, text
 from dpmsolver.evaluation.comparison import Comparison
 from dpmsolver.evaluation.results import figures, shown_samples, summarise, write_results
 from dpmsolver.evaluation.samplers import Sampler, samplers_from_names
@@ -70,14 +71,12 @@ OURS = (
     "er-sde-3",
 )
 RESAMPLES = 60  # for an interval: there are a thousand runs
-PACKAGES = ("diffusers", "k-diffusion")
 TO_AN_END = "error"  # the measure that is relative to where a run ends
 # The error again, what the sliced Wasserstein distance says in a hundredth of the time, and a figure of plans, which peers have none of.
 LEFT_OUT = ("error_db", "energy", "wasserstein")
 # One formula in float32 and in float64, or with labels that one package rounds, differs by up to a thousandth: that is no lead.
 EQUAL = 2e-3
 
-Interval = Mapping[str, float]
 Ratio = Callable[["Candidate", "Candidate", str], Interval]
 
 
@@ -92,11 +91,6 @@ class Candidate:
 
     def cells(self) -> dict[str, Any]:
         return {"name": self.name, "evaluations": self.evaluations, **self.interval}
-
-
-def package(name: str) -> str:
-    """Whose sampler it is."""
-    return next((each for each in PACKAGES if name.startswith(f"{each} ")), "dpmsolver")
 
 
 def best(candidates: Sequence[Candidate], better: str) -> Candidate | None:
@@ -191,51 +185,7 @@ class PairedRatio:
         return self.known[run]
 
 
-# What is printed ------------------------------------------------------------------------------------------------------------------
-
-
-def text(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as tables in Markdown, one for each measure and package, each with the count of budgets where ours is at least equal."""
-    parts = [f"{results['title']}, {results['num']} samples, seed {results['seed']}\n"]
-    for key, end in dict.fromkeys((row["measure"], row["end"]) for row in rows):
-        title = results["measures"][key]["title"]
-        for who in PACKAGES:
-            chosen = [row for row in rows if (row["measure"], row["end"]) == (key, end) and who in row]
-            if chosen:
-                equal = sum(row[who]["at_least_equal"] for row in chosen)
-                where = "" if end is None else f" at t = {end:g}" if end else " at sigma = 0"
-                head = f"## {title}{where}: against {who}, at least equal at {equal} of {len(chosen)} budgets\n"
-                parts.append("\n".join([head, *_lines(chosen, who)]) + "\n")
-    return "\n".join(parts)
-
-
-def _lines(rows: Sequence[Mapping[str, Any]], who: str) -> list[str]:
-    cells = [("NFE", "ours", "", f"best of {who}", "", "ours / theirs", "at least equal"), ("-",) * 7]
-    for row in rows:
-        theirs = row[who]
-        verdict = "equal" if theirs["equal"] else "yes" if theirs["at_least_equal"] else "no"
-        cells.append(
-            (
-                str(row["nfe"]),
-                _named(row["ours"], row["nfe"]),
-                _said(row["ours"]),
-                _named(theirs, row["nfe"]),
-                _said(theirs),
-                _said(theirs["ratio"]),
-                verdict if theirs["resolved"] or theirs["equal"] else f"{verdict}, within the interval",
-            )
-        )
-    return [f"| {' | '.join(line)} |" for line in cells]
-
-
-def _named(cell: Mapping[str, Any], nfe: int) -> str:
-    """A run's name without its package's, with what it spent where that is less."""
-    name = str(cell["name"]).removeprefix(f"{package(cell['name'])} ")
-    return name if cell["evaluations"] == nfe else f"{name} ({cell['evaluations']:g})"
-
-
-def _said(interval: Interval) -> str:
-    return f"{interval['value']:.4g} ({interval['low']:.4g} to {interval['high']:.4g})"
+# What is written -----------------------------------------------------------------------------------------------------------------
 
 
 def shortened(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import solvers
+import numpy as np
+
+import dpmsolver as dpm
+from benchmarks import peers_text, solvers
 from benchmarks.paper import speedup
 from benchmarks.paper.drawing import digest, orders, quality
 from benchmarks.paper.text import markdown, tables
@@ -26,7 +29,7 @@ from dpmsolver.files import written_aside
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images"
-PAGES = ("README.md", "docs/paper.md")
+PAGES = ("README.md", "docs/paper.md", "docs/peers.md")
 COMMAND = "python -m benchmarks.render"
 
 _MARK = re.compile(r"<!-- generated: (?P<name>[^<>]+?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
@@ -38,6 +41,7 @@ _ORDERS = (
     ("dpm++2m", "dpm-3m, dpm++3m"),
     ("dpm-fast", "dpm-3m-exact, dpm++3m-exact"),
 )
+_PEERS = ("digits", "gaussian", "mixture-16")
 _DIGITS = ("ddim-200", "dpm++2m-100", "dpm++2m-sde-100")
 
 
@@ -126,6 +130,27 @@ def paper_results(name: str) -> str:
     return f"{picture}{body}\n{_made(results)}"
 
 
+def peers(name: str) -> str:
+    """Ours against the best of diffusers and k-diffusion on a testbed: every row, with its interval."""
+    results = data(f"peers-{name}")
+    return f"{peers_text.text(results, results['table'])}\n{_made(results)}"
+
+
+def compared(curve: str, nfe: int) -> str:
+    """The error of a solver on digits, from the comparison that is kept."""
+    (points,) = (each["points"] for each in data("compare-digits")["curves"] if each["name"] == curve)
+    (found,) = (point["measures"]["error"]["value"] for point in points if point["nfe"] == nfe)
+    return f"{found:.3f}"
+
+
+def gaussian_error(solver: str, grid: str | None, nfe: int) -> str:
+    """RMS distance to the exact end on data of mean 0 and variance 0.25, LinearVP from 1 to 1e-3: a plan's factor less the exact one."""
+    schedule, law = dpm.schedules.LinearVP(), dpm.models.Gaussian(mean=[0.0], variance=[0.25])
+    plan, x_T = dpm.make_plan(solver, schedule, nfe, grid, end=1e-3), np.full((1, 1), schedule.sigma(schedule.t_max))
+    exact = law.trajectory(schedule, x_T, schedule.t_max, plan.end.time)
+    return f"{abs(dpm.sample(law.denoiser(schedule), x_T, plan=plan) - exact).item():.1e}".replace("e-0", "e-")
+
+
 def _made(document: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in document["versions"].items())
     return f"Made by `{document['command']}` on {document['date']} ({versions}).\n"
@@ -138,6 +163,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "paper orders": paper_orders,
     "paper variance inside": lambda: paper_variance("inside"),
     "paper variance whole": lambda: paper_variance("whole"),
+    "peers": lambda: peers_text.overview([data(f"peers-{name}") for name in _PEERS]),
 }
 
 
@@ -147,8 +173,15 @@ def block(name: str) -> str:
         return BLOCKS[name]().strip()
     if re.fullmatch(r"paper (table1|fid|speedup) [\w.-]+", name):
         return paper_results(name.removeprefix("paper ")).strip()
+    if name.removeprefix("peers ") in _PEERS:
+        return peers(name.removeprefix("peers ")).strip()
+    if found := re.fullmatch(r"error of (\S+) with (\d+)", name):
+        return compared(found[1], int(found[2]))
+    if found := re.fullmatch(r"gaussian error of ([^@\s]+)(?:@(\S+))? with (\d+)", name):
+        return gaussian_error(found[1], found[2], int(found[3]))
     raise ValueError(
-        f"nothing is generated under the name {name!r}: there are {', '.join(BLOCKS)} and 'paper KIND MODEL'"
+        f"nothing is generated under the name {name!r}: there are {', '.join(BLOCKS)}, 'paper KIND MODEL', 'peers MODEL', "
+        "'error of SOLVER with NFE' and 'gaussian error of SOLVER@GRID with NFE'"
     )
 
 

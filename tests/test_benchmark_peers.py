@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import peers
+from benchmarks import peers, peers_text
 from benchmarks.peer_samplers import peer_samplers
 
 import dpmsolver as dpm
@@ -251,9 +251,9 @@ def test_errors_are_compared_among_runs_that_end_at_the_same_time() -> None:
 
 
 def test_the_text_counts_the_budgets_and_names_what_spent_less() -> None:
-    said = peers.text(RESULTS, TABLE)
-    assert "## Error at sigma = 0: against diffusers, at least equal at 1 of 2 budgets" in said
-    assert "## Error at t = 0.001: against diffusers, at least equal at 0 of 2 budgets" in said
+    said = peers_text.text(RESULTS, TABLE)
+    assert "### Error at sigma = 0: against diffusers, at least equal at 1 of 2 budgets" in said
+    assert "### Error at t = 0.001: against diffusers, at least equal at 0 of 2 budgets" in said
     assert "| Heun (7) |" in said
     assert "| adaptive (6.5) |" in said
 
@@ -266,8 +266,8 @@ def test_a_ratio_whose_interval_holds_1_is_not_resolved() -> None:
 
     rows = peers.table(RESULTS, [5], ENDS, wide)
     assert not any(r["diffusers"]["resolved"] for r in rows)
-    assert "yes, within the interval" in peers.text(RESULTS, rows)
-    assert "within" not in peers.text(RESULTS, TABLE)
+    assert "yes, within the interval" in peers_text.text(RESULTS, rows)
+    assert "within" not in peers_text.text(RESULTS, TABLE)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,13 @@ def test_a_thousandth_is_no_lead(ours: float, equal: bool, at_least: bool) -> No
     rows = peers.table(results, [5], {("ours", 5): 0.0, ("diffusers Heun", 5): 0.0})
     found = rows[0]["diffusers"]
     assert (found["equal"], found["at_least_equal"]) == (equal, at_least)
-    assert ("| equal |" in peers.text(results, rows)) is equal
+    assert ("| equal |" in peers_text.text(results, rows)) is equal
+
+
+def test_the_overview_has_a_row_for_each_package_and_end_and_marks_what_is_behind() -> None:
+    said = peers_text.overview([{**RESULTS, "table": TABLE}])
+    assert "| `made up` | sigma = 0 | diffusers | 0.67 | **2** |" in said
+    assert "| `made up` | t = 0.001 | diffusers | **1.6** | **1.5** |" in said
 
 
 def test_the_page_has_ours_and_the_winners() -> None:

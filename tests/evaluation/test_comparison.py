@@ -159,13 +159,15 @@ BUDGETS = (5, 10, 15, 20, 30, 50, 80, 120)
 
 
 def with_features(testbed: Testbed) -> Testbed:
-    """A Frechet distance on the coordinates themselves."""
+    """A Frechet distance on the coordinates themselves, to data that are off by 0.3, as a network's samples are off those it learnt."""
     from dataclasses import replace
 
     assert testbed.data is not None
     data = testbed.data(20_000, 5)
     return replace(
-        testbed, features=lambda x: np.asarray(x, dtype=np.float64), feature_statistics=(data.mean(0), np.cov(data.T))
+        testbed,
+        features=lambda x: np.asarray(x, dtype=np.float64),
+        feature_statistics=(data.mean(0) + 0.3, np.cov(data.T)),
     )
 
 
@@ -184,11 +186,12 @@ def test_evaluations_needed_and_the_speed_up_over_ddim(tmp_path: Path) -> None:
     thresholds = results["thresholds"]
     assert thresholds["measure"] == "frechet"
     rows = {row["name"]: row for row in thresholds["rows"]}
-    limit = results["reference"]["measures"]["frechet"]["value"]
+    limit, bias = results["reference"]["measures"]["frechet"]["value"], thresholds["bias"]
+    assert 0 < bias < limit  # 100 samples
     for name, row in rows.items():
         values = {n: point(results, name, n)["measures"]["frechet"]["value"] for n in BUDGETS}
         for x, needed in zip(thresholds["within"], row["needed"], strict=True):
-            inside = [all(values[m] <= (1 + x) * limit for m in values if m >= n) for n in values]
+            inside = [all(values[m] - limit <= x * (limit - bias) for m in values if m >= n) for n in values]
             expected = next((n for n, ok in zip(values, inside, strict=True) if ok), None)
             assert needed == expected
     assert rows["dpm++2m"]["needed"][0] < rows["ddim"]["needed"][0]

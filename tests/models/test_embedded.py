@@ -9,6 +9,7 @@ import pytest
 
 from dpmsolver import cli
 from dpmsolver.models import pretrained
+from dpmsolver.models.testbeds import load_testbed
 from tiny import saved, tiny_unet
 
 torch = pytest.importorskip("torch")
@@ -36,6 +37,17 @@ def test_every_folder_of_weights_is_an_embedded_model() -> None:
 def test_a_second_embedded_model_loads_by_name(colours: Path) -> None:
     model = pretrained.load("colours")
     assert (model.shape, model.num_classes, model.null_label) == ((3, 8, 8), 3, 3)
+
+
+def test_a_second_embedded_model_is_a_testbed_without_features_of_its_own(colours: Path) -> None:
+    """Those of another model's classifier are not taken for it; the errors of trajectories are measured all the same."""
+    testbed = load_testbed("colours")
+    assert (testbed.shape, testbed.num_classes, testbed.pictures) == ((3, 8, 8), 3, True)
+    assert testbed.features is None
+    with pytest.raises(
+        ValueError, match=r"features='cifar10' sees pictures of shape \(3, 32, 32\), samples have \(3, 8, 8\)"
+    ):
+        load_testbed("colours", features="cifar10")
 
 
 def test_the_command_line_draws_a_second_embedded_model_in_colour(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,24 @@ def test_bfloat16_is_the_same_network_in_bfloat16() -> None:
     assert (full.bfloat16, half.bfloat16) == (False, True)
     assert b.dtype == torch.float32
     assert 1e-5 < trajectory_error(a, b).mean() < 0.1
+
+
+def test_a_compiled_network_draws_what_the_plain_one_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compiled` hands the network to torch.compile, once for all batches. Its C++ takes a minute: here it traces only."""
+    compiled, seen = torch.compile, []
+
+    def traced(network: Any) -> Any:
+        seen.append(network)
+        return compiled(network, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    plain, testbed = load_testbed("digits"), load_testbed("digits", compiled=True)
+    for part in (range(2), range(2, 4)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about what it traces through
+            a, b = draw(plain, part, nfe=2), draw(testbed, part, nfe=2)
+        assert trajectory_error(a, b).max() < 1e-4
+    assert len(seen) == 1
 
 
 # Folders, Inception, statistics ---------------------------------------------------------------------------------------------------
@@ -358,8 +377,9 @@ def test_what_is_wrong_with_ones_own_is_said(own: Path, name: str, message: str)
         ("digits", {"features": "none", "statistics": "x.npz"}, "drop one of the two"),
         ("digits", {"features": "digits", "statistics": "x.npz"}, "there is no file x.npz"),
         ("digits", {"device": "abacus"}, "device 'abacus' cannot be used here"),
-        ("gaussian", {"device": "cuda"}, "gaussian is known in closed form: device, features and statistics"),
+        ("gaussian", {"device": "cuda"}, "gaussian is known in closed form: device, features, statistics"),
         ("gaussian", {"features": "digits"}, "gaussian is known in closed form"),
+        ("gaussian", {"compiled": True}, "gaussian is known in closed form: device, features, statistics and compiled"),
         ("gaussian", {"bfloat16": True}, "bfloat16=True needs a torch network, and gaussian runs in NumPy"),
         ("file.py:function", {"features": "none"}, "says by itself"),
     ],

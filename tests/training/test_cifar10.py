@@ -177,6 +177,7 @@ def test_the_classifier_goes_on_and_writes_features_and_statistics(
     """SIGTERM in the first of two steps: the second call takes the second. The files are what the library loads, and small."""
     from dpmsolver.evaluation.frechet import feature_statistics
     from dpmsolver.models import cifar10_classifier as model
+    from dpmsolver.models import feature_networks
     from dpmsolver.models.feature_networks import load_statistics
 
     training = script("cifar10_classifier")
@@ -202,6 +203,20 @@ def test_the_classifier_goes_on_and_writes_features_and_statistics(
     assert statistics.yardstick == pytest.approx(0.0, abs=1e-3)  # the test pictures are the training pictures
     with pytest.raises(ValueError, match=r"images must have shape \(B, 3, 32, 32\), got \(1, 1, 28, 28\)"):
         classifier.features(torch.zeros(1, 1, 28, 28))
+
+    monkeypatch.setattr(model, "WEIGHTS", tmp_path / "nothing.safetensors")
+    assert not feature_networks.has_weights("cifar10")
+    with pytest.raises(ValueError, match=r"features='cifar10' has no weights in .*training/README\.md"):
+        feature_networks.load("cifar10", model.SHAPE)
+    monkeypatch.setattr(model, "WEIGHTS", weights)
+    assert feature_networks.has_weights("cifar10")
+    network = feature_networks.load("cifar10", model.SHAPE)
+    np.testing.assert_allclose(network.features(training.to_float(pictures.images)), features, rtol=1e-4, atol=1e-5)
+    assert network.classify is not None
+    assert network.classify(training.to_float(pictures.images)).shape == (12,)
+    assert (network.width, network.num_classes) == (model.FEATURES, model.CLASSES)
+    with pytest.raises(ValueError, match=r"features='cifar10' sees pictures of shape \(3, 32, 32\)"):
+        feature_networks.load("cifar10", (1, 28, 28))
 
 
 def test_augmentations_move_and_cut_and_change_nothing_else(script: Callable[[str], ModuleType]) -> None:

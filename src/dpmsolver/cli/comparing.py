@@ -50,7 +50,7 @@ def compare(
         int, typer.Option(min=2, metavar="N", help="Evaluations of the run that errors are measured against.")
     ] = 100,
     features: Annotated[
-        str, typer.Option(metavar="NAME", help="Of the Frechet distance: auto, digits, inception, none.")
+        str, typer.Option(metavar="NAME", help="Of the Frechet distance: auto, digits, cifar10, inception, none.")
     ] = "auto",
     statistics: Annotated[
         Path | None,

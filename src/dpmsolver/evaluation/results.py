@@ -212,7 +212,7 @@ def _thresholds(
         rows.append(
             {"name": name, "needed": [None if np.isinf(n[0]) else int(n[0]) for n in needed], "speedup": speedup}
         )
-    return {"measure": key, "within": list(WITHIN), "baseline": BASELINE, "rows": rows}
+    return {"measure": key, "within": list(WITHIN), "bias": off, "baseline": BASELINE, "rows": rows}
 
 
 def _versions() -> dict[str, str]:

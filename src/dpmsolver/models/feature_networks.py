@@ -1,4 +1,4 @@
-"""Feature networks of the Frechet distance: the embedded classifier of digits, and Inception; and the statistics of data under them.
+"""Feature networks of the Frechet distance: classifiers of digits and of CIFAR-10, and Inception; and the statistics of data under them.
 
 Importing this module imports neither torch nor torchmetrics; calling its functions does.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.models import digits_classifier
+from dpmsolver.models import cifar10_classifier, digits_classifier
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DIGITS_STATISTICS", "FeatureNetwork", "Statistics", "load", "load_statistics"]
+__all__ = ["CLASSIFIERS", "FeatureNetwork", "Statistics", "has_weights", "load", "load_statistics"]
 
-DIGITS_STATISTICS = Path(__file__).parent / "weights" / "digits-features.safetensors"
+CLASSIFIERS: dict[str, ModuleType] = {"digits": digits_classifier, "cifar10": cifar10_classifier}
 _BATCH = 250  # samples that a feature network sees at once
 _INCEPTION_BATCH = 50  # enlarged to 299 x 299, each takes 5 MiB in the third layer alone
 _INCEPTION_FEATURES = 2048
@@ -53,17 +54,33 @@ class FeatureNetwork:
 
 
 def load(name: str, shape: Sequence[int], device: Any = "cpu") -> FeatureNetwork:
-    """The feature network "digits" or "inception" for samples of a shape.
+    """The feature network "digits", "cifar10" or "inception" for samples of a shape.
 
     Raises:
-        ValueError: samples that it cannot see. ImportError, ValueError: Inception is not to be had; the message says what to do.
+        ValueError: samples that it cannot see, a classifier without weights.
+        ImportError, ValueError: Inception is not to be had; the message says what to do.
 
     Examples:
         >>> import torch
         >>> load("digits", (1, 28, 28)).features(torch.zeros(2, 1, 28, 28)).shape
         (2, 64)
     """
-    return {"digits": _digits, "inception": _inception}[name](tuple(shape), device)
+    return _inception(tuple(shape), device) if name == "inception" else _classifier(name, tuple(shape), device)
+
+
+def has_weights(name: str) -> bool:
+    """Whether there is a classifier of that name, with its weights and the statistics of its data.
+
+    Examples:
+        >>> has_weights("digits"), has_weights("letters")
+        (True, False)
+    """
+    return name in CLASSIFIERS and CLASSIFIERS[name].WEIGHTS.is_file() and _statistics_file(name).is_file()
+
+
+def _statistics_file(name: str) -> Path:
+    weights: Path = CLASSIFIERS[name].WEIGHTS
+    return weights.with_name(f"{name}-features.safetensors")
 
 
 def load_statistics(path: Path) -> Statistics:
@@ -103,23 +120,29 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as statistics of features: {error}") from error
 
 
-def _digits(shape: tuple[int, ...], device: Any) -> FeatureNetwork:
-    if shape != (1, 28, 28):
+def _classifier(name: str, shape: tuple[int, ...], device: Any) -> FeatureNetwork:
+    """One of the embedded classifiers, with the statistics of the data that it was trained on."""
+    module = CLASSIFIERS[name]
+    if shape != module.SHAPE:
         raise ValueError(
-            f"features='digits' sees pictures of shape (1, 28, 28), samples have {shape}: take 'inception' or 'none'"
+            f"features={name!r} sees pictures of shape {module.SHAPE}, samples have {shape}: take 'inception' or 'none'"
         )
-    classifier = digits_classifier.load_classifier()
+    if not has_weights(name):
+        raise ValueError(
+            f"features={name!r} has no weights in {module.WEIGHTS.parent}: training/README.md says how to make them"
+        )
+    classifier = module.load_classifier(module.WEIGHTS)
     classifier.network.to(device)
 
     def classify(samples: torch.Tensor) -> NDArray[np.int64]:
         return np.asarray(_in_batches(lambda part: classifier.logits(part).argmax(dim=1), samples, shape))
 
     return FeatureNetwork(
-        digits_classifier.FEATURES,
+        module.FEATURES,
         lambda samples: _in_batches(classifier.features, samples, shape).astype(np.float64),
         classify,
-        digits_classifier.CLASSES,
-        load_statistics(DIGITS_STATISTICS),
+        module.CLASSES,
+        load_statistics(_statistics_file(name)),
     )
 
 

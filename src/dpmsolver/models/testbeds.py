@@ -40,7 +40,7 @@ from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 __all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed"]
 
 IntArray: TypeAlias = NDArray[np.int64]
-FeaturesName: TypeAlias = Literal["auto", "digits", "inception", "none"]
+FeaturesName: TypeAlias = Literal["auto", "digits", "cifar10", "inception", "none"]
 _OTHERS = "a folder in diffusers format, a hub id (owner/name), or path/to/file.py:function or module:function that returns a Testbed"
 
 
@@ -160,10 +160,10 @@ def load_testbed(
         name: one of `TESTBEDS`; a folder in diffusers format or a hub id (see `load`); or "path/to/file.py:function" or
             "module:function", a function without arguments that returns a `Testbed`.
         device: of the network, such as "cuda"; the CPU by default.
-        features: of the Frechet distance: "digits" (the embedded classifier of 28 x 28 digits), "inception" (needs torchmetrics and
-            torch-fidelity), "none", or "auto": "digits" for the digits, "inception" for other pictures whose statistics are given.
+        features: of the Frechet distance: "digits" or "cifar10" (classifiers of these data), "inception" (needs torchmetrics and
+            torch-fidelity), "none", or "auto": an embedded model's own classifier, "inception" for other pictures with statistics.
         statistics: mean and covariance of the data's features: a safetensors file with `mean` and `covariance`, or a .npz file with
-            `mu` and `sigma` (such as fid_stats_cifar10.npz). Digits have theirs.
+            `mu` and `sigma` (such as fid_stats_cifar10.npz). Embedded classifiers have theirs.
         bfloat16: run the network in bfloat16 (torch's autocast): faster on GPUs, slower on many processors.
         compiled: run a pretrained network through torch.compile, which takes a minute to start and rounds differently.
         schedule: of a closed form; by default 1000 linear betas. A network has its own.
@@ -252,7 +252,7 @@ _CLOSED_FORM: dict[str, Callable[[], ClosedForm]] = {
     "mixture-3072": partial(_mixture, dimensions=3072),
     "empirical": _spiral,
 }
-TESTBEDS: tuple[str, ...] = ("digits", *_CLOSED_FORM)
+TESTBEDS: tuple[str, ...] = (*pretrained.EMBEDDED, *_CLOSED_FORM)
 
 
 # Networks -------------------------------------------------------------------------------------------------------------------------
@@ -262,7 +262,9 @@ def _from_pretrained(
     name: str, device: str | None, features: str, statistics: str | Path | None, compiled: bool
 ) -> Testbed:
     folder = Path(name).expanduser()
-    if not name or (name != "digits" and not folder.is_dir() and not re.fullmatch(pretrained.HUB_ID, name)):
+    if not name or (
+        name not in pretrained.EMBEDDED and not folder.is_dir() and not re.fullmatch(pretrained.HUB_ID, name)
+    ):
         raise ValueError(f"{unknown('testbed', name, TESTBEDS)}, {_OTHERS}")
     chosen = _features_name(name, features, statistics)
     given = None if statistics is None else feature_networks.load_statistics(Path(statistics))
@@ -295,7 +297,8 @@ def _from_pretrained(
 def _features_name(name: str, features: str, statistics: str | Path | None) -> str:
     """Which features are measured. ValueError for a choice that the statistics do not fit."""
     if features == "auto":
-        return "digits" if name == "digits" else "none" if statistics is None else "inception"
+        own = name in pretrained.EMBEDDED and feature_networks.has_weights(name)
+        return name if own else "none" if statistics is None else "inception"
     if features == "inception" and statistics is None:
         raise ValueError(
             "features='inception' needs the statistics of data: a safetensors file with mean and covariance, or .npz with mu and sigma"

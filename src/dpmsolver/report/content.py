@@ -76,6 +76,7 @@ def threshold_table(results: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "measure": results["measures"][measure]["title"],
         "limit": figure(limit)["text"] if limit else None,
+        "bias": number(thresholds["bias"], 2) if thresholds.get("bias") else None,
         "relative": _relative(thresholds),
         "within": [
             f"within {percent(within)}" if _relative(thresholds) else f"≤\u202f{within:g}"

@@ -28,9 +28,8 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.paper.common import compact, run_command, write_json
+from benchmarks.paper.common import compact, draw_with_bar, evaluations, run_command, write_json
 from benchmarks.peer_samplers import peer_samplers
 from benchmarks.peers_text import PACKAGES, Interval, package, text
 from dpmsolver.evaluation.comparison import Comparison
@@ -231,19 +230,9 @@ def announce(comparison: Comparison) -> None:
         print(name)
     for name, setting, why in comparison.skipped:
         print(f"left out: {name} at {setting:g} ({why})")
-    cost = sum(run.cost for run in comparison.runs) + sum(map(comparison.reference.cost, comparison.ends))
     print(
-        f"{len(comparison.runs)} runs of {comparison.num} samples, {cost * comparison.num:,} evaluations of one sample"
+        f"{len(comparison.runs)} runs of {comparison.num} samples, {evaluations(comparison):,} evaluations of one sample"
     )
-
-
-def draw(comparison: Comparison) -> None:
-    """Draw what is missing, with a bar on stderr."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        comparison.draw(lambda done, of, what: bar.update(task, completed=done, total=of, description=what))
 
 
 def write_page(results: Mapping[str, Any], comparison: Comparison, folder: Path) -> None:
@@ -271,7 +260,7 @@ def command(arguments: argparse.Namespace) -> None:
         return
     comparison = Comparison(testbed, chosen, nfes, folder=folder, resamples=RESAMPLES, **given)
     comparison.measures = tuple(measure for measure in comparison.measures if measure.key not in LEFT_OUT)
-    draw(comparison)
+    draw_with_bar(comparison, Console(stderr=True))
     results = summarise(comparison, " ".join(["python -m benchmarks.peers", *arguments.argv]))
     ends = {(run.sampler.name, run.setting): run.end for run in comparison.runs}
     rows = table(results, nfes, ends, PairedRatio(comparison))

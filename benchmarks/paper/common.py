@@ -192,14 +192,19 @@ def compare(arguments: argparse.Namespace, testbed: Testbed, samplers: Sequence[
         _announce(console, comparison)
     if arguments.dry_run:
         return None
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        comparison.draw(lambda done, of, what: bar.update(task, completed=done, total=of, description=what))
+    draw_with_bar(comparison, console)
     # Distances between laws that the tables do not show take most of the time of the summary.
     shown = {"error", "frechet", "accuracy"} | (set() if testbed.gaussian is not None else {"sliced_wasserstein"})
     comparison.measures = tuple(measure for measure in comparison.measures if measure.key in shown)
     return comparison
+
+
+def draw_with_bar(comparison: Comparison, console: Console) -> None:
+    """Draw what is missing; on a terminal with a bar and the time that is left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        comparison.draw(lambda done, of, what: bar.update(task, completed=done, total=of, description=what))
 
 
 def _announce(console: Console, comparison: Comparison) -> None:
@@ -222,7 +227,7 @@ def evaluations(comparison: Comparison, missing: bool = False) -> int:
         return sum(len(part) for part in parts if not (missing and comparison.store.has(run, setting, part)))
 
     total = sum(cost(run) * size(run.sampler.name, run.setting) for run in comparison.runs)
-    total += sum(comparison.reference.cost(end) * size(REFERENCE, end) for end in comparison.ends)
+    total += sum(comparison.reference_cost(end) * size(REFERENCE, end) for end in comparison.ends)
     if comparison.ends and not comparison.reference.exact:
         total += comparison.reference_nfe // 2 * size(HALVED, comparison.ends[0], comparison.parts[:1])
     return total

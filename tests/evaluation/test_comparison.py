@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import dpmsolver as dpm
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.comparison import Comparison
 from dpmsolver.evaluation.results import shown_samples, summarise, write_results
-from dpmsolver.evaluation.samplers import Sampler, plan_sampler, samplers_from_names
+from dpmsolver.evaluation.samplers import Counter, Sampler, plan_sampler, samplers_from_names
 from dpmsolver.models.testbeds import Testbed, load_testbed
 
 GAUSSIAN = load_testbed("gaussian")
@@ -158,10 +159,18 @@ def test_a_converged_run_stands_in_for_the_exact_one_and_says_how_far_it_is_off(
 BUDGETS = (5, 10, 15, 20, 30, 50, 80, 120)
 
 
+def test_the_progress_that_is_told_is_what_the_network_did(tmp_path: Path) -> None:
+    """Runs to both ends, converged ones included: the one to sigma = 0 goes on from the other."""
+    counter, testbed = Counter(), load_testbed("mixture-2")
+    counted = replace(testbed, network_denoiser=lambda labels: counter.counted(testbed.denoiser(labels)))
+    comparison = made(tmp_path, "ddim,ddim:end=0.0", (5,), testbed=counted, num=10, batch=10)
+    told: list[tuple[int, int]] = []
+    comparison.draw(lambda done, total, what: told.append((done, total)))
+    assert told[-1] == (10 * counter.calls, 10 * counter.calls)
+
+
 def with_features(testbed: Testbed) -> Testbed:
     """A Frechet distance on the coordinates themselves, to data that are off by 0.3, as a network's samples are off those it learnt."""
-    from dataclasses import replace
-
     assert testbed.data is not None
     data = testbed.data(20_000, 5)
     return replace(

@@ -167,7 +167,7 @@ class Comparison:
         for part in self.parts:
             for end in self.ends:
                 if not self.store.has(REFERENCE, end, part):
-                    cost = self.reference.cost(end) * len(part)
+                    cost = self.reference_cost(end) * len(part)
                     yield cost, f"{REFERENCE}, samples from {part.start}", partial(self._draw_reference, part, end)
             if (
                 part.start == 0
@@ -185,9 +185,14 @@ class Comparison:
                     what = f"{run.sampler.name} with {run.setting:g}, samples from {part.start}"
                     yield run.cost * len(part), what, partial(self._draw_run, part, run)
 
+    def reference_cost(self, end: float) -> int:
+        """Evaluations of a converged run to an end, for each sample. One to sigma = 0 goes on from the one before it, if that is wanted."""
+        goes_on = end == 0.0 and not self.reference.exact and self.reference.last_time in self.ends
+        return 1 if goes_on else self.reference.cost(end)
+
     def _draw_reference(self, part: range, end: float) -> None:
         labels, denoiser, x_T = self._start(part)
-        last = self.testbed.schedule.last_time(self.reference_nfe)
+        last = self.reference.last_time
         if end == 0.0 and not self.reference.exact and self.store.has(REFERENCE, last, part):
             there = self.store.read(REFERENCE, last, part)["samples"]
             samples = self.reference.last_step(denoiser, backends.of(x_T).from_numpy(there.astype(np.float64), x_T))

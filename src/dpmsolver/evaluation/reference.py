@@ -45,12 +45,16 @@ class Reference:
         schedule = self.testbed.schedule
         if end > 0.0:
             return [make_plan(self.solver, schedule, self.nfe, "logsnr", end=end)]
-        return [*self.plans(schedule.last_time(self.nfe)), self._last_step]
+        return [*self.plans(self.last_time), self._last_step]
+
+    @property
+    def last_time(self) -> float:
+        """The schedule's last time, from which runs to sigma = 0 take one step."""
+        return self.testbed.schedule.last_time(self.nfe)
 
     @property
     def _last_step(self) -> Plan:
-        schedule = self.testbed.schedule
-        return make_plan("ddim", schedule, 1, [schedule.last_time(self.nfe), 0.0])
+        return make_plan("ddim", self.testbed.schedule, 1, [self.last_time, 0.0])
 
     def last_step(self, denoiser: Denoiser, x: Any) -> Any:
         """From the end of a run at the schedule's last time to sigma = 0."""

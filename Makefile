@@ -14,8 +14,9 @@ help:  ## list the targets
 sample: $(VENV)/.run  ## draw 64 digits with 10 network evaluations into samples.png
 	$(BIN)/dpmsolver sample digits --nfe 10 --num 64 --seed 0 --out samples.png
 
-test: $(VENV)/.dev  ## run the tests (options: make test ARGS="-m slow --cov")
-	$(BIN)/python -m pytest $(ARGS)
+# One thread for each worker: several of each would take turns on the same cores.
+test: $(VENV)/.dev  ## run the tests on all cores (options: make test ARGS="-m slow --cov")
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 browser:  ## install Debian's chromium, where there is none (as root or with sudo): the report's page is tested in it
 	@command -v chromium >/dev/null || { \

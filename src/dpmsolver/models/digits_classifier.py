@@ -8,12 +8,8 @@ embedded weights. Importing this module does not import torch; calling its funct
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dpmsolver.models.classifier import Classifier, with_weights
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CLASSES", "FEATURES", "SHAPE", "WEIGHTS", "build_classifier", "load_classifier"]
 

@@ -19,13 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import dpmsolver as dpm
-from dpmsolver.evaluation.comparison import HALVED, REFERENCE, Comparison, Run
+from dpmsolver.evaluation.comparison import HALVED, REFERENCE, Comparison
 from dpmsolver.evaluation.results import summarise, write_results
 from dpmsolver.evaluation.samplers import Sampler
 from dpmsolver.files import written_aside
 from dpmsolver.models.testbeds import Testbed, load_testbed
 
-GUESS = 50  # evaluations of a sampler that chooses its own steps, for the estimate
 LEVELS, PICTURES = 40, 64  # of the calibration that is made where no --statistics are given
 CALIBRATION_SEED = 1_000_003  # its pictures are none of those that are compared
 
@@ -226,16 +225,11 @@ def evaluations(comparison: Comparison, missing: bool = False) -> int:
     def size(run: str, setting: float, parts: Sequence[range] = comparison.parts) -> int:
         return sum(len(part) for part in parts if not (missing and comparison.store.has(run, setting, part)))
 
-    total = sum(cost(run) * size(run.sampler.name, run.setting) for run in comparison.runs)
+    total = sum(run.cost * size(run.sampler.name, run.setting) for run in comparison.runs)
     total += sum(comparison.reference_cost(end) * size(REFERENCE, end) for end in comparison.ends)
     if comparison.ends and not comparison.reference.exact:
         total += comparison.reference_nfe // 2 * size(HALVED, comparison.ends[0], comparison.parts[:1])
     return total
-
-
-def cost(run: Run) -> int:
-    """Network evaluations of a run for each sample."""
-    return GUESS if run.sampler.plan is None else int(run.setting)
 
 
 def publish(arguments: argparse.Namespace, comparison: Comparison, name: str, **more: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.paper.common import chosen, compare, comparison_parser, publish, run_command, testbed_of, with_budgets
 from benchmarks.paper.text import markdown
 from dpmsolver.evaluation.comparison import REFERENCE, Comparison
-from dpmsolver.evaluation.results import WITHIN, figures, frechet_bias, stored
+from dpmsolver.evaluation.results import WITHIN, figures, limit_bias, stored
 from dpmsolver.evaluation.samplers import Sampler, plan_sampler
 from dpmsolver.evaluation.thresholds import Figure, excess, from_which_on, interval, ratio
 from dpmsolver.grids import GRIDS
@@ -86,7 +86,7 @@ def claims(comparison: Comparison) -> list[dict[str, Any]]:
     }
     limits = stored(comparison, REFERENCE, comparison.ends[0])
     limit = figures(comparison, limits).get("frechet")
-    off = 0.0 if limit is None else frechet_bias(comparison, limits)
+    off = 0.0 if limit is None else limit_bias(comparison)
     measures = {key for found in measured.values() for key in found}
     return [
         _claim(comparison, reading, measured, *((limit, off) if reading.measure == "frechet" else (None, 0.0)))
@@ -154,6 +154,28 @@ def _table(found: Mapping[str, Any]) -> str:
             cells.append("not reached" if need is None else f"{need['value']:.0f} (`{best}`)" + _over(over))
         rows.append([row["family"], *cells])
     return markdown(head, rows)
+
+
+def short(found: Sequence[Mapping[str, Any]], shares: Mapping[str, float]) -> str:
+    """A row for each reading, at one share of each: what every family needs, and its speed-up over DDIM."""
+    families = list(dict.fromkeys(row["family"] for each in found for row in each["rows"]))
+    rows = []
+    for each in found:
+        k = each["within"].index(shares[each["reading"]])
+        share = (
+            f"{each['within'][k]:g}" if each["measure"] == "error" else f"{each['within'][k]:.0%}".replace("%", " %")
+        )
+        cells = dict.fromkeys(families, "")
+        for row in each["rows"]:
+            need = row["needed"][k]
+            cells[row["family"]] = "not reached" if need is None else f"{need['value']:.0f}{_over(row['speedup'][k])}"
+        rows.append(
+            [
+                f"{each['title'].replace('so much', share)}{'' if 'so much' in each['title'] else f' {share}'}",
+                *cells.values(),
+            ]
+        )
+    return markdown(["", *families], rows)
 
 
 def _over(over: Mapping[str, Any] | None) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dpmsolver.evaluation.frechet import (
     _Resampled,
     feature_statistics,
+    frechet_bias,
     frechet_distance,
     frechet_distance_to,
     frechet_interval,
@@ -208,3 +209,38 @@ def test_wrong_statistics_are_refused(features: Array, mean: Array, covariance: 
     for function in (frechet_distance_to, frechet_interval):
         with pytest.raises(ValueError, match=message):
             function(features, mean, covariance)
+
+
+def balanced(random: np.random.Generator, num: int) -> Array:
+    """Two classes that take turns, far apart in the first feature, of unequal spread."""
+    classes = np.arange(num) % 2
+    return random.standard_normal((num, 3)) * (1.0 + classes)[:, None] + classes[:, None] * [6.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("num", [80, 400])
+def test_the_bias_is_what_more_samples_take_away(num: int) -> None:
+    """The law of the statistics itself, in balanced sets: all of the distance is bias, and is told as such, within a fifth on average."""
+    random = np.random.default_rng(0)
+    statistics = feature_statistics(balanced(random, 2_000_000))
+    sets = [balanced(random, num) for _ in range(60)]
+    whole = np.mean([frechet_distance_to(each, *statistics) for each in sets])
+    told = np.mean([frechet_bias(each, *statistics) for each in sets])
+    assert told == pytest.approx(whole, rel=0.2)
+
+
+def test_replicates_of_balanced_sets_vary_as_balanced_sets_do() -> None:
+    """Drawing all rows among all would let the classes' shares vary, which they do not: that gives several times the spread."""
+    random = np.random.default_rng(1)
+    mean, covariance = feature_statistics(balanced(random, 200_000))
+    mean = mean + np.array([1.0, 0.0, 0.0])  # where the share of a class matters
+    spread = np.std([frechet_distance_to(balanced(random, 200), mean, covariance) for _ in range(400)])
+    sets = [balanced(random, 200) for _ in range(10)]
+    with_strata = np.mean([frechet_replicates(each, mean, covariance, strata=2).std() for each in sets])
+    without = np.mean([frechet_replicates(each, mean, covariance).std() for each in sets])
+    assert with_strata == pytest.approx(spread, rel=0.2)
+    assert without > 1.3 * spread
+
+
+def test_a_bias_of_too_few_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 8 rows to tell their bias, got 7"):
+        frechet_bias(np.zeros((7, 2)), np.zeros(2), np.eye(2))

@@ -30,11 +30,25 @@ def test_rows_are_drawn_alike_for_alike_arguments() -> None:
     assert all(rows.shape == (9,) and rows.min() >= 0 and rows.max() < 9 for rows in first)
 
 
+@pytest.mark.parametrize(("num", "strata"), [(20, 5), (23, 5), (9, 5)])
+def test_strata_keep_their_shares(num: int, strata: int) -> None:
+    """Row i is drawn from rows of its own class, whichever of them; where a class has one row alone, all are drawn among all."""
+    draws = np.array(list(resampled_rows(num, 300, strata=strata)))
+    assert draws.min() == 0
+    assert draws.max() == num - 1
+    kept = bool((draws % strata == np.arange(num) % strata).all())
+    assert kept is (num >= 2 * strata)
+    if kept:
+        counts = np.bincount(draws.ravel(), minlength=num) / 300
+        assert abs(counts - 1).max() < 0.3
+
+
 BAD: list[tuple[Any, tuple[Any, ...], str]] = [
     (centred_interval, (1.0, [2.0]), "at least 2 finite values"),
     (centred_interval, (1.0, [2.0, np.inf]), "at least 2 finite values"),
     (resampled_rows, (1, 10), "rows to resample must be at least 2, got 1"),
     (resampled_rows, (10, 1), "resamples must be at least 2, got 1"),
+    (resampled_rows, (10, 10, 0, 0), "strata must be at least 1, got 0"),
     (Interval, (1.0, 2.0, 1.0), "goes from low to high"),
     (Interval, (np.nan, 1.0, 2.0), "goes from low to high"),
 ]

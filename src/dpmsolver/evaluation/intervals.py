@@ -45,21 +45,34 @@ class Interval:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
 
-def resampled_rows(num: int, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+def resampled_rows(num: int, resamples: int, seed: int = 0, strata: int = 1) -> Iterator[NDArray[np.int64]]:
     """Draws of `num` rows with replacement, the same ones for the same arguments: samples drawn from the same noises stay in pairs.
+
+    Args:
+        strata: rows i, i + strata, i + 2 strata, … are drawn among themselves: samples of classes that take turns keep their shares,
+            as any other set of samples would have them. With fewer than two rows in each, all are drawn among all.
 
     Returns:
         `resamples` arrays of indices (num,).
 
     Raises:
-        ValueError: fewer than two rows or resamples.
+        ValueError: fewer than two rows or resamples, strata below 1.
+
+    Examples:
+        >>> [rows % 2 for rows in resampled_rows(4, 2, strata=2)]
+        [array([0, 1, 0, 1]), array([0, 1, 0, 1])]
     """
     if num < 2:
         raise ValueError(f"rows to resample must be at least 2, got {num}")
     if resamples < 2:
         raise ValueError(f"resamples must be at least 2, got {resamples}")
+    if strata < 1:
+        raise ValueError(f"strata must be at least 1, got {strata}")
+    strata = strata if num >= 2 * strata else 1
+    first = np.arange(num) % strata
+    sizes = (num - first + strata - 1) // strata
     rng = np.random.default_rng(seed)
-    return (rng.integers(num, size=num) for _ in range(resamples))
+    return (rng.integers(sizes) * strata + first for _ in range(resamples))
 
 
 def centred_interval(value: float, drawn: ArrayLike, confidence: float = 0.95) -> Interval:

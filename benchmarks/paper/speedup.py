@@ -64,7 +64,9 @@ class Reading:
 READINGS = (
     Reading("above", "frechet", "Frechet distance at most so much above the limit's", WITHIN),
     Reading("either", "frechet", "Frechet distance within so much of the limit's, above or below", WITHIN, either=True),
-    Reading("error", "error", "RMS distance to the end of the exact trajectory at most", (0.1, 0.05, 0.02, 0.01)),
+    Reading(
+        "error", "error", "RMS distance to the end of the exact trajectory at most so much", (0.1, 0.05, 0.02, 0.01)
+    ),
 )
 
 
@@ -146,36 +148,31 @@ def text(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(found: Mapping[str, Any]) -> str:
-    head = ["", *(f"{x:g}" if found["measure"] == "error" else f"{x:.0%}".replace("%", " %") for x in found["within"])]
     rows = []
     for row in found["rows"]:
         cells = []
         for need, best, over in zip(row["needed"], row["best"], row["speedup"], strict=True):
-            cells.append("not reached" if need is None else f"{need['value']:.0f} (`{best}`)" + _over(over))
+            cells.append("not reached" if need is None else f"{need['value']:.0f} (`{best}`){_over(over)}")
         rows.append([row["family"], *cells])
-    return markdown(head, rows)
+    return markdown(["", *(_share(found, k) for k in range(len(found["within"])))], rows)
 
 
 def short(found: Sequence[Mapping[str, Any]], shares: Mapping[str, float]) -> str:
     """A row for each reading, at one share of each: what every family needs, and its speed-up over DDIM."""
-    families = list(dict.fromkeys(row["family"] for each in found for row in each["rows"]))
+    families = [row["family"] for row in found[0]["rows"]]
     rows = []
     for each in found:
         k = each["within"].index(shares[each["reading"]])
-        share = (
-            f"{each['within'][k]:g}" if each["measure"] == "error" else f"{each['within'][k]:.0%}".replace("%", " %")
-        )
-        cells = dict.fromkeys(families, "")
-        for row in each["rows"]:
-            need = row["needed"][k]
-            cells[row["family"]] = "not reached" if need is None else f"{need['value']:.0f}{_over(row['speedup'][k])}"
-        rows.append(
-            [
-                f"{each['title'].replace('so much', share)}{'' if 'so much' in each['title'] else f' {share}'}",
-                *cells.values(),
-            ]
-        )
+        needed = {row["family"]: row["needed"][k] for row in each["rows"]}
+        over = {row["family"]: _over(row["speedup"][k]) for row in each["rows"]}
+        cells = ["not reached" if needed[f] is None else f"{needed[f]['value']:.0f}{over[f]}" for f in families]
+        rows.append([each["title"].replace("so much", _share(each, k)), *cells])
     return markdown(["", *families], rows)
+
+
+def _share(found: Mapping[str, Any], k: int) -> str:
+    x = found["within"][k]
+    return f"{x:g}" if found["measure"] == "error" else f"{100 * x:g} %"
 
 
 def _over(over: Mapping[str, Any] | None) -> str:

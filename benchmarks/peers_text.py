@@ -28,7 +28,7 @@ def text(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
             if chosen:
                 equal = sum(row[who]["at_least_equal"] for row in chosen)
                 where = "" if end is None else f" at t = {end:g}" if end else " at sigma = 0"
-                head = f"### {title}{where}: against {who}, at least equal at {equal} of {len(chosen)} budgets\n"
+                head = f"**{title}{where}: against {who}, at least equal at {equal} of {len(chosen)} budgets.**\n"
                 parts.append("\n".join([head, *_lines(chosen, who)]) + "\n")
     return "\n".join(parts)
 

@@ -252,8 +252,8 @@ def test_errors_are_compared_among_runs_that_end_at_the_same_time() -> None:
 
 def test_the_text_counts_the_budgets_and_names_what_spent_less() -> None:
     said = peers_text.text(RESULTS, TABLE)
-    assert "### Error at sigma = 0: against diffusers, at least equal at 1 of 2 budgets" in said
-    assert "### Error at t = 0.001: against diffusers, at least equal at 0 of 2 budgets" in said
+    assert "**Error at sigma = 0: against diffusers, at least equal at 1 of 2 budgets.**" in said
+    assert "**Error at t = 0.001: against diffusers, at least equal at 0 of 2 budgets.**" in said
     assert "| Heun (7) |" in said
     assert "| adaptive (6.5) |" in said
 

@@ -182,6 +182,26 @@ def test_a_compiled_network_draws_what_the_plain_one_draws(monkeypatch: pytest.M
     assert len(seen) == 1
 
 
+def test_a_machine_that_cannot_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch does without a C++ compiler, on the first call; an error of the network itself is not taken for it."""
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def failing(error: Exception) -> Any:
+        def run(*_: Any, **__: Any) -> Any:
+            raise error
+
+        return lambda network: run
+
+    monkeypatch.setattr(torch, "compile", failing(InvalidCxxCompiler()))
+    with pytest.raises(
+        ValueError, match=r"cannot be compiled here \(No working C\+\+ compiler .*do without compiled=True"
+    ):
+        draw(load_testbed("digits", compiled=True), range(1), nfe=1)
+    monkeypatch.setattr(torch, "compile", failing(RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        draw(load_testbed("digits", compiled=True), range(1), nfe=1)
+
+
 # Folders, Inception, statistics ---------------------------------------------------------------------------------------------------
 
 

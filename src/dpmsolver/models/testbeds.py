@@ -34,6 +34,7 @@ from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import unknown
 from dpmsolver.forward import initial_noise
 from dpmsolver.models import feature_networks, pretrained
+from dpmsolver.models.acceleration import compiled_network, in_bfloat16
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
@@ -272,7 +273,7 @@ def _from_pretrained(
     import torch
 
     if compiled:
-        model = replace(model, network=torch.compile(model.network))
+        model = replace(model, network=compiled_network(model.network))
     pictures = model.shape[0] in (1, 3)
     network = None if chosen == "none" else feature_networks.load(chosen, model.shape, model.device)
     if network is not None and given is not None and len(given.mean) != network.width:
@@ -312,19 +313,10 @@ def _in_bfloat16(testbed: Testbed) -> Testbed:
     """The testbed with its network under torch's autocast."""
     if type(testbed.like).__module__.split(".")[0] != "torch":
         raise ValueError(f"bfloat16=True needs a torch network, and {testbed.name} runs in NumPy: leave it out")
-    import torch
-
-    kind = testbed.like.device.type
 
     def denoiser(labels: Sequence[int] | None) -> Denoiser:
         full = testbed.denoiser(labels)
-        network = full.network
-
-        def in_bfloat16(x: Any, t: Any, **kwargs: Any) -> Any:
-            with torch.autocast(kind, torch.bfloat16):
-                return network(x, t, **kwargs)
-
-        return full.replace(network=in_bfloat16)
+        return full.replace(network=in_bfloat16(full.network, testbed.like.device.type))
 
     return replace(testbed, network_denoiser=denoiser, bfloat16=True)
 

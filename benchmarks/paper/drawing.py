@@ -80,6 +80,8 @@ def _line(name: str, order: int) -> dict[str, Any]:
 
 def quality(results: dict[str, Any], names: Sequence[str] | None = None) -> str:
     """The main measure of a comparison against evaluations, with its intervals and the limit; of these curves, or of all."""
+    from matplotlib.ticker import LogLocator
+
     pyplot, key = _pyplot(), main_measures(results)[0]
     with pyplot.rc_context(_STYLE):
         figure, axes = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
@@ -103,6 +105,10 @@ def quality(results: dict[str, Any], names: Sequence[str] | None = None) -> str:
             {p["nfe"] for c in chosen for p in c["points"] if p["nfe"] in (5, 10, 15, 20, 30, 50, 100, 200, 1000)}
         )
         axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+        low, high = axes.get_ylim()
+        # Over a few decades powers of ten alone would leave one or two marks.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 1e4 * low else (1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         figure.legend(loc="outside right center")
         return _svg(figure, results["title"], results)

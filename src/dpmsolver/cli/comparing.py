@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
 from dpmsolver.cli.app import app, check_writable, progress_bar, wide_console
+
+if TYPE_CHECKING:
+    from dpmsolver.evaluation.comparison import Comparison
 
 __all__ = ["compare"]
 
@@ -70,10 +73,8 @@ def compare(
     Writes index.html, results.json and results.csv. It may be stopped at any moment; the same command goes on from there.
     """
     from dpmsolver.evaluation.comparison import Comparison
-    from dpmsolver.evaluation.results import shown_samples, summarise, write_results
     from dpmsolver.evaluation.samplers import samplers_from_names
     from dpmsolver.models.testbeds import FeaturesName, load_testbed
-    from dpmsolver.report import pictures_of, write_report
 
     _check_out(out)
     budgets, chosen = _numbers(nfe), samplers_from_names(_words(solvers, "--solvers"), _words(grids, "--grids"))
@@ -88,15 +89,26 @@ def compare(
     comparison = Comparison(
         testbed, chosen, budgets, num=num, seed=seed, folder=out, batch=batch, reference_nfe=reference_nfe
     )
+    _draw(comparison)
+    _write(comparison, out)
+
+
+def _draw(comparison: Comparison) -> None:
     with progress_bar() as progress:
         task = progress.add_task("comparing", total=None)
         comparison.draw(lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
+
+
+def _write(comparison: Comparison, out: Path) -> None:
+    """The results as a table here, and as a page and two files in the folder."""
+    from dpmsolver.evaluation.results import shown_samples, summarise, write_results
+    from dpmsolver.report import pictures_of, write_report
+
     results = summarise(comparison, " ".join(["dpmsolver", *sys.argv[1:]]))
     write_results(results, out)
     _print(results)
-    typer.echo(
-        f"Written: {write_report(results, pictures_of(shown_samples(comparison)), out)}, results.json, results.csv"
-    )
+    page = write_report(results, pictures_of(shown_samples(comparison)), out)
+    typer.echo(f"Written: {page}, results.json, results.csv")
 
 
 def _check_out(out: Path) -> None:

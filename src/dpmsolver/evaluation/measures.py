@@ -5,7 +5,7 @@ So a comparison stores a few numbers of a sample instead of the sample, and inte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,13 +62,10 @@ class Measure:
         if self.replicates is not None:
             return self.replicates(testbed, rows, times)
         times = max(2, times // 5) if self.costly else times
-        drawn = np.array([self.value(testbed, rows[chosen]) for chosen in _drawn_anew(testbed, len(rows), times)])
+        chosen = resampled_rows(len(rows), times, strata=testbed.num_classes or 1)
+        drawn = np.array([self.value(testbed, rows[again]) for again in chosen])
         # Repeats make distances larger: what is told is the spread of the values, not where they lie.
         return np.asarray(drawn - (drawn.mean() - self.value(testbed, rows)))
-
-
-def _drawn_anew(testbed: Testbed, num: int, times: int) -> Iterator[NDArray[np.int64]]:
-    return resampled_rows(num, times, strata=testbed.num_classes or 1)
 
 
 def host(array: Any) -> NDArray[np.float64]:

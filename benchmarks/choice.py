@@ -92,18 +92,18 @@ def measure(name: str, num: int, known: Mapping[str, Mapping[str, float]]) -> di
     found: dict[str, dict[str, float]] = {}
     for nfe in NFES:
         errors = found[str(nfe)] = dict(known.get(str(nfe), {}))
-        for name, grid in itertools.product(SOLVERS, GRIDS):
-            if f"{name} {grid}" in errors:
+        for said, grid in itertools.product(SOLVERS, GRIDS):
+            if f"{said} {grid}" in errors:
                 continue
-            solver, _, options = parsed(name)
+            solver, _, options = parsed(said)
             try:
                 plan = dpm.make_plan(solver, testbed.schedule, nfe, grid, end=ends[nfe], **options)
             except dpm.PlanError:  # a solver or a grid that does not reach sigma = 0, or that needs times up to 1
                 continue
             x = dpm.sample(denoiser, x_T, plan=plan)
             error = float(trajectory_error(host(x), host(references[ends[nfe]])).mean())
-            errors[f"{name} {grid}"] = float(f"{error:.4g}")
-        print(testbed.name, nfe, sorted((e, k) for k, e in errors.items())[:3], flush=True)
+            errors[f"{said} {grid}"] = float(f"{error:.4g}")
+        print(name, nfe, sorted((e, k) for k, e in errors.items())[:3], flush=True)
     return found
 
 

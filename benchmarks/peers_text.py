@@ -29,12 +29,12 @@ def text(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
                 equal = sum(row[who]["at_least_equal"] for row in chosen)
                 where = "" if end is None else f" at t = {end:g}" if end else " at sigma = 0"
                 head = f"**{title}{where}: against {who}, at least equal at {equal} of {len(chosen)} budgets.**\n"
-                parts.append("\n".join([head, *_lines(chosen, who)]) + "\n")
+                parts.append(f"{head}\n{_table(chosen, who)}")
     return "\n".join(parts)
 
 
-def _lines(rows: Sequence[Mapping[str, Any]], who: str) -> list[str]:
-    cells = [("NFE", "ours", "", f"best of {who}", "", "ours / theirs", "at least equal"), ("-",) * 7]
+def _table(rows: Sequence[Mapping[str, Any]], who: str) -> str:
+    cells = []
     for row in rows:
         theirs = row[who]
         verdict = "equal" if theirs["equal"] else "yes" if theirs["at_least_equal"] else "no"
@@ -49,7 +49,7 @@ def _lines(rows: Sequence[Mapping[str, Any]], who: str) -> list[str]:
                 verdict if theirs["resolved"] or theirs["equal"] else f"{verdict}, within the interval",
             )
         )
-    return [f"| {' | '.join(line)} |" for line in cells]
+    return markdown(["NFE", "ours", "", f"best of {who}", "", "ours / theirs", "at least equal"], cells)
 
 
 def _named(cell: Mapping[str, Any], nfe: int) -> str:

@@ -109,7 +109,7 @@ def test_plan_prints_one_line_per_evaluation(schedule: str, capsys: pytest.Captu
     assert cli.main(["plan", "dpm++2m", "--nfe", "6", "--schedule", schedule]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "dpm++2m: 6 evaluations, data prediction"
-    assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3", "4", "5", "end"]
+    assert [line.split()[0] for line in lines[3:]] == ["0", "1", "2", "3", "4", "5", "end"]
 
 
 def test_plan_as_json_is_the_plan_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cases import KEEP_MARGINALS, UNCALIBRATED, a_budget, budgets
 from dpmsolver.errors import PlanError
-from dpmsolver.grids import GRIDS
+from dpmsolver.grids import GRIDS, quadratic
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Discrete, LinearVP
 from dpmsolver.solvers import SOLVERS, make_plan
@@ -173,7 +173,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> str:
         ("3", "not a plan in JSON"),
         ("null", "not a plan in JSON"),
         ("{}", "not a plan in JSON: KeyError: 'format'"),
-        (edited(lambda d: d.update(format=99)), "this plan has format 99, this version reads 1"),
+        (edited(lambda d: d.update(format=99)), "this plan has format 99, this version reads 2"),
         (edited(lambda d: d.pop("rows")), "not a plan in JSON: KeyError: 'rows'"),
         (edited(lambda d: d.update(rows=[])), "at least one row"),
         (edited(lambda d: d.update(rows="abc")), "not a plan in JSON"),
@@ -201,20 +201,21 @@ def test_malformed_json_is_refused_with_its_cause(text: str, message: str) -> No
 
 
 def test_table_shows_every_evaluation() -> None:
-    """A heading, the columns, one line per evaluation with its point and its combination, and the end."""
+    """A heading, what made the plan, the columns, one line per evaluation with its point and its combination, and the end."""
     plan = make_plan("dpm++3s", SCHEDULE, 6)
     lines = plan.table().splitlines()
     assert lines[0] == "dpm++3s: 6 evaluations, data prediction"
-    assert lines[1].split() == ["time", "label", "alpha", "sigma", "lambda", "combination"]
-    assert len(lines) == plan.nfe + 3
+    assert lines[1] == f"{SCHEDULE!r}, grid logsnr"
+    assert lines[2].split() == ["time", "label", "alpha", "sigma", "lambda", "combination"]
+    assert len(lines) == plan.nfe + 4
     for index, row in enumerate(plan.rows):
-        numbers = lines[index + 2].split()[:6]
+        numbers = lines[index + 3].split()[:6]
         point = row.point
         expected = [index, point.time, point.label, point.alpha, point.sigma, point.half_log_snr]
         assert [float(n) for n in numbers] == pytest.approx(expected, rel=1e-3)
-        assert ("x <- " in lines[index + 2]) == (row.advance is not None)
-        assert ("u <- " in lines[index + 2]) == (row.predict is not None)
-        assert str(row.advance or row.predict) in lines[index + 2]
+        assert ("x <- " in lines[index + 3]) == (row.advance is not None)
+        assert ("u <- " in lines[index + 3]) == (row.predict is not None)
+        assert str(row.advance or row.predict) in lines[index + 3]
     assert lines[-1].split()[:2] == ["end", f"{plan.end.time:.6g}"]
     assert str(plan) == plan.table()
 
@@ -281,3 +282,37 @@ def test_equal_plans_are_equal_and_hashable() -> None:
     assert a == b
     assert hash(a) == hash(b)
     assert a != make_plan("dpm++3m", SCHEDULE, 8)
+
+
+def test_a_plan_says_what_made_it() -> None:
+    """Schedule, grid and options are in the plan, its table and its JSON, and make no plan unequal to another of the same table."""
+    plan = make_plan("unipc-2", SCHEDULE, 4, "karras", rho=5.0, variant="bh1")
+    assert (plan.solver, plan.grid, plan.options) == ("unipc-2", "karras", {"rho": 5.0, "variant": "bh1"})
+    assert "grid karras, rho=5.0, variant=bh1" in plan.table()
+    read = Plan.from_json(plan.to_json())
+    assert (read, read.schedule, read.grid, read.options) == (plan, repr(SCHEDULE), "karras", plan.options)
+    assert replace(plan, grid="", options={}) == plan
+    assert hash(replace(plan, grid="", options={})) == hash(plan)
+
+
+def test_a_plan_says_what_auto_took() -> None:
+    """The solver and the grid that "auto" chose stand in the plan, and asking for them by name gives the same plan."""
+    plan = make_plan("auto", SCHEDULE, 6)
+    assert make_plan(plan.solver, SCHEDULE, 6, plan.grid) == plan
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [(None, "logsnr"), (np.linspace(1.0, 0.1, 4), "given times"), (quadratic, "quadratic")],
+)
+def test_a_plan_says_which_grid_it_has_however_it_was_given(grid: object, said: str) -> None:
+    """A default, an array of times and a function are all named."""
+    assert make_plan("ddim", SCHEDULE, 3, grid).grid == said
+
+
+def test_table_shows_what_a_calibrated_row_keeps_of_an_evaluation() -> None:
+    """A row's `output` is a combination like the others, and stands in its line."""
+    plan = make_plan("ddim", SCHEDULE, 2)
+    kept = Combination(0.5, (1.0,))
+    rows = (replace(plan.rows[0], output=kept), *plan.rows[1:])
+    assert f"m <- {kept}" in replace(plan, rows=rows, keeps_marginals=False).table().splitlines()[3]

@@ -621,3 +621,25 @@ def test_memory_on_torch_is_the_state_two_outputs_and_one_temporary() -> None:
     changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
     peak = np.cumsum(changes).max() / (4 * x.numel())
     assert 2.9 < peak < 4.05
+
+
+def test_progress_may_be_a_function() -> None:
+    """It is told (evaluations done, evaluations in all) before each evaluation and after the last."""
+    seen: list[tuple[int, int]] = []
+    denoiser = dpm.Denoiser(lambda x, t: 0 * x, dpm.schedules.LinearVP(), "data")
+    dpm.sample(denoiser, np.ones((1, 2)), nfe=3, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_an_interrupted_run_leaves_no_open_bar() -> None:
+    """A KeyboardInterrupt in the network closes the progress bar, also while a traceback keeps the run alive."""
+    tqdm = pytest.importorskip("tqdm.auto").tqdm
+
+    def interrupted(x: Any, t: Any) -> Any:
+        raise KeyboardInterrupt
+
+    denoiser = dpm.Denoiser(interrupted, dpm.schedules.LinearVP())
+    with pytest.raises(KeyboardInterrupt) as kept:
+        dpm.sample(denoiser, np.ones((1, 2)), nfe=3, progress=True)
+    assert kept.value is not None
+    assert not tqdm._instances

@@ -7,6 +7,8 @@ denoiser = dpm.Denoiser(network, schedule, predicts="noise")
 x0 = dpm.sample(denoiser, x_T, nfe=10)
 """
 
+from typing import TYPE_CHECKING
+
 from dpmsolver import grids, guidance, models, schedules, thresholding, transforms
 from dpmsolver.adaptive import sample_adaptive
 from dpmsolver.black_box import sample_rk45
@@ -15,9 +17,14 @@ from dpmsolver.denoiser import Denoiser, conversion, edm_preconditioned
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.forward import add_noise, initial_noise, inpaint
 from dpmsolver.plan import Combination, Plan, Point, Row
-from dpmsolver.sample import State, encode, iterate, sample
-from dpmsolver.solvers import Solver, make_plan, solvers
+from dpmsolver.sampling import State, encode, iterate, sample
+from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.statistics import ModelStatistics
+
+if TYPE_CHECKING:
+    from dpmsolver.solvers import solvers
+else:
+    from dpmsolver import solvers  # the package, which is callable: type checkers know no callable modules
 
 __version__ = "0.1.0"
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ from dpmsolver.schedules import Floats, NoiseSchedule
 __all__ = ["Combination", "Plan", "Point", "Prediction", "Row"]
 
 
-_FORMAT = 1
+_FORMAT = 2
+_PROVENANCE = ("solver", "schedule", "grid", "options")
 _STEPS = ("advance", "predict", "output")
 _TOLERANCE = 1e-8  # of hypot(alpha, sigma): far above rounding (1e-13 over 1000 rows), far below any wrong coefficient
 
@@ -98,6 +99,8 @@ class Plan:
         begin: what makes the first evaluation's input from x_T, which stays the state: a step that asks no network (None: u = x_T).
             It counts as a row for the noise, of which it may draw one normal, and has no outputs.
         origin: the point of x_T, where `begin` is not None: the first evaluation is then elsewhere.
+        schedule, grid, options: what `make_plan` made the plan from, for people: text, and a mapping of plain values. Two plans with the
+            same table are equal whatever these say.
 
     Raises:
         PlanError: no rows, coefficients that are not finite, outputs or noise older than the run, a row that breaks the marginals,
@@ -111,6 +114,9 @@ class Plan:
     keeps_marginals: bool = True
     begin: Combination | None = None
     origin: Point | None = None
+    schedule: str = field(default="", compare=False)
+    grid: str = field(default="", compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.prediction not in ("noise", "data"):
@@ -244,18 +250,20 @@ class Plan:
         return float(np.sqrt(gaps.sum()))
 
     def table(self) -> str:
-        """The plan as text: one line per evaluation."""
+        """The plan as text: what made it, and one line per evaluation with all of its combinations."""
         lines = [
             f"{self.solver or 'plan'}: {self.nfe} evaluations, {self.prediction} prediction"
             + ("" if self.keeps_marginals else ", leaves the marginals")
         ]
+        if self.schedule:
+            said = [f"grid {self.grid}", *(f"{name}={value}" for name, value in self.options.items())]
+            lines.append(f"{self.schedule}, {', '.join(said)}")
         lines.append(f"{'':>4} {'time':>10} {'label':>10} {'alpha':>10} {'sigma':>10} {'lambda':>8}  combination")
         if self.begin is not None:
             lines.append(f" x_T {_columns(self.start)}  u <- {self.begin}")
         for index, row in enumerate(self.rows):
-            what = [f"x <- {row.advance}"] * (row.advance is not None) + [f"u <- {row.predict}"] * (
-                row.predict is not None
-            )
+            steps = (("m", row.output), ("x", row.advance), ("u", row.predict))
+            what = [f"{name} <- {combination}" for name, combination in steps if combination is not None]
             lines.append(f"{index:>4} {_columns(row.point)}  {';  '.join(what)}")
         lines.append(f" end {_columns(self.end)}")
         return "\n".join(lines)
@@ -268,7 +276,7 @@ class Plan:
         ]
         document: dict[str, Any] = {
             "format": _FORMAT,
-            "solver": self.solver,
+            **{name: getattr(self, name) for name in _PROVENANCE},
             "prediction": self.prediction,
             "keeps_marginals": self.keeps_marginals,
             "rows": rows,
@@ -292,7 +300,8 @@ class Plan:
             end, keeps = Point(**document["end"]), document["keeps_marginals"]
             begin = from_dict(document.get("begin"))
             origin = Point(**document["origin"]) if "origin" in document else None
-            return cls(document["prediction"], rows, end, document["solver"], keeps, begin, origin)
+            made = {name: document[name] for name in _PROVENANCE}
+            return cls(document["prediction"], rows, end, keeps_marginals=keeps, begin=begin, origin=origin, **made)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise PlanError(f"not a plan in JSON: {type(error).__name__}: {error}") from None
 

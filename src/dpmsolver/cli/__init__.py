@@ -12,7 +12,7 @@ from typing import Any
 
 import dpmsolver as dpm
 from dpmsolver.cli import comparing, sampling, tables
-from dpmsolver.cli.app import app
+from dpmsolver.cli.shared import app
 
 __all__ = ["app", "comparing", "main", "sampling", "tables"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from dpmsolver.cli.app import app, check_writable, progress_bar, wide_console
+from dpmsolver.cli.shared import app, check_writable, progress_bar, wide_console
 
 if TYPE_CHECKING:
     from dpmsolver.evaluation.comparison import Comparison

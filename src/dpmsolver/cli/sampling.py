@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 import dpmsolver as dpm
 from dpmsolver import backends
-from dpmsolver.cli.app import GridName, Nfe, app, check_file, progress_bar
+from dpmsolver.cli.shared import GridName, Nfe, app, check_file, progress_bar
 from dpmsolver.files import written_aside
 from dpmsolver.models import pretrained
-from dpmsolver.sample import DEFAULT_SOLVER
+from dpmsolver.sampling import DEFAULT_SOLVER
 
 __all__ = ["calibrate", "sample"]
 

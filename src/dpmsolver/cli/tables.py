@@ -11,10 +11,10 @@ from rich.table import Table
 
 import dpmsolver as dpm
 from dpmsolver.adapters.diffusers import schedule_from_config
-from dpmsolver.cli.app import GridName, Nfe, app, wide_console
+from dpmsolver.cli.shared import GridName, Nfe, app, wide_console
 from dpmsolver.errors import unknown
 from dpmsolver.models import pretrained
-from dpmsolver.sample import DEFAULT_SOLVER
+from dpmsolver.sampling import DEFAULT_SOLVER
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.registry import SOLVERS
 

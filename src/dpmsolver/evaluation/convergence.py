@@ -17,7 +17,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.models.closed_form import Gaussian, Mixture
-from dpmsolver.sample import sample
+from dpmsolver.sampling import sample
 from dpmsolver.schedules import Floats, LinearVP, NoiseSchedule
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.statistics import ModelStatistics

@@ -8,7 +8,7 @@ from typing import Any
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.models.testbeds import Testbed
 from dpmsolver.plan import Plan
-from dpmsolver.sample import sample
+from dpmsolver.sampling import sample
 from dpmsolver.solvers.registry import make_plan
 
 __all__ = ["REFERENCE_NFE", "REFERENCE_SOLVER", "Reference"]

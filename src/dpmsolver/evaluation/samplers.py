@@ -15,7 +15,7 @@ from dpmsolver.black_box import sample_rk45
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Plan
-from dpmsolver.sample import sample
+from dpmsolver.sampling import sample
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.registry import make_plan
 

@@ -16,7 +16,7 @@ from dpmsolver.grids.published import ays_sd15, ays_sdxl, ays_svd
 from dpmsolver.grids.shifts import dynamic_shift, shifted
 from dpmsolver.schedules import Floats, NoiseSchedule
 
-__all__ = ["GRIDS", "Grid", "check_times", "from_labels", "from_sigmas", "make_grid"]
+__all__ = ["GRIDS", "Grid", "check_times", "default_grid", "from_labels", "from_sigmas", "make_grid"]
 
 GRIDS: dict[str, Grid] = {
     "logsnr": logsnr,
@@ -77,7 +77,7 @@ def make_grid(
         end = schedule.default_end(steps) if end is None else float(end)
         check_times(schedule, np.array([start, end]))
         if grid is None:
-            grid = "time" if -math.inf in (schedule.half_log_snr(start), schedule.half_log_snr(end)) else "logsnr"
+            grid = default_grid(schedule, start, end)
         if isinstance(grid, str):
             if grid not in GRIDS:
                 raise PlanError(unknown("grid", grid, GRIDS))
@@ -88,6 +88,11 @@ def make_grid(
     if len(times) != steps + 1:
         raise PlanError(f"{steps} steps need {steps + 1} times, the grid has {len(times)}")
     return times
+
+
+def default_grid(schedule: NoiseSchedule, start: float, end: float) -> str:
+    """The name of the grid of a run that names none: "logsnr", and "time" from or to alpha = 0."""
+    return "time" if -math.inf in (schedule.half_log_snr(start), schedule.half_log_snr(end)) else "logsnr"
 
 
 def check_times(schedule: NoiseSchedule, times: Floats) -> None:

@@ -6,16 +6,17 @@ To add a solver: a module with a function (schedule, times, *, options…) -> Pl
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
-from dpmsolver.grids import GRIDS, Grid, make_grid
+from dpmsolver.grids import GRIDS, Grid, default_grid, make_grid
 from dpmsolver.plan import Plan
-from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers import (
     adams,
     calibrated,
@@ -99,7 +100,29 @@ def make_plan(
     times = make_grid(schedule, len(evaluations), grid, start, end, **rest)
     if "orders" in inspect.signature(solver.build).parameters:
         chosen["orders"] = evaluations
-    return replace(solver.build(schedule, times, **chosen), solver=solver.name)
+    said = {name: _recorded(value) for name, value in options.items()}
+    made = solver.build(schedule, times, **chosen)
+    return replace(
+        made, solver=solver.name, schedule=repr(schedule), grid=_grid_name(grid, schedule, times), options=said
+    )
+
+
+def _grid_name(grid: object, schedule: NoiseSchedule, times: Floats) -> str:
+    """What a plan says of its grid: its name, that of a function, or that the times were given."""
+    if isinstance(grid, str):
+        return grid
+    if grid is None:
+        return default_grid(schedule, float(times[0]), float(times[-1]))
+    return str(getattr(grid, "__name__", "your own")) if callable(grid) else "given times"
+
+
+def _recorded(value: object) -> object:
+    """An option as a plain value: numbers, words and sequences of numbers as they are, anything else by its name or its type."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (Sequence, np.ndarray, np.number)):
+        return np.asarray(value).tolist()
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 def _grid_options(grid: object) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import mul
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ from dpmsolver.solvers import Solver, make_plan
 __all__ = ["DEFAULT_SOLVER", "State", "encode", "iterate", "sample"]
 
 DEFAULT_SOLVER = "auto"
+Progress: TypeAlias = Callable[[int, int], object]  # evaluations done, evaluations in all
 # Inside a run: the index of an evaluation, what the network saw, and its output as (factor, array); None after the last one.
 _Moment: TypeAlias = tuple[int, Any, tuple[float, Any] | None]
 
@@ -52,7 +54,7 @@ def sample(
     plan: Plan | None = None,
     start: float | None = None,
     end: float | None = None,
-    progress: bool = False,
+    progress: bool | Progress = False,
     callback: Callable[[State], object] | None = None,
     generator: Any = None,
     noise: NoiseName = "independent",
@@ -68,7 +70,7 @@ def sample(
         solver, grid, start, end, options: see `make_plan`; the solver is "auto" unless told otherwise: the one, with its grid, that
             measurements recommend for the schedule and the budget.
         plan: a plan made before, instead of all of these.
-        progress: show a progress bar (needs tqdm).
+        progress: True shows a progress bar (needs tqdm). A function (done, total) is called before each evaluation and after the last.
         callback: called with every `State`, which holds copies.
         generator: randomness of stochastic solvers: a seed, one seed per sample, or a numpy or torch Generator.
         noise: what a seed means to them: "independent" normals, or a "brownian" path, the same one for any number of steps, so that
@@ -92,15 +94,12 @@ def sample(
     """
     chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
     run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
-    bar = _progress_bar(run.plan.nfe) if progress else None
-    with run.backend.no_grad():
+    with run.backend.no_grad(), _reporting(progress) as report:
         for moment in run.moments():
             if callback is not None:
                 callback(run.snapshot(moment))
-            if bar is not None:
-                bar.update(moment[0] - bar.n)
-    if bar is not None:
-        bar.close()
+            if report is not None:
+                report(moment[0], run.plan.nfe)
     return moment[1]
 
 
@@ -339,9 +338,23 @@ def _on_device(plan: Plan, backend: Backend, x: Any) -> tuple[Combination | None
     return on_device(plan.begin), tuple(rows)
 
 
-def _progress_bar(total: int) -> Any:
+@contextmanager
+def _reporting(progress: bool | Progress) -> Iterator[Progress | None]:
+    """The function that is told of each evaluation, or None. A bar is closed however the run ends."""
+    if not isinstance(progress, bool):
+        yield progress
+        return
+    if not progress:
+        yield None
+        return
     try:
         tqdm = importlib.import_module("tqdm.auto").tqdm
     except ImportError:
         raise ImportError("progress=True needs tqdm: pip install tqdm") from None
-    return tqdm(total=total, desc="sampling", unit="evaluation")
+    with tqdm(desc="sampling", unit="evaluation") as bar:
+
+        def update(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield update

@@ -319,9 +319,9 @@ VP = LinearVP()
         (lambda: make_grid(VP, 2, [1.0, 0.5, 0.1], start=1.0), "drop start, end and grid options"),
         (lambda: make_grid(VP, 2, [1.0, 0.5, 0.1], end=0.1), "drop start, end and grid options"),
         (lambda: make_grid(VP, 2, [1.0, 0.5, 0.1], rho=7.0), "drop start, end and grid options"),
-        (lambda: make_grid(VP, 4, start=1.2), "time 1.2 is outside"),
-        (lambda: make_grid(VP, 4, end=math.nan), "time nan is outside"),
-        (lambda: make_grid(VP, 4, start=0.5, end=0.5), "strictly: 0.5 is followed by 0.5"),
+        (lambda: make_grid(VP, 4, start=1.2), "start=1.2 is outside this schedule"),
+        (lambda: make_grid(VP, 4, end=math.nan), "end=nan is outside"),
+        (lambda: make_grid(VP, 4, start=0.5, end=0.5), "two different times, got start=0.5 and end=0.5"),
         (lambda: make_grid(VP, 4, "karras", rho=0.0), "rho must be positive and finite, got 0.0"),
         (lambda: make_grid(VP, 4, "polyexponential", rho=-1.0), "rho must be positive and finite, got -1.0"),
         (lambda: make_grid(VP, 4, "beta", a=-1.0), "a and b must be positive, got a=-1.0, b=0.6"),
@@ -341,5 +341,5 @@ def test_trailing_says_how_many_steps_it_has_room_for() -> None:
     """Steps even towards 0 pass an end above 0 when they are many: the message names the most there can be, and that many can."""
     schedule = SCHEDULES["discrete-linear-10"]
     with pytest.raises(PlanError, match="room for 9 steps, not 10"):
-        make_grid(schedule, 10, "trailing")
-    check(make_grid(schedule, 9, "trailing"), 9, 1.0, 0.1)
+        make_grid(schedule, 10, "trailing", end=0.1)
+    check(make_grid(schedule, 9, "trailing", end=0.1), 9, 1.0, 0.1)

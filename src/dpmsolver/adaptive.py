@@ -18,8 +18,9 @@ from dpmsolver.plan import Combination, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.singlestep import block
+from dpmsolver.span import default_start, one_time, scale_of_start
 
-__all__ = ["AdaptiveState", "Calls", "run_ends", "sample_adaptive"]
+__all__ = ["AdaptiveState", "Calls", "RunEnds", "run_ends", "sample_adaptive"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def sample_adaptive(
         atol, rtol: a step is accepted when RMS((x_high - x_low)/max(atol, rtol max(|x_low|, |x_prev|))) <= 1. 0.0078 is one
             grey level of 256 for data in [-1, 1].
         h_init: the first step in half-log-SNR. theta: safety factor. t_err: a sample within this of the end time has arrived.
+        start, end: times; by default from the first time that the network can be evaluated at to the last one worth an evaluation. end=0 is
+            clean data: one more evaluation leads there from the last time. So does the default where that time has noise to be seen.
         max_nfe: SamplingError after that many evaluations.
         callback: called with an `AdaptiveState` after each attempt.
 
@@ -85,10 +88,11 @@ def sample_adaptive(
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
     _check(order, prediction, atol=atol, rtol=rtol, h_init=h_init, theta=theta, t_err=t_err)
     schedule = denoiser.schedule
-    start, end, lams = run_ends(schedule, start, end)
+    ends = run_ends(denoiser, start, end)
+    start, end, lams = ends.start, ends.end, ends.half_log_snr
 
     backend = backends.of(x_T)
-    x = backend.state(x_T)
+    x = ends.scaled(backend, backend.state(x_T))
     batch = len(x)
     calls = Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
     goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])
@@ -118,7 +122,7 @@ def sample_adaptive(
                     calls.nfe, np.array([p.time for p in points]), steps, errors, accepted, backend.copy_to(x)
                 )
             )
-    return x
+    return ends.finished(calls, x)
 
 
 def _check(order: int, prediction: str, **positive: float) -> None:
@@ -131,21 +135,51 @@ def _check(order: int, prediction: str, **positive: float) -> None:
         raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
 
 
-def run_ends(
-    schedule: NoiseSchedule, start: float | None, end: float | None
-) -> tuple[float, float, NDArray[np.float64]]:
-    """Where the run starts and ends, in time and in half-log-SNR."""
-    start = schedule.default_start() if start is None else start
-    end = schedule.last_time(20) if end is None else end
-    try:
-        lams: NDArray[np.float64] = schedule.half_log_snr(np.array([start, end]))
-    except ValueError as error:
-        raise PlanError(str(error)) from None
-    if not np.isfinite(lams).all() or lams[0] == lams[1]:
+@dataclass(frozen=True)
+class RunEnds:
+    """Where an adaptive run starts and ends: times and their half-log-SNRs; `to_zero`: one more step leads from there to clean data."""
+
+    schedule: NoiseSchedule
+    start: float
+    end: float
+    half_log_snr: NDArray[np.float64]
+    scale: float
+    to_zero: bool
+
+    def scaled(self, backend: Backend, x_T: Any) -> Any:
+        """Return x_T with the deviation of the start."""
+        return x_T if self.scale == 1.0 else backend.combine([self.scale], [x_T])
+
+    def finished(self, calls: Calls, x: Any) -> Any:
+        """Return the run's result from its state at `end`: the same, or one evaluation and one step further."""
+        if not self.to_zero:
+            return x
+        source, target = (Point.at(self.schedule, t) for t in (self.end, 0.0))
+        step = exponential_step(calls.prediction, source, target, [source])
+        with calls.backend.no_grad():
+            return _combine(calls.backend, [step] * len(x), x, [calls(x, [source] * len(x))])
+
+
+def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunEnds:
+    """Return where a run starts and ends: by default as plans do, but at the last time worth an evaluation where little noise is left."""
+    schedule, last = denoiser.schedule, denoiser.schedule.last_time(20)
+    scale = 1.0
+    if start is None:
+        start = default_start(schedule, denoiser.predicts, needs_signal=True)
+        scale = scale_of_start(schedule, start)
+    start = one_time(schedule, "start", start)
+    if end is None:
+        end = last if start > last and schedule.sigma(last) <= 0.05 * schedule.alpha(last) else 0.0
+    end = one_time(schedule, "end", end)
+    to_zero = end == 0.0
+    if to_zero:
+        end = last if start > last else schedule.t_min
+    lams: NDArray[np.float64] = schedule.half_log_snr(np.array([start, end]))
+    if not np.isfinite(lams).all() or (lams[0] == lams[1] and not to_zero):
         raise PlanError(
             f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
         )
-    return start, end, lams
+    return RunEnds(schedule, start, end, lams, scale, to_zero)
 
 
 @dataclass(frozen=True)

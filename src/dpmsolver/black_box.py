@@ -42,7 +42,7 @@ def sample_rk45(
     Args:
         x_T: (B, …), NumPy or torch.
         rtol, atol: SciPy's tolerances of a step.
-        start, end: times; by default from t_max to the last time worth an evaluation. start < end runs the ODE backwards.
+        start, end: times, by default as those of `sample_adaptive`. start < end runs the ODE backwards.
         max_nfe: SamplingError after that many evaluations.
 
     Returns:
@@ -67,11 +67,11 @@ def sample_rk45(
         if not 0 < value < math.inf:
             raise PlanError(f"{name} must be positive and finite, got {value}")
     schedule = denoiser.schedule
-    start, end, _ = run_ends(schedule, start, end)
+    ends = run_ends(denoiser, start, end)
     from scipy.integrate import solve_ivp  # here, because it is slow to import
 
     backend = backends.of(x_T)
-    x = backend.state(x_T)
+    x = ends.scaled(backend, backend.state(x_T))
     calls = Calls(denoiser, backend, "noise", max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
 
     def slope(t: float, y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,7 +81,8 @@ def sample_rk45(
         return log_alpha * y - point.sigma * half_log_snr * backend.to_numpy(noise).ravel()
 
     with backend.no_grad():
-        run = solve_ivp(slope, (start, end), backend.to_numpy(x).ravel(), method="RK45", rtol=rtol, atol=atol)
+        run = solve_ivp(slope, (ends.start, ends.end), backend.to_numpy(x).ravel(), method="RK45", rtol=rtol, atol=atol)
     if not run.success:
         raise SamplingError(f"RK45 stopped at t={run.t[-1]:.6g} after {calls.nfe} evaluations: {run.message}")
-    return RK45Result(backend.from_numpy(run.y[:, -1].reshape(x.shape), x), calls.nfe)
+    result = ends.finished(calls, backend.from_numpy(run.y[:, -1].reshape(x.shape), x))
+    return RK45Result(result, calls.nfe)

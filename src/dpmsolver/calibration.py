@@ -14,6 +14,7 @@ from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Point
 from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.span import default_start
 from dpmsolver.statistics import ModelStatistics
 
 __all__ = ["calibrate"]
@@ -68,11 +69,9 @@ def calibrate(
     if levels < 4 or draws < 1:
         raise PlanError(f"calibrate needs at least 4 levels and 1 draw, got levels={levels}, draws={draws}")
     schedule, backend = denoiser.schedule, backends.of(x0)
-    first = schedule.default_start() if start is None else start
+    first = default_start(schedule, denoiser.predicts, needs_signal=True) if start is None else start
     last = schedule.last_time(1000) if end is None else end
     lams = schedule.half_log_snr(np.array([first, last]))
-    if start is None and not np.isfinite(lams[0]):
-        lams[0] = schedule.half_log_snr(first - 1e-3 * (first - last))
     if not np.isfinite(lams).all() or not lams[0] < lams[1]:
         raise PlanError(f"calibrate needs a start above the end, with 0 < alpha and 0 < sigma, got {first} and {last}")
     grid = np.linspace(lams[0], lams[1], levels)

@@ -6,6 +6,8 @@ x = alpha x_0 + sigma eps. So every conversion is `a x + b output` with two numb
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
@@ -19,6 +21,7 @@ from dpmsolver.errors import PlanError, SamplingError, unknown
 from dpmsolver.guidance import Classifier, ClassifierFree
 from dpmsolver.plan import Plan, Point, Prediction
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.span import LARGEST_FACTOR, default_start
 
 __all__ = ["Denoiser", "Evaluator", "Predicts", "conversion", "edm_preconditioned"]
 
@@ -62,7 +65,8 @@ def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any,
         alpha, sigma = (float(np.broadcast_to(value, singular.shape)[singular][0]) for value in (alpha, sigma))
         raise PlanError(
             f"a network that predicts {predicts} does not determine {wanted} at alpha={alpha}, sigma={sigma}: "
-            "start later (start=…), or use a network that predicts v, velocity or data"
+            f"start later (start=…), as dpm.sample does by itself and make_plan(…, predicts={predicts!r}) does, "
+            "or use a network that predicts v, velocity or data"
         )
     return (r * q - s * p) / determinant, (alpha * s - sigma * r) / determinant
 
@@ -180,6 +184,7 @@ class Denoiser:
         columns = plan.columns
         a, b = conversion(self.predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         found = list(zip(a.tolist(), b.tolist(), strict=True))
+        self._warn_of_a_large_factor(plan, abs(b))
         plan.conversions.append((self.schedule, self.predicts, found))
         return found
 
@@ -196,6 +201,29 @@ class Denoiser:
                 f"the plan was made for another schedule: at t={times[k]:.6g} it has alpha={alphas[k]:.6g}, sigma={sigmas[k]:.6g}, "
                 f"this denoiser's {self.schedule!r} has alpha={alpha[k]:.6g}, sigma={sigma[k]:.6g}"
             )
+
+    def _warn_of_a_large_factor(self, plan: Plan, factors: Any) -> None:
+        """One warning where the plan multiplies the network's output, in units of its own size, by more than LARGEST_FACTOR."""
+        sizes = factors / plan.columns["sigma"][:-1] if self.predicts == "score" else factors
+        largest = sizes if plan.prediction == "data" and self.predicts in ("noise", "score") else np.zeros_like(sizes)
+        for k, row in enumerate(plan.rows):
+            for combination in (row.advance, row.predict):
+                for age, weight in enumerate(combination.outputs if combination is not None else ()):
+                    largest[k - age] = max(largest[k - age], float(np.max(np.abs(weight))) * sizes[k - age])
+        k = int(np.argmax(largest))
+        if largest[k] <= LARGEST_FACTOR:
+            return
+        point, out = plan.rows[k].point, default_start(self.schedule, self.predicts)
+        way = "start later (start=…), or take more steps"
+        if point.half_log_snr > 0.0:
+            way = "take a solver of data prediction, as dpm++2m, or end earlier (end=…)"
+        elif out < point.time:
+            way = f"start at t={out:.6g} or later, as dpm.sample does by itself and make_plan(…, predicts={self.predicts!r}) does"
+        warnings.warn(
+            f"this plan multiplies the network's output by up to {largest[k]:.2g} (at t={point.time:.6g}, half-log-SNR "
+            f"{point.half_log_snr:.3g}), and the network's error with it: {way}",
+            stacklevel=_outside(),
+        )
 
     def output(self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any) -> Any:
         """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples."""
@@ -281,6 +309,14 @@ class Evaluator:
             f"the network returned NaN or infinity at evaluation {index + 1} of {len(self.points)} (t={p.time:.6g}, label={p.label:.6g}, "
             f"alpha={p.alpha:.6g}, sigma={p.sigma:.6g}): check its precision and the range of its input there"
         )
+
+
+def _outside() -> int:
+    """The depth of the first frame that is not this package's, for a warning that names the caller's line."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("dpmsolver"):
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def evaluate(

@@ -25,6 +25,7 @@ from dpmsolver.grids import Grid
 from dpmsolver.noise import NoiseName, noise_source
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.solvers import Solver, make_plan
+from dpmsolver.span import default_start, scale_of_start
 
 __all__ = ["DEFAULT_SOLVER", "State", "encode", "iterate", "sample"]
 
@@ -92,6 +93,7 @@ def sample(
         >>> bool(abs(x.mean(axis=0) - [1, -1]).max() < 0.1)
         True
     """
+    _refuse_rising(grid)
     chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
     run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
     with run.backend.no_grad(), _reporting(progress) as report:
@@ -128,6 +130,7 @@ def iterate(
         >>> [state.index for state in dpm.iterate(denoiser, np.ones((1, 1)), nfe=3)]
         [0, 1, 2, 3]
     """
+    _refuse_rising(grid)
     chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
     run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
     return run.snapshots()
@@ -147,7 +150,7 @@ def encode(
 
     Args:
         x0: data, shape (B, …).
-        start, end: by default the schedule's last time worth an evaluation, and t_max.
+        start, end: by default the schedule's last time worth an evaluation, and the time at which a run of this denoiser starts.
         solver: by default dpm-2m. Noise prediction, because on the way up it damps the errors that data prediction amplifies.
 
     Raises:
@@ -158,7 +161,7 @@ def encode(
         solver = solver or "dpm-2m"
         if grid is None or isinstance(grid, str) or callable(grid):
             start = denoiser.schedule.last_time(nfe or 1) if start is None else start
-            end = denoiser.schedule.default_start() if end is None else end
+            end = _noisy_end(denoiser) if end is None else end
             if not start < end:
                 raise PlanError(f"encode runs from small to large times, got start={start}, end={end}")
     plan = _plan(denoiser, nfe, solver, grid, plan, start, end, _plan_options(options))
@@ -167,6 +170,23 @@ def encode(
     if plan.end.time < plan.start.time:
         raise PlanError("this plan runs towards the data: make it with start < end to encode")
     return sample(denoiser, x0, plan=plan, **options)
+
+
+def _noisy_end(denoiser: Denoiser) -> float:
+    """Where a run starts that samples, if it starts with x_T as it is: else where x_T belongs."""
+    start = default_start(denoiser.schedule, denoiser.predicts)
+    return start if scale_of_start(denoiser.schedule, start) == 1.0 else denoiser.schedule.default_start()
+
+
+def _refuse_rising(grid: object) -> None:
+    """PlanError for an array of times that rises: a run towards noise is `encode`'s."""
+    if grid is None or isinstance(grid, str) or callable(grid):
+        return
+    times = np.asarray(grid, dtype=np.float64)
+    if times.ndim == 1 and len(times) > 1 and times[0] < times[-1]:
+        raise PlanError(
+            f"times must fall in a run from noise to data, got {times[0]:.6g} to {times[-1]:.6g}: use dpm.encode to run backwards"
+        )
 
 
 def _plan_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +209,16 @@ def _plan(
     if plan is None:
         if nfe is None:
             raise PlanError("say how many network evaluations to spend (nfe=10), or give a plan")
-        return make_plan(solver or DEFAULT_SOLVER, denoiser.schedule, nfe, grid, start=start, end=end, **options)
+        return make_plan(
+            solver or DEFAULT_SOLVER,
+            denoiser.schedule,
+            nfe,
+            grid,
+            start=start,
+            end=end,
+            predicts=denoiser.predicts,
+            **options,
+        )
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, from make_plan or Plan.from_json, got {type(plan).__name__}")
     if nfe is not None and nfe != plan.nfe:

@@ -439,7 +439,10 @@ def test_wrong_options_are_refused_with_their_cause(solver: str, options: dict[s
 
 
 @pytest.mark.parametrize("solver", [s for s in UNCALIBRATED.values() if s.prediction == "noise"], ids=lambda s: s.name)
-def test_noise_prediction_cannot_start_at_pure_noise_and_says_what_can(solver: Solver) -> None:
-    """At alpha = 0 the noise determines nothing: the message names data-prediction solvers."""
-    with pytest.raises(PlanError, match=r"cannot start at alpha = 0.*take a data-prediction one"):
-        make_plan(solver, Flow(), a_budget(solver))
+def test_noise_prediction_starts_just_above_pure_noise(solver: Solver) -> None:
+    """At alpha = 0 the noise determines nothing: by default such a solver starts at alpha/sigma = 1e-3. Told to start at alpha = 0 it
+    names the ways out."""
+    plan = make_plan(solver, Flow(), a_budget(solver))
+    assert plan.start.alpha / plan.start.sigma == pytest.approx(1e-3)
+    with pytest.raises(PlanError, match=r"cannot start at alpha = 0.*leave start out.*take a data-prediction solver"):
+        make_plan(solver, Flow(), a_budget(solver), start=1.0)

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 SCHEDULE = LinearVP()
-RUN = {"start": 0.7, "end": 0.05}
+RUN: dict[str, Any] = {"start": 0.7, "end": 0.05}
 BUDGETS = (144, 288)
 LAW_BUDGETS = (576, 1152)
 GAUSSIAN = Gaussian(mean=[0.5, -0.3, 1.0, 0.0], variance=[0.5, 0.1, 1.5, 0.02])

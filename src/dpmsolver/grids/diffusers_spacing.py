@@ -30,8 +30,12 @@ def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float, roun
     Raises:
         PlanError: no room for so many steps; round with a schedule that has no training steps.
     """
-    if steps > 1 and start <= steps * end * (1 + 1e-12):
+    most = steps  # to an end above 0 the last step must begin above it; to clean data, where the network may still be evaluated
+    if steps > 1 and end > 0.0 and start <= steps * end * (1 + 1e-12):
         most = max(1, math.ceil(start / end - 1e-6) - 1)
+    if steps > 1 and end == 0.0 and start < steps * schedule.t_min * (1 - 1e-12):
+        most = max(1, math.floor(start / schedule.t_min + 1e-6))
+    if most < steps:
         raise PlanError(
             f"a trailing grid from t={start} to t={end} has room for {most} steps, not {steps}: take fewer, or grid='time'"
         )

@@ -36,32 +36,42 @@ def either_way(grid: Grid) -> Grid:
 
 
 def between_limits(grid: Grid) -> Grid:
-    """Let a grid over log-SNR start or end at alpha = 0 or sigma = 0: one step to each limit, the grid between."""
+    """Let a grid over log-SNR start or end at alpha = 0 or sigma = 0: one step to each limit, the grid between.
+
+    The knot before sigma = 0 is `last`, the last time worth an evaluation, by default that of a budget of one evaluation a step.
+    """
 
     @wraps(grid)
-    def with_limits(schedule: NoiseSchedule, steps: int, start: float, end: float, **options: Any) -> Floats:
-        first, last = start, end
-        head: list[float] = []
-        tail: list[float] = []
-        if math.isinf(schedule.half_log_snr(start)):
-            head, first = [start], _next_to(schedule, start, steps)
-        if math.isinf(schedule.half_log_snr(end)):
-            tail, last = [end], _next_to(schedule, end, steps)
-        if (first - last) * (start - end) < 0:
+    def with_limits(
+        schedule: NoiseSchedule, steps: int, start: float, end: float, *, last: float | None = None, **options: Any
+    ) -> Floats:
+        last = schedule.last_time(steps) if last is None else last
+        first, final = (_finite(schedule, t, other, last, steps) for t, other in ((start, end), (end, start)))
+        head, tail = [start] * (first != start), [end] * (final != end)
+        if (first - final) * (start - end) < 0:
             raise PlanError(f"no room for a grid over log-SNR between t={start} and t={end}: take grid='time'")
         inner = steps - len(head) - len(tail)
         if inner < 0:
             return np.array([start, end])
         if inner == 0:
-            middle = [first] if not head else [last] if not tail else [0.5 * (first + last)]
+            middle = [first] if not head else [final] if not tail else [0.5 * (first + final)]
             return np.array([*head, *middle, *tail])
-        return np.concatenate([head, grid(schedule, inner, first, last, **options), tail])
+        if first == final:
+            raise PlanError(
+                f"a run from t={start} to t={end} has room for {steps - inner} steps, not {steps}: take fewer"
+            )
+        return np.concatenate([head, grid(schedule, inner, first, final, **options), tail])
 
+    with_limits.takes_last = True  # type: ignore[attr-defined]
     return with_limits
 
 
-def _next_to(schedule: NoiseSchedule, limit: float, steps: int) -> float:
-    """The time next to a limit, where the log-SNR is finite: a hundredth of a uniform step from alpha = 0, `last_time` by sigma = 0."""
-    if schedule.half_log_snr(limit) > 0:
-        return schedule.last_time(steps)
-    return limit - 0.01 * (limit - schedule.t_min) / steps
+def _finite(schedule: NoiseSchedule, time: float, other: float, last: float, steps: int) -> float:
+    """The time itself, or next to a limit the nearest one of the grid: `last` by sigma = 0 if the run passes it, else t_min;
+    a hundredth of a uniform step from alpha = 0."""
+    half_log_snr = schedule.half_log_snr(time)
+    if math.isfinite(half_log_snr):
+        return time
+    if half_log_snr > 0:
+        return last if other > last else schedule.t_min
+    return time - 0.01 * (time - schedule.t_min) / steps

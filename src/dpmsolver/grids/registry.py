@@ -15,6 +15,7 @@ from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponenti
 from dpmsolver.grids.published import ays_sd15, ays_sdxl, ays_svd
 from dpmsolver.grids.shifts import dynamic_shift, shifted
 from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.span import LITTLE_SIGNAL, default_end, default_start, one_time
 
 __all__ = ["GRIDS", "Grid", "check_times", "default_grid", "from_labels", "from_sigmas", "make_grid"]
 
@@ -46,14 +47,18 @@ def make_grid(
     grid: str | Grid | ArrayLike | None = None,
     start: float | None = None,
     end: float | None = None,
+    *,
+    nfe: int | None = None,
     **options: Any,
 ) -> Floats:
     """The times of a run: float64 of shape (steps + 1,), strictly monotone.
 
+    A run to clean data whose grid would lie below the schedule's first time (many steps, or a short run) has its last inner knot there.
+
     Args:
-        grid: a name (`GRIDS`), a function (schedule, steps, start, end) -> times, an array of steps + 1 times, or None: "logsnr",
-            and "time" for a run from or to alpha = 0.
-        start, end: times; by default `schedule.default_start()` and `schedule.default_end(steps)`. start < end runs the ODE backwards.
+        grid: a name (`GRIDS`), a function (schedule, steps, start, end) -> times, an array of steps + 1 times, or None: see `default_grid`.
+        start, end: times; by default the schedule's own start, and its end for the budget. start < end runs the ODE backwards.
+        nfe: the budget of the run, which decides where it ends; by default one evaluation a step.
         options: of the grid, named as the arguments of its function: `rho` of karras, `a` and `b` of beta, `shift` of shifted,
             `image_seq_len` of dynamic-shift, `round` of trailing, `steps_offset` and `keep_last` of leading, …
 
@@ -61,38 +66,72 @@ def make_grid(
         PlanError: unknown grid, times outside the schedule, duplicate or non-monotone times, another number of them than steps + 1.
 
     Examples:
-        >>> from dpmsolver.schedules import LinearVP
+        >>> from dpmsolver.schedules import Flow, LinearVP
         >>> make_grid(LinearVP(), 2, "time", start=1.0, end=0.5)
         array([1.  , 0.75, 0.5 ])
+        >>> make_grid(Flow(), 3, "quadratic", start=5e-4)  # a network of this flow is not evaluated below 1e-4
+        array([0.0005   , 0.0002618, 0.0001   , 0.       ])
     """
-    given = not (grid is None or isinstance(grid, str) or callable(grid))
-    if given:
+    if not (grid is None or isinstance(grid, str) or callable(grid)):
         if start is not None or end is not None or options:
             raise PlanError(
                 "an array of times already says where the run starts and ends: drop start, end and grid options"
             )
-        times = np.array(grid, dtype=np.float64)
+        times = _snapped(schedule, np.array(grid, dtype=np.float64))
+        check_times(schedule, times)
     else:
-        start = schedule.default_start() if start is None else float(start)
-        end = schedule.default_end(steps) if end is None else float(end)
-        check_times(schedule, np.array([start, end]))
-        if grid is None:
-            grid = default_grid(schedule, start, end)
-        if isinstance(grid, str):
-            if grid not in GRIDS:
-                raise PlanError(unknown("grid", grid, GRIDS))
-            grid = GRIDS[grid]
-        assert callable(grid)
-        times = np.asarray(grid(schedule, steps, start, end, **options), dtype=np.float64)
-    check_times(schedule, times)
+        start = default_start(schedule) if start is None else one_time(schedule, "start", start)
+        end = default_end(schedule, nfe or steps, start) if end is None else one_time(schedule, "end", end)
+        if start == end:
+            raise PlanError(f"a run needs two different times, got start={start:.6g} and end={end:.6g}")
+        name = default_grid(schedule, start, end) if grid is None else grid
+        if isinstance(name, str) and name not in GRIDS:
+            raise PlanError(unknown("grid", name, GRIDS))
+        function = GRIDS[name] if isinstance(name, str) else name
+        if getattr(function, "takes_last", False):
+            options["last"] = schedule.last_time(nfe or steps)
+        times = _inside(schedule, function, steps, start, end, options)
+        try:
+            check_times(schedule, times)
+        except PlanError as error:
+            said = repr(name) if isinstance(name, str) else getattr(name, "__name__", "your own")
+            raise PlanError(
+                f"grid {said} cannot take {steps} steps from start={start:.6g} to end={end:.6g}: {error}"
+            ) from None
     if len(times) != steps + 1:
         raise PlanError(f"{steps} steps need {steps + 1} times, the grid has {len(times)}")
     return times
 
 
+def _inside(
+    schedule: NoiseSchedule, grid: Grid, steps: int, start: float, end: float, options: dict[str, Any]
+) -> Floats:
+    """A grid's times. Where some lie between clean data and the schedule's first time, the grid ends at this one, and one step is left."""
+    times = np.array(grid(schedule, steps, start, end, **options), dtype=np.float64)
+    if 0.0 not in (start, end) or not ((times > 0.0) & (times < schedule.t_min * (1.0 - 1e-9))).any():
+        return times
+    first = schedule.t_min
+    if steps > 1 and max(start, end) <= first:
+        raise PlanError(
+            f"a run between t={max(start, end):.6g} and clean data has room for one step, not {steps}: "
+            f"this schedule's network is evaluated down to t={first:.6g}"
+        )
+    if end == 0.0:
+        return np.append(grid(schedule, steps - 1, start, first, **options), 0.0)
+    return np.append(0.0, grid(schedule, steps - 1, first, end, **options))
+
+
+def _snapped(schedule: NoiseSchedule, times: Floats, tolerance: float = 1e-6) -> Floats:
+    """Times of float32 or of a rounded table, with those that lie outside the schedule by rounding alone moved to its ends."""
+    with np.errstate(invalid="ignore"):
+        for end, outside in ((schedule.t_max, times > schedule.t_max), (schedule.t_min, times < schedule.t_min)):
+            times = np.where(outside & (abs(times - end) <= tolerance * end), end, times)
+    return times
+
+
 def default_grid(schedule: NoiseSchedule, start: float, end: float) -> str:
-    """The name of the grid of a run that names none: "logsnr", and "time" from or to alpha = 0."""
-    return "time" if -math.inf in (schedule.half_log_snr(start), schedule.half_log_snr(end)) else "logsnr"
+    """The name of the grid of a run that names none: "logsnr", and "time" from or to very little signal, as flows start."""
+    return "time" if min(schedule.alpha(start), schedule.alpha(end)) < LITTLE_SIGNAL else "logsnr"
 
 
 def check_times(schedule: NoiseSchedule, times: Floats) -> None:
@@ -111,18 +150,66 @@ def check_times(schedule: NoiseSchedule, times: Floats) -> None:
         )
 
 
+_ROUNDED = 5e-3  # relative: three digits
+
+
 def from_sigmas(schedule: NoiseSchedule, sigmas: ArrayLike) -> Floats:
     """Times from noise levels sigma/alpha as k-diffusion and EDM count them; 0 is clean data.
+
+    Levels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
+
+    Raises:
+        PlanError: a level outside the schedule, or negative.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
         >>> from_sigmas(EDM(), [80.0, 1.0, 0.0])
         array([80.,  1.,  0.])
     """
+    levels = _numbers("sigmas", sigmas)
+    top, bottom = (math.exp(-float(schedule.half_log_snr(t))) for t in (schedule.t_min, schedule.t_max))
+    clean = levels == 0.0
+    bad = ~clean & ~((levels >= top * (1.0 - _ROUNDED)) & (levels <= bottom * (1.0 + _ROUNDED)))
+    if bad.any():
+        raise PlanError(
+            f"sigma {levels[bad][0]:.6g} is outside this schedule: accepted are {top:.6g} <= sigma <= {bottom:.6g} and 0: {schedule!r}"
+        )
     with np.errstate(divide="ignore"):
-        return np.asarray(schedule.time(-np.log(np.asarray(sigmas, dtype=np.float64))), dtype=np.float64)
+        times = schedule.time(-np.log(np.where(clean, 0.0, np.clip(levels, top, bottom))))
+    for end, level in ((schedule.t_min, top), (schedule.t_max, bottom)):
+        times = np.where(np.isclose(np.clip(levels, top, bottom), level, rtol=1e-12, atol=0.0) & ~clean, end, times)
+    return times
 
 
 def from_labels(schedule: NoiseSchedule, labels: ArrayLike) -> Floats:
-    """Times from network labels, such as the integer timesteps of diffusers (append the end of the run yourself)."""
-    return np.array([schedule.time_from_label(float(n)) for n in np.asarray(labels, dtype=np.float64)])
+    """Times from network labels, such as the integer timesteps of diffusers (append the end of the run yourself).
+
+    Labels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
+
+    Raises:
+        PlanError: a label outside the schedule.
+
+    Examples:
+        >>> from dpmsolver.schedules import Discrete
+        >>> from_labels(Discrete(betas=np.linspace(1e-4, 0.02, 1000)), [999, 499])
+        array([1. , 0.5])
+    """
+    given = _numbers("labels", labels)
+    times = _snapped(schedule, np.array([schedule.time_from_label(float(n)) for n in given]), _ROUNDED)
+    bad = (times != 0.0) & ~((times >= schedule.t_min) & (times <= schedule.t_max))
+    if bad.any():
+        ends = sorted(schedule.label(t) for t in (schedule.t_min, schedule.t_max))
+        raise PlanError(
+            f"label {given[bad][0]:.6g} is outside this schedule: accepted are {ends[0]:.6g} to {ends[1]:.6g}: {schedule!r}"
+        )
+    return times
+
+
+def _numbers(name: str, values: ArrayLike) -> Floats:
+    """A vector of float64 from a caller's list, array or tensor, wherever it lies."""
+    for method in ("detach", "cpu"):
+        values = getattr(values, method)() if hasattr(values, method) else values
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise PlanError(f"{name} must be a vector of finite numbers, got shape {array.shape}")
+    return array

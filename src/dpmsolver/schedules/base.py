@@ -16,7 +16,7 @@ __all__ = ["Floats", "NoiseSchedule", "check_range", "log_alpha_vp", "log_sigma_
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_TOLERANCE = 1e-9  # relative: how far outside its range a time may lie from rounding alone
+_TOLERANCE = 1e-6  # relative: how far outside its range a time may lie from rounding alone, float32 included
 
 
 class NoiseSchedule(ABC):
@@ -77,7 +77,7 @@ class NoiseSchedule(ABC):
         return _shaped(np.where(clean, 0.0, np.clip(t, self.t_min, self.t_max)))
 
     def rates(self, t: float) -> tuple[float, float]:
-        """d log alpha/dt and d lambda/dt at a time, to about 1e-10: f(t), and -g(t)^2 / (2 sigma^2) (DPM-Solver, eq. 2.3).
+        """d log alpha/dt and d lambda/dt at a time with alpha > 0, to about 1e-10: f(t), and -g(t)^2 / (2 sigma^2) (DPM-Solver, eq. 2.3).
 
         From the polynomial through nine values around t, on the side of t where the schedule is smooth.
 
@@ -88,6 +88,8 @@ class NoiseSchedule(ABC):
         """
         low, high = self._smooth_around(t)
         width = 0.02 * t
+        if self.half_log_snr(self.t_max) == -math.inf:  # log alpha is singular there
+            width = min(width, 0.1 * (self.t_max - t))
         low, high = max(low, t - width), min(high, t + width)
         nodes = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(np.pi * np.arange(9) / 8)
         derivative = np.array(polynomial_weights(((nodes - t) / width).tolist(), [0.0, 1.0 / width, *[0.0] * 7]))
@@ -120,8 +122,7 @@ class NoiseSchedule(ABC):
 
     def _at(self, t: ArrayLike, function: Callable[[Floats], Floats], clean: float) -> Floats:
         t = np.asarray(t, dtype=np.float64)
-        slack = _TOLERANCE * self.t_max
-        inside = (t >= self.t_min - slack) & (t <= self.t_max + slack)
+        inside = (t >= self.t_min * (1.0 - _TOLERANCE)) & (t <= self.t_max * (1.0 + _TOLERANCE))
         if not np.all(inside | (t == 0.0)):
             bad = t[~(inside | (t == 0.0))].flat[0]
             raise ValueError(

@@ -7,6 +7,7 @@ and five closed forms: `benchmarks/choice.py` measures them, docs/choosing.md sh
 from __future__ import annotations
 
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.span import has_little_signal
 
 __all__ = ["recommended"]
 
@@ -16,25 +17,33 @@ _CHOICES: dict[str, tuple[tuple[int, str, str], ...]] = {
     "variance preserving": ((8, "unipc-2", "quadratic"), (24, "ipndm-3", "quadratic"), (_MANY, "unipc-3", "logsnr")),
     "variance exploding": ((12, "ipndm-3", "logsnr"), (24, "dpm-3m", "karras"), (_MANY, "unipc-3", "logsnr")),
     "no signal at the start": ((7, "unipc-2", "beta"), (17, "unipc-2", "quadratic"), (_MANY, "unipc-3", "quadratic")),
+    # A network that predicts noise starts late there. The first step of the quadratic grid is then a long one, and multiplies its error.
+    "noise where there is no signal": ((24, "unipc-2", "beta"), (_MANY, "unipc-3", "logsnr")),
 }
 
 
-def recommended(schedule: NoiseSchedule, nfe: int) -> tuple[str, str]:
-    """The solver and the grid for a budget, by the kind of schedule: alpha falls, alpha is 1, or alpha falls to 0 (flows, zero SNR).
+def recommended(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> tuple[str, str]:
+    """The solver and the grid for a budget, by the kind of schedule and by what the network predicts.
+
+    The kinds: alpha falls, alpha is 1, or alpha falls to 0 or nearly so (flows, zero SNR, cosine betas), where networks that predict
+    noise or score are a kind of their own.
 
     Examples:
-        >>> from dpmsolver.schedules import EDM, LinearVP
+        >>> from dpmsolver.schedules import EDM, Flow, LinearVP
         >>> recommended(LinearVP(), 8)
         ('unipc-2', 'quadratic')
         >>> recommended(EDM(), 50)
         ('unipc-3', 'logsnr')
+        >>> recommended(Flow(), 12, "velocity"), recommended(Flow(), 12, "noise")
+        (('unipc-2', 'quadratic'), ('unipc-2', 'beta'))
     """
-    return next((solver, grid) for largest, solver, grid in _CHOICES[_kind(schedule)] if nfe <= largest)
+    return next((solver, grid) for largest, solver, grid in _CHOICES[_kind(schedule, predicts)] if nfe <= largest)
 
 
-def _kind(schedule: NoiseSchedule) -> str:
-    """Which of the three kinds a schedule is."""
-    alpha = float(schedule.alpha(schedule.default_start()))
-    if alpha == 0.0:
-        return "no signal at the start"
-    return "variance exploding" if alpha == 1.0 else "variance preserving"
+def _kind(schedule: NoiseSchedule, predicts: str | None) -> str:
+    """Which of the kinds a run is."""
+    if float(schedule.alpha(schedule.default_start())) == 1.0:
+        return "variance exploding"
+    if not has_little_signal(schedule):
+        return "variance preserving"
+    return "noise where there is no signal" if predicts in ("noise", "score") else "no signal at the start"

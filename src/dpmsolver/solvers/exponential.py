@@ -31,7 +31,8 @@ from dpmsolver.plan import Combination, Plan, Point, Prediction
 __all__ = ["Quadrature", "exponential_step", "noise_left", "require_finite", "scale_noise"]
 
 _AT_PURE_NOISE = (
-    "a noise-prediction solver cannot start at alpha = 0 (zero terminal SNR): take a data-prediction one, as dpm++2m"
+    "this solver cannot start at alpha = 0, where noise says nothing of the data: leave start out, so that it starts just above, "
+    "give such a start yourself (start=0.999 on a flow), or take a data-prediction solver, as dpm++2m"
 )
 
 Quadrature: TypeAlias = Literal["exact", "published", "bh1"]

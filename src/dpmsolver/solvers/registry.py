@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS, Grid, default_grid, make_grid
-from dpmsolver.plan import Plan
+from dpmsolver.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers import (
     adams,
@@ -31,6 +31,7 @@ from dpmsolver.solvers import (
 )
 from dpmsolver.solvers.auto import recommended
 from dpmsolver.solvers.solver import Solver, check_nfe
+from dpmsolver.span import PREDICTIONS, default_end, default_start, one_time, scale_of_start
 
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 
@@ -57,6 +58,7 @@ def make_plan(
     *,
     start: float | None = None,
     end: float | None = None,
+    predicts: str | None = None,
     **options: Any,
 ) -> Plan:
     """The plan of a solver for a budget: exactly `nfe` network evaluations.
@@ -68,6 +70,10 @@ def make_plan(
         nfe: network evaluations, an integer >= 1 that the solver can spend.
         grid: where the steps go, see `dpmsolver.grids.make_grid`; an array needs one time more than the solver takes steps.
         start, end: times where the run starts and ends. A start below t_max is image-to-image; start < end runs the ODE backwards.
+            By default a run starts at the schedule's start, but a network that predicts noise or score is not evaluated below
+            half-log-SNR -5.1, and a solver without a limit at alpha = 0 starts just above it. It ends at `schedule.default_end(nfe)`, or
+            at clean data if it starts below that.
+        predicts: what the network predicts ("noise", "data", "v", "score", "velocity"), for the default start; `sample` says it.
         options: of the solver (`eta`, `r1`, `r2`, `lower_order_final`, …) or of the grid (`rho`, `shift`, …).
 
     Raises:
@@ -79,9 +85,11 @@ def make_plan(
         >>> plan.nfe, plan.prediction
         (10, 'data')
     """
+    if predicts is not None and predicts not in PREDICTIONS:
+        raise PlanError(unknown("prediction", predicts, PREDICTIONS))
     if isinstance(solver, str) and solver == "auto":
         check_nfe(nfe)
-        solver, suited = recommended(schedule, nfe)
+        solver, suited = recommended(schedule, nfe, predicts)
         grid = suited if grid is None else grid
     if isinstance(solver, str):
         if solver in ("dpm-12", "dpm-23"):
@@ -95,16 +103,37 @@ def make_plan(
     chosen = {k: v for k, v in options.items() if k in solver.accepted_options()}
     rest = {k: v for k, v in options.items() if k not in chosen}
     _refuse(rest, _grid_options(grid), solver.name, solver.accepted_options())
-    if solver.finite and end is None and (grid is None or isinstance(grid, str) or callable(grid)):
-        end = schedule.last_time(nfe)
-    times = make_grid(schedule, len(evaluations), grid, start, end, **rest)
+    moved: Point | None = None
+    if grid is None or isinstance(grid, str) or callable(grid):
+        if start is None:
+            own = schedule.default_start()
+            start = default_start(schedule, predicts, needs_signal=solver.prediction == "noise" or solver.finite)
+            moved = Point.at(schedule, own) if start != own else None
+            grid = default_grid(schedule, own, start) if grid is None else grid
+        else:
+            start = one_time(schedule, "start", start)
+        end = default_end(schedule, nfe, start, needs_noise=solver.finite) if end is None else end
+    times = make_grid(schedule, len(evaluations), grid, start, end, nfe=nfe, **rest)
     if "orders" in inspect.signature(solver.build).parameters:
         chosen["orders"] = evaluations
     said = {name: _recorded(value) for name, value in options.items()}
     made = solver.build(schedule, times, **chosen)
+    if moved is not None and (factor := scale_of_start(schedule, made.start.time)) != 1.0:
+        made = _scaled_from(moved, factor, made)
     return replace(
         made, solver=solver.name, schedule=repr(schedule), grid=_grid_name(grid, schedule, times), options=said
     )
+
+
+def _scaled_from(origin: Point, factor: float, plan: Plan) -> Plan:
+    """The plan for an x_T that belongs to another point, and that is multiplied by a number at the start of the run."""
+    scale, rows = Combination(factor), list(plan.rows)
+    for index, row in enumerate(rows):
+        if row.advance is not None:
+            rows[index] = replace(row, advance=row.advance.after(scale))
+            break
+        rows[index] = replace(row, predict=row.predict and row.predict.after(scale))
+    return replace(plan, rows=tuple(rows), begin=scale, origin=origin, keeps_marginals=False)
 
 
 def _grid_name(grid: object, schedule: NoiseSchedule, times: Floats) -> str:

@@ -282,10 +282,10 @@ def test_every_schedule_is_followed(schedule: Any, start: float, end: float) -> 
         ({"h_init": math.inf}, "h_init must be positive and finite, got inf"),
         ({"theta": math.nan}, "theta must be positive and finite, got nan"),
         ({"t_err": 0.0}, "t_err must be positive and finite, got 0"),
-        ({"end": 0.0}, r"0 < alpha and 0 < sigma, got start=1\.0, end=0\.0"),
+        ({"start": 0.0, "end": 0.5}, r"0 < alpha and 0 < sigma, got start=0\.0, end=0\.5"),
         ({"start": 0.5, "end": 0.5}, "two different times"),
-        ({"end": 1e-7}, "time 1e-07 is outside this schedule"),
-        ({"start": 1.5}, "time 1.5 is outside this schedule"),
+        ({"end": 1e-7}, "end=1e-07 is outside this schedule"),
+        ({"start": 1.5}, "start=1.5 is outside this schedule"),
     ],
 )
 def test_bad_arguments_are_refused_before_the_network_is_called(arguments: dict[str, Any], message: str) -> None:
@@ -298,7 +298,26 @@ def test_bad_arguments_are_refused_before_the_network_is_called(arguments: dict[
 
 
 def test_pure_noise_is_no_place_to_adapt_from() -> None:
-    """At alpha = 0 there is no finite log-SNR to step in: the error says which times work."""
-    denoiser = dpm.Denoiser(lambda x, t: x, dpm.schedules.Flow(), "velocity")
+    """At alpha = 0 there is no finite log-SNR to step in: a run starts just above by default, and says so if told to start there."""
+    model = dpm.models.Gaussian(mean=[0.3], variance=[0.25])
+    flow = dpm.schedules.Flow()
+    x0 = dpm.sample_adaptive(model.denoiser(flow), dpm.initial_noise(flow, (500, 1), seed=2))
+    assert abs(x0.std() - 0.5) < 0.05
     with pytest.raises(dpm.PlanError, match=r"0 < alpha and 0 < sigma, got start=1\.0"):
-        dpm.sample_adaptive(denoiser, X_T)
+        dpm.sample_adaptive(model.denoiser(flow), x0, start=1.0)
+
+
+@pytest.mark.parametrize("prediction", ["noise", "data"])
+def test_a_run_may_end_at_clean_data(prediction: str) -> None:
+    """end=0 adds one evaluation at the last time, and its predicted x_0 is the result."""
+    schedule = dpm.schedules.LinearVP()
+    model = dpm.models.Gaussian(mean=[0.3], variance=[0.25])
+    x_T = dpm.initial_noise(schedule, (20, 1), seed=2)
+    calls = []
+    denoiser = model.denoiser(schedule)
+    counted = denoiser.replace(network=lambda x, t: calls.append(1) or denoiser.network(x, t))
+    last = dpm.sample_adaptive(counted, x_T, prediction=prediction)
+    before = len(calls)
+    clean = dpm.sample_adaptive(counted, x_T, prediction=prediction, end=0.0)
+    assert len(calls) == 2 * before + 1
+    np.testing.assert_allclose(clean, denoiser.network(last, np.full(20, 1e-4)), rtol=1e-9)

@@ -258,7 +258,7 @@ def test_an_output_that_cannot_be_converted_is_refused_before_the_network_is_cal
     calls, denoiser = counted()
     flow = denoiser.replace(schedule=dpm.schedules.Flow())
     with pytest.raises(dpm.PlanError, match=r"not determine data at alpha=0\.0, sigma=1\.0: .*v, velocity or data"):
-        dpm.sample(flow, X_T, nfe=4)
+        dpm.sample(flow, X_T, nfe=4, start=1.0)
     assert not calls
 
 
@@ -267,7 +267,7 @@ def test_a_noise_prediction_solver_at_pure_noise_is_refused() -> None:
     calls, denoiser = counted()
     flow = denoiser.replace(schedule=dpm.schedules.Flow(), predicts="velocity")
     with pytest.raises(dpm.PlanError, match=r"cannot start at alpha = 0.*dpm\+\+2m"):
-        dpm.sample(flow, X_T, nfe=4, solver="dpm-2m")
+        dpm.sample(flow, X_T, nfe=4, solver="dpm-2m", start=1.0)
     assert not calls
 
 

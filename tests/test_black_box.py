@@ -69,7 +69,7 @@ def test_torch_states_come_back_as_torch() -> None:
     [
         ({"rtol": 0.0}, "rtol must be positive and finite, got 0"),
         ({"atol": float("nan")}, "atol must be positive and finite, got nan"),
-        ({"end": 0.0}, "0 < alpha and 0 < sigma"),
+        ({"start": 0.0, "end": 0.5}, "0 < alpha and 0 < sigma"),
         ({"start": 2.0}, "outside this schedule"),
     ],
 )

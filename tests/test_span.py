@@ -132,9 +132,9 @@ def test_x_T_is_scaled_where_the_variance_explodes() -> None:
         assert plan.start.sigma == pytest.approx(700.0)
         assert plan.rows[0].point.half_log_snr == pytest.approx(LOWEST)
         x0 = dpm.sample(model.denoiser(schedule, predicts="noise"), x_T, plan=plan, generator=0)
-        assert abs(x0.std() - 0.5) < 0.04, solver
+        assert abs(x0.std() - 0.5) < (0.06 if plan.stochastic else 0.04), solver
         assert abs(x0.mean() - 0.5) < 0.05, solver
-    adaptive = dpm.sample_adaptive(model.denoiser(schedule, predicts="noise"), x_T[:500])
+    adaptive = dpm.sample_adaptive(model.denoiser(schedule, predicts="noise"), x_T[:500], rtol=0.005)
     assert abs(adaptive.std() - 0.5) < 0.05
     assert dpm.Plan.from_json(plan.to_json()) == plan
 

@@ -69,7 +69,7 @@ def scale_of_start(schedule: NoiseSchedule, start: float) -> float:
 
     Examples:
         >>> from dpmsolver.schedules import EDM, CosineVP
-        >>> scale_of_start(EDM(sigma_max=700.0), 70.0), scale_of_start(CosineVP(t_max=1.0), 0.99)
+        >>> round(scale_of_start(EDM(sigma_max=700.0), 70.0), 6), scale_of_start(CosineVP(t_max=1.0), 0.99)
         (0.1, 1.0)
     """
     factor = float(schedule.sigma(start) / schedule.sigma(schedule.default_start()))

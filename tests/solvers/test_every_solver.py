@@ -32,6 +32,7 @@ from dpmsolver.evaluation.convergence import (
 from dpmsolver.plan import Combination, Plan, Point
 from dpmsolver.schedules import EDM, Flow, NoiseSchedule, SubVP
 from dpmsolver.solvers import SOLVERS, Solver, make_plan
+from dpmsolver.span import default_start
 
 EVERY = pytest.mark.parametrize("solver", UNCALIBRATED.values(), ids=UNCALIBRATED.keys())
 VP = convergence.SCHEDULE
@@ -97,7 +98,8 @@ def test_every_plan_lies_on_its_schedule_and_spends_its_budget(solver: Solver, d
     assert plan.solver == solver.name
     assert plan.prediction == solver.prediction
     assert plan.nfe == len(plan.rows) == sum(solver.spend(plan.nfe))
-    assert plan.start.time in (schedule.t_max, 0.8 * schedule.t_max)
+    late = default_start(schedule, needs_signal=solver.prediction == "noise" or solver.finite)
+    assert plan.start.time in (late, 0.8 * schedule.t_max)
     for index, row in enumerate(plan.rows):
         for combination in filter(None, (row.advance, row.predict)):
             assert len(combination.outputs) <= index + 1
@@ -294,6 +296,7 @@ def test_dpm_3_with_30_evaluations_beats_ddim_with_1000(variance: float, grids: 
 
 
 @EVERY
+@pytest.mark.filterwarnings("ignore:this plan multiplies")  # Runge-Kutta in one or two steps, where data become noise
 def test_every_budget_is_spent_exactly_or_refused_with_the_nearest_ones(solver: Solver) -> None:
     """nfe = 1 … 25: exactly that many network calls, or a PlanError that names the nearest budgets below and above."""
     accepted = budgets(solver, 60)

@@ -175,7 +175,7 @@ def from_sigmas(schedule: NoiseSchedule, sigmas: ArrayLike) -> Floats:
             f"sigma {levels[bad][0]:.6g} is outside this schedule: accepted are {top:.6g} <= sigma <= {bottom:.6g} and 0: {schedule!r}"
         )
     with np.errstate(divide="ignore"):
-        times = schedule.time(-np.log(np.where(clean, 0.0, np.clip(levels, top, bottom))))
+        times: Floats = schedule.time(-np.log(np.where(clean, 0.0, np.clip(levels, top, bottom))))
     for end, level in ((schedule.t_min, top), (schedule.t_max, bottom)):
         times = np.where(np.isclose(np.clip(levels, top, bottom), level, rtol=1e-12, atol=0.0) & ~clean, end, times)
     return times

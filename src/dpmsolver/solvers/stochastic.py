@@ -1,4 +1,4 @@
-"""Solvers of the reverse SDE that are no exponential step: DPM-Solver++(2S) ancestral, ER-SDE, Euler-Maruyama, improved reverse SDE."""
+"""Solvers of the reverse SDE that are no exponential step: ER-SDE, Euler-Maruyama, improved reverse SDE."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
@@ -169,6 +170,8 @@ def _entries() -> list[Solver]:
         for order in (2, 3):
             for quadrature, suffix, form in _FORMS:
                 build = partial(singlestep, prediction=prediction, quadrature=quadrature, tau=0.0)
+                if order == 2:  # which has one stage
+                    build = partial(build, r2=None)
                 what = f"singlestep, order {order}, {form}"
                 name = pattern.format(order) + suffix
                 table.append(Solver(name, build, prediction, order, what, source, order, family="DPM-Solver"))
@@ -177,16 +180,18 @@ def _entries() -> list[Solver]:
 
 def _stochastic() -> list[Solver]:
     seeds = "Gonzalez et al. 2023, arXiv 2305.14267, algorithm {}"
-    rows: tuple[tuple[str, Prediction, int, int, str], ...] = (
-        ("dpm++sde", "data", 2, 2, "k-diffusion, sample_dpmpp_sde; Lu et al. 2022, arXiv 2211.01095"),
-        ("seeds-1", "noise", 1, 1, seeds.format(1)),
-        ("seeds-2", "noise", 2, 2, seeds.format(2)),
-        ("seeds-3", "noise", 3, 2, seeds.format(3)),
+    # The stages that a step has not are no options.
+    one, two = {"r1": None, "r2": None, "quadrature": "published"}, {"r2": None}
+    rows: tuple[tuple[str, Prediction, int, int, dict[str, Any], str], ...] = (
+        ("dpm++sde", "data", 2, 2, two, "k-diffusion, sample_dpmpp_sde; Lu et al. 2022, arXiv 2211.01095"),
+        ("seeds-1", "noise", 1, 1, one, seeds.format(1)),
+        ("seeds-2", "noise", 2, 2, two, seeds.format(2)),
+        ("seeds-3", "noise", 3, 2, {}, seeds.format(3)),
     )
     return [
         Solver(
             name,
-            partial(singlestep_sde, prediction=prediction),
+            partial(singlestep_sde, prediction=prediction, **fixed),
             prediction,
             order,
             f"singlestep SDE solver of {each} evaluations",
@@ -195,13 +200,13 @@ def _stochastic() -> list[Solver]:
             family="stochastic",
             stochastic=True,
         )
-        for name, prediction, each, order, source in rows
+        for name, prediction, each, order, fixed, source in rows
     ]
 
 
 _FAST = Solver(
     "dpm-fast",
-    partial(singlestep, prediction="noise", quadrature="published", tau=0.0),
+    partial(singlestep, prediction="noise", quadrature="published", tau=0.0, r1=None, r2=None),
     "noise",
     2,
     "singlestep of order 3, the rest of the budget at order 2 and 1",

@@ -27,8 +27,12 @@ RUNS: dict[str, Callable[..., Any]] = {
 
 ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("no budget", {}, r"how many network evaluations.*nfe=10.*plan"),
-    ("unknown solver", {"nfe": 4, "solver": "dmm++2m"}, r"unknown solver 'dmm\+\+2m'.*did you mean 'dpm\+\+2m'.*ddim"),
-    ("unknown grid", {"nfe": 4, "grid": "karas"}, r"unknown grid 'karas'.*did you mean 'karras'.*logsnr"),
+    (
+        "unknown solver",
+        {"nfe": 4, "solver": "dmm++2m"},
+        r"unknown solver 'dmm\+\+2m'.*did you mean 'dpm\+\+2m'.*dpm\.solvers\(\)",
+    ),
+    ("unknown grid", {"nfe": 4, "grid": "karas"}, r"unknown grid 'karas'.*did you mean 'karras'.*dpm\.grids\.GRIDS"),
     ("unknown option", {"nfe": 4, "lower_order_finale": 1}, "unknown option 'lower_order_finale'.*'lower_order_final'"),
     ("unknown grid option", {"nfe": 4, "grid": "karras", "roh": 5.0}, "unknown option 'roh'.*did you mean 'rho'"),
     ("another solver's option", {"nfe": 4, "eta": 1.0}, r"unknown option 'eta'.*solver unipc-2"),

@@ -80,7 +80,7 @@ def make_grid(
             grid = default_grid(schedule, start, end)
         if isinstance(grid, str):
             if grid not in GRIDS:
-                raise PlanError(unknown("grid", grid, GRIDS))
+                raise PlanError(unknown("grid", grid, GRIDS, "dpm.grids.GRIDS"))
             grid = GRIDS[grid]
         assert callable(grid)
         times = np.asarray(grid(schedule, steps, start, end, **options), dtype=np.float64)

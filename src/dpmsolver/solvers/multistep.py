@@ -40,7 +40,7 @@ def multistep(
     Source: DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), algorithm 2 and appendix; the exact weights follow from its eq. 8, those
     with noise from `exponential_step`. At tau = 0 the exact form is exponential Adams-Bashforth (Hochbruck & Ostermann 2010, eq. 2.47).
     """
-    if tau < 0:
+    if not tau >= 0:
         raise PlanError(f"tau must be >= 0, got {tau}")
 
     def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:

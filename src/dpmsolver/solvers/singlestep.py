@@ -93,7 +93,7 @@ def block(
     """
     first = (1 / 2 if order == 2 else 1 / 3) if r1 is None else r1
     second = 2 / 3 if r2 is None else r2
-    if tau < 0:
+    if not tau >= 0:
         raise PlanError(f"tau must be >= 0, got {tau}")
     if order > 1 and (not 0 < first <= 1 or (order == 3 and not first < second <= 1)):
         raise PlanError(f"stages need 0 < r1 < r2 <= 1, got r1={first}, r2={second}")
@@ -127,8 +127,8 @@ def block(
 def stage(schedule: NoiseSchedule, source: Point, target: Point, r: float) -> Point:
     """The point a fraction r of the way in log-SNR; in time where the way is infinite, but not below t_min."""
     h = target.half_log_snr - source.half_log_snr
-    if math.isfinite(h):
-        return Point.at(schedule, schedule.time(source.half_log_snr + r * h))
+    if math.isfinite(h):  # at r = 1 the target itself, which rounding would leave a little aside
+        return target if r == 1.0 else Point.at(schedule, schedule.time(source.half_log_snr + r * h))
     return Point.at(schedule, max(source.time + r * (target.time - source.time), schedule.t_min))
 
 

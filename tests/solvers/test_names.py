@@ -298,6 +298,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("dpm++2m:lower_order_final=no", {}, "lower_order_final must be True or False, got 'no'"),
     ("sa-solver:predictor_order=2.5", {}, r"predictor_order must be a whole number, got 2\.5"),
     ("sa-solver:tau=much", {}, "tau must be a number or one per step, got 'much'"),
+    ("er-sde-3:noise_scale=2", {}, r"noise_scale must be of the type Callable\[\[Floats\], Floats\], got 2"),
+    ("dpm++2m:ramp=2", {}, r"ramp must be of the type Sequence\[int\] or None, got 2"),
     ("unipc-2:variant=bh3", {}, "variant must be 'bh1' or 'bh2', got 'bh3'"),
     ("euler_cfg_pp", {}, "the nearest is 'euler' without it"),
     ("DPM++ 2M SGM Uniform", {}, "there is no grid 'sgm uniform' here"),

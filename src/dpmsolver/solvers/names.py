@@ -331,16 +331,25 @@ def _annotations(name: str, functions: list[Callable[..., Any]], grid: Any) -> l
     return [str(parameter.annotation) for parameter in found if parameter is not None]
 
 
+# By the type of a plain value: the kinds of options that it cannot be. Whatever else an annotation says may be right.
+_PLAIN = ("float", "int", "Tau")
+_OTHER = ("Callable", "Sequence", "Literal", "Quadrature")
+_UNFIT: dict[type, tuple[str, ...]] = {
+    type(None): (*_PLAIN, *_OTHER, "bool"),
+    bool: (*_PLAIN, *_OTHER),
+    str: (*_PLAIN, "bool", "Callable", "Sequence"),
+    int: _OTHER,
+    float: _OTHER,
+}
+
+
 def _fits(value: Any, annotation: str) -> bool:
-    """Whether a plain value is of a kind; arrays, functions and kinds that nobody named always are."""
-    if "_empty" in annotation or "Any" in annotation:
+    """Whether a plain value may be of the kind that an annotation says; arrays and functions always may."""
+    if value is None and "None" in annotation:
         return True
-    if value is None or isinstance(value, (bool, str)):
-        words = {type(None): ("None",), bool: ("bool",), str: ("str", "Literal", "Quadrature")}[type(value)]
-        return any(word in annotation for word in words)
     if isinstance(value, float) and annotation.startswith("int"):
         return value.is_integer()
-    return True
+    return not annotation.startswith(_UNFIT.get(type(value), ()) or ("nothing",))
 
 
 def _in_words(annotation: str) -> str:

@@ -72,7 +72,7 @@ class Pretrained:
         Raises:
             ValueError: labels that the model does not have or cannot do without, guidance without labels or without a null label.
         """
-        _check(self.num_classes, self.null_label, labels, guidance)
+        self.check(labels, guidance)
         if self.num_classes is None:
             return self._denoiser({})
         assert labels is not None or self.null_label is not None
@@ -82,6 +82,10 @@ class Pretrained:
         assert labels is not None
         nothing = {"class_labels": self._tensor([self.null_label] * len(labels))}
         return self._denoiser({}).replace(guidance=ClassifierFree(guidance, condition, nothing))
+
+    def check(self, labels: Sequence[int] | None, guidance: float) -> None:
+        """Raise ValueError for labels and a guidance that `denoiser` would refuse."""
+        _check(self.num_classes, self.null_label, labels, guidance)
 
     def initial_noise(self, num: int, seed: Any = 0) -> torch.Tensor:
         """x_T for `num` samples: float32 (num, channels, height, width) on the model's device; seeds as in `dpm.initial_noise`."""

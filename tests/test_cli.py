@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -306,21 +308,26 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys
     assert "cannot be written to" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", ["samples.png", "samples.jpg", "samples.npz", "old/", "new"])
 def test_a_failed_write_leaves_the_old_file_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    out: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The picture is written aside and renamed: a full disk costs the new picture, not the old one."""
-    (tmp_path / "samples.png").write_text("old")
+    """Everything is written aside and renamed: a full disk costs the new samples, not the old ones, and leaves nothing half-written."""
+    (tmp_path / "old").mkdir()
+    for name in ("samples.png", "samples.jpg", "samples.npz", "old/seed0_00000.png"):
+        (tmp_path / name).write_text("old")
+    before = sorted(tmp_path.rglob("*"))
 
-    def full(self: object, path: Path, format: str) -> None:
-        path.write_text("half a picture")
+    def full(target: object, *_: object, **__: object) -> None:
+        (target.write if hasattr(target, "write") else Path(target).write_bytes)(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
-    assert cli.main(["sample", "--nfe", "1", "--num", "1"]) == 2
+    monkeypatch.setattr(Image.Image, "save", lambda self, path, format, **options: full(path))
+    monkeypatch.setattr(np, "savez", full)
+    assert cli.main(["sample", "--nfe", "1", "--num", "1", "--out", out]) == 2
     assert "No space left on device" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["samples.png"]
-    assert (tmp_path / "samples.png").read_text() == "old"
+    assert sorted(tmp_path.rglob("*")) == before
+    assert all(path.read_text() == "old" for path in before if path.is_file())
 
 
 def test_a_run_that_fails_is_exit_code_1(
@@ -335,14 +342,76 @@ def test_a_run_that_fails_is_exit_code_1(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_torch_is_imported_for_sampling_only() -> None:
-    """Help, tables and refused options come without it."""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "80"}
+MISTAKES = [
+    arguments for arguments, message in BAD.values() if "--device" not in arguments and arguments[:1] != ["compare"]
+]
+
+
+def test_mistakes_are_found_before_torch_is_imported() -> None:
+    """Help, tables and whatever is wrong with a name, a class, a number or a file: all of it without torch, and so within a second."""
     program = (
         "import sys, dpmsolver.cli as cli\n"
-        "for arguments in (['--help'], ['solvers'], ['plan', 'dpm++2m'], ['sample', '--nfe', '0']):\n"
+        f"for arguments in [['--help'], ['solvers'], ['solvers', 'auto'], ['plan', 'dpm++2m'], *{MISTAKES!r}]:\n"
         "    cli.main(arguments)\n"
         "    loaded = {'torch', 'diffusers', 'jax', 'PIL'} & set(sys.modules)\n"
         "    assert not loaded, (arguments, loaded)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, stdout=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT, stdout=quiet, stderr=quiet)
+
+
+@pytest.mark.parametrize("module", ["dpmsolver", "dpmsolver.cli"])
+def test_it_runs_as_a_module(module: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", module, "solvers", "ddim"], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert run.returncode == 0
+    assert run.stdout.startswith("ddim\n")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
+    """One line and exit code 2, as the script and as a module."""
+    for start in ("runpy.run_module('dpmsolver', run_name='__main__')", "from dpmsolver.cli import main; main()"):
+        program = f"import sys, runpy; sys.modules[{missing!r}] = None; sys.argv = ['dpmsolver', 'solvers']; {start}"
+        run = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True)
+        assert run.returncode == 2
+        assert run.stdout == ""
+        assert run.stderr.startswith("dpmsolver: error: the command line needs typer and rich")
+        assert run.stderr.endswith("pip install 'dpmsolver[cli]'\n")
+        assert run.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGINT in the middle of a run, on a terminal: exit code 130, the bar closed, the cursor shown again, no file."""
+    sample = dpm.sample
+
+    def interrupted(*arguments: Any, progress: Any, **options: Any) -> Any:
+        def stop(done: int, total: int) -> None:
+            progress(done, total)
+            if done == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return sample(*arguments, progress=stop, **options)
+
+    monkeypatch.setattr(dpm, "sample", interrupted)
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    assert cli.main(["sample", "--nfe", "3", "--num", "2", "--out", "pictures/"]) == 130
+    said = capsys.readouterr().err
+    assert said.endswith("dpmsolver: interrupted\n")
+    assert said.count("\x1b[?25l") == said.count("\x1b[?25h") == 1  # the cursor, hidden and shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bar_copies_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is told of evaluations, not handed states."""
+    from dpmsolver import backends
+
+    def copied(*_: object) -> object:
+        raise AssertionError("the state was copied")
+
+    monkeypatch.setattr(backends.torch.TorchBackend, "copy_to", copied)
+    draw("--nfe", "2", "--num", "1")

@@ -34,7 +34,8 @@ def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str 
         "unknown solver 'x7' (did you mean 'x-7'?); near: x-17; all of them: dpm.solvers()"
     """
     names = list(accepted)
-    near = difflib.get_close_matches(str(given).lower(), names, n=_NEAR, cutoff=0.5)
+    by_lower = {name.lower(): name for name in names}
+    near = [by_lower[n] for n in difflib.get_close_matches(str(given).lower(), by_lower, n=_NEAR, cutoff=0.5)]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     if len(names) <= _LISTED:
         return f"unknown {what} {given!r}{hint}; accepted: {', '.join(names)}"

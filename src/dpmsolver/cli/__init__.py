@@ -12,8 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import dpmsolver as dpm
-from dpmsolver.cli import comparing, sampling, tables
-from dpmsolver.cli.shared import Interrupted, app
+
+try:
+    from dpmsolver.cli import comparing, sampling, tables
+    from dpmsolver.cli.shared import Interrupted, app
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] not in ("typer", "rich"):
+        raise
+    print(
+        f"dpmsolver: error: the command line needs typer and rich ({missing}): pip install 'dpmsolver[cli]'",
+        file=sys.stderr,
+    )
+    raise SystemExit(2) from None
 
 __all__ = ["app", "comparing", "main", "sampling", "tables"]
 

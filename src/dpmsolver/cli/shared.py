@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 import dpmsolver as dpm
 from dpmsolver.grids import GRIDS
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.registry import SOLVERS
-
-try:
-    import typer
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from typer.core import TyperGroup
-except ImportError as error:
-    print(
-        f"dpmsolver: error: the command line needs typer and rich ({error}): pip install 'dpmsolver[cli]'",
-        file=sys.stderr,
-    )
-    raise SystemExit(2) from None
 
 __all__ = [
     "GridName",

@@ -75,8 +75,7 @@ def sample(
 ) -> None:
     """Draw samples of a pretrained model into a picture, a folder of pictures or an array."""
     place, chosen = output(out), _class_list(classes)
-    if not 0.0 <= guidance < math.inf:
-        raise ValueError(f"--guidance is a finite number >= 0 (1 is none), got {guidance:g}")
+    _check_guidance(guidance)
     check_solver(solver, grid, nfe)
     measured: dict[str, Any] = {} if statistics is None else {"statistics": dpm.ModelStatistics.load(statistics)}
 
@@ -127,7 +126,10 @@ def calibrate(
 ) -> None:
     """Measure a network once, for the solvers dpm-v3, analytic-ddpm and analytic-ddim."""
     check_file(out, "safetensors")
-    pretrained.outline(model)
+    _check_guidance(guidance)
+    known = pretrained.outline(model)
+    if known:
+        known.check(_labels(known.num_classes, None, num), guidance)
     started = time.perf_counter()
     loaded = pretrained.load(model, device=device)
     labels = _labels(loaded.num_classes, None, num)
@@ -147,6 +149,11 @@ def calibrate(
         f"{model} measured on {num} of its pictures at {levels} noise levels, {5 * levels * draws} network evaluations each, "
         f"{time.perf_counter() - started:.1f} s, written to {out}"
     )
+
+
+def _check_guidance(scale: float) -> None:
+    if not 0.0 <= scale < math.inf:
+        raise ValueError(f"--guidance is a finite number >= 0 (1 is none), got {scale:g}")
 
 
 def _class_list(text: str | None) -> list[int] | None:

@@ -30,6 +30,8 @@ def output(text: str) -> Output:
     Raises:
         ValueError: another ending, a folder to write in that is missing or cannot be written to.
     """
+    if not text.strip():
+        raise ValueError("--out is empty: name a file that ends in .png, .jpg or .npz, or a folder")
     path = Path(text)
     there = path.is_dir()
     if there or text.endswith(("/", os.sep)) or not path.suffix:

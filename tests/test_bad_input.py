@@ -171,6 +171,7 @@ def test_a_plan_whose_end_alone_does_not_fit_is_refused() -> None:
         (lambda network: dpm.encode(network, X_T, nfe=4), r"denoiser must be dpm\.Denoiser.*got function"),
         (lambda network: dpm.sample_adaptive(network, X_T), r"denoiser must be dpm\.Denoiser.*got function"),
         (lambda network: dpm.sample(dpm.Denoiser(network, VP), X_T, plan="dpm++2m"), "plan must be a Plan.*got str"),
+        (lambda network: dpm.make_plan(5, VP, 4), r"solver must be a name or a dpm\.Solver, got int"),
         (lambda network: dpm.Denoiser(network, 1000), "schedule must be a NoiseSchedule.*got int"),
     ],
 )

@@ -20,7 +20,7 @@ class SamplingError(RuntimeError):
 
 
 def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str = "") -> str:
-    """The message for a name that does not exist: the nearest one that does, and all of them where they are few.
+    """Write the message for a name that does not exist: it shows the nearest one that does, and all of them where they are few.
 
     Args:
         what, given: the kind of name, and the name.

@@ -67,13 +67,14 @@ def test_a_solver_has_the_options_that_are_meant_to_be(name: str) -> None:
 def test_every_option_makes_another_plan(name: str, option: str) -> None:
     """An option that changes no coefficient would be a promise that nobody keeps."""
     solver, value = SOLVERS[name], OPTIONS[name][option]
+    budget = a_budget(solver, 6)
     given: dict[str, Any] = {"statistics": some_statistics(GAUSSIAN)} if solver.calibrated else {}
     if option in ("s_tmin", "s_tmax", "s_noise") and "s_churn" in OPTIONS[name]:
         given["s_churn"] = 30.0
     if value == "ones":
-        value = [1] * a_budget(solver)
+        value = [1] * budget
     if value == "other":
         value = "published" if name.endswith("exact") else "exact"
-    plans = [dpm.make_plan(name, SCHEDULE, a_budget(solver), **RUN, **given, **o) for o in ({}, {option: value})]
+    plans = [dpm.make_plan(name, SCHEDULE, budget, **RUN, **given, **o) for o in ({}, {option: value})]
     first, second = (replace(plan, options={}) for plan in plans)
     assert first != second

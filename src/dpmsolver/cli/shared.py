@@ -90,7 +90,7 @@ def wide_console() -> Console:
 
 
 def narrow_console() -> Console:
-    """Where lists go: as wide as the terminal, and 80 columns elsewhere."""
+    """Return the console for lists: as wide as the terminal, and 80 columns elsewhere."""
     console = Console(highlight=False)
     console.width = console.width if console.is_terminal else _NARROW
     return console

@@ -1,4 +1,4 @@
-"""Where samples go: one sheet of pictures, a folder of pictures, or an array. Written aside and renamed, whole or not at all."""
+"""Samples as files: one sheet of pictures, a folder of pictures, or an array, each written aside and renamed, whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names: what people type for a solver or a grid, and what it is called here.
+"""Names of solvers and grids, as people type them, and the solvers and grids of this library that they stand for.
 
 A solver is written `name`, `name@grid` or `name@grid:option=value:option=value`. Besides the names of the registry there are those of
 k-diffusion, ComfyUI, diffusers, AUTOMATIC1111 and stable-diffusion.cpp. An alias stands for the same sampler: the same coefficients on the
@@ -155,7 +155,7 @@ _SPEC = re.compile(r"(?P<solver>[^:@]+?)\s*(?:@\s*(?P<grid>[^:@]+?)\s*)?(?P<opti
 
 
 def parsed(name: str) -> Spec:
-    """Solver, grid and options of `name@grid:option=value:option=value`, as they are written.
+    """Read `name@grid:option=value:option=value`: the solver, the grid and the options as they are written.
 
     Raises:
         PlanError: it is not written so.
@@ -175,7 +175,7 @@ def parsed(name: str) -> Spec:
 
 
 def understood(name: str, known: Mapping[str, Solver]) -> Spec:
-    """What a written solver is here: a name of the registry (or "auto"), a name of a grid or None, and options.
+    """Say what a written solver is here: a name of the registry (or "auto"), a name of a grid or None, and options.
 
     Args:
         name: in the names of the registry or of other packages, with a grid and options or without.
@@ -200,7 +200,7 @@ def understood(name: str, known: Mapping[str, Solver]) -> Spec:
 
 
 def known_grid(name: str) -> tuple[str, dict[str, Any]]:
-    """The name of a grid of `GRIDS`, and options, for a name that people type.
+    """Find the grid of `GRIDS`, and its options, for a name that people type.
 
     Raises:
         PlanError: there is no such grid; where one of ours is near, the message says which.
@@ -230,36 +230,42 @@ def resolved(
     end: float | None,
     options: Mapping[str, Any],
 ) -> tuple[str | Solver, Any, float | None, float | None, dict[str, Any]]:
-    """The arguments of `make_plan` with what a written solver says: its own name, its grid, its start and end, its options.
+    """Complete the arguments of `make_plan` by what a written solver says: its name here, its grid, start and end, and options.
 
     Raises:
         PlanError: an unknown name, a grid or an option given in the name and as an argument, a value of another kind than its option's.
+        TypeError: a solver that is neither a name nor a `Solver`.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
         >>> resolved(SOLVERS, "uni_pc@karras:rho=5", None, None, None, {})
         ('unipc-3', 'karras', None, None, {'variant': 'bh1', 'rho': 5})
     """
-    carried: dict[str, Any] = {}
-    name = solver if isinstance(solver, str) else solver.name
-    arguments = {**options, **{k: v for k, v in (("start", start), ("end", end)) if v is not None}}
+    arguments = {**options, **{name: time for name, time in (("start", start), ("end", end)) if time is not None}}
     if isinstance(solver, str):
-        written, spec = parsed(solver), understood(solver, known)
-        if grid is not None and spec.grid is not None:
-            raise PlanError(f"{solver!r} says its grid, {spec.grid!r}, and grid={_short(grid)} another: give one")
-        twice = [option for option in written.options if option in arguments]
-        if twice:
-            raise PlanError(f"{twice[0]}={arguments[twice[0]]!r} is also an option in {solver!r}: give it once")
-        name, carried, grid = spec.solver, spec.options, spec.grid if grid is None else grid
+        solver, grid, arguments = _with_written(solver, grid, arguments, known)
+    elif not isinstance(solver, Solver):
+        raise TypeError(f"solver must be a name or a dpm.Solver, got {type(solver).__name__}")
     if isinstance(grid, str):
         grid, more = known_grid(grid)
-        carried = {**more, **carried}
-    arguments = {**carried, **arguments}
-    chosen = known[name] if isinstance(solver, str) and name != "auto" else solver
-    takers = [chosen] if isinstance(chosen, Solver) else list(known.values())
-    _check_kinds(arguments, takers, GRIDS.get(grid) if isinstance(grid, str) else grid)
+        arguments = {**more, **arguments}
+    takers = list(known.values()) if solver == "auto" else [known[solver] if isinstance(solver, str) else solver]
+    _check_kinds(arguments, takers, GRIDS[grid] if isinstance(grid, str) else grid)
     start, end = arguments.pop("start", None), arguments.pop("end", None)
-    return name if isinstance(solver, str) else solver, grid, start, end, arguments
+    return solver, grid, start, end, arguments
+
+
+def _with_written(
+    name: str, grid: Any, arguments: dict[str, Any], known: Mapping[str, Solver]
+) -> tuple[str, Any, dict[str, Any]]:
+    """Solver, grid and arguments of a written solver with those that stand beside it. PlanError for what is given twice."""
+    written, spec = parsed(name), understood(name, known)
+    if grid is not None and spec.grid is not None:
+        raise PlanError(f"{name!r} says its grid, {spec.grid!r}, and grid={_short(grid)} another: give one")
+    twice = next((option for option in written.options if option in arguments), None)
+    if twice is not None:
+        raise PlanError(f"{twice}={arguments[twice]!r} is also an option in {name!r}: give it once")
+    return spec.solver, spec.grid if grid is None else grid, {**spec.options, **arguments}
 
 
 def _known_solver(name: str, known: Mapping[str, Solver]) -> Spec:

@@ -27,7 +27,6 @@ import numpy as np
 import dpmsolver as dpm
 from dpmsolver.evaluation.distances import trajectory_error
 from dpmsolver.evaluation.measures import host
-from dpmsolver.evaluation.samplers import parsed
 from dpmsolver.files import written_aside
 from dpmsolver.models.testbeds import Testbed, load_testbed
 from dpmsolver.solvers.auto import recommended
@@ -95,9 +94,8 @@ def measure(name: str, num: int, known: Mapping[str, Mapping[str, float]]) -> di
         for said, grid in itertools.product(SOLVERS, GRIDS):
             if f"{said} {grid}" in errors:
                 continue
-            solver, _, options = parsed(said)
             try:
-                plan = dpm.make_plan(solver, testbed.schedule, nfe, grid, end=ends[nfe], **options)
+                plan = dpm.make_plan(said, testbed.schedule, nfe, grid, end=ends[nfe])
             except dpm.PlanError:  # a solver or a grid that does not reach sigma = 0, or that needs times up to 1
                 continue
             x = dpm.sample(denoiser, x_T, plan=plan)

@@ -27,8 +27,12 @@ RUNS: dict[str, Callable[..., Any]] = {
 
 ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("no budget", {}, r"how many network evaluations.*nfe=10.*plan"),
-    ("unknown solver", {"nfe": 4, "solver": "dmm++2m"}, r"unknown solver 'dmm\+\+2m'.*did you mean 'dpm\+\+2m'.*ddim"),
-    ("unknown grid", {"nfe": 4, "grid": "karas"}, r"unknown grid 'karas'.*did you mean 'karras'.*logsnr"),
+    (
+        "unknown solver",
+        {"nfe": 4, "solver": "dmm++2m"},
+        r"unknown solver 'dmm\+\+2m'.*did you mean 'dpm\+\+2m'.*dpm\.solvers\(\)",
+    ),
+    ("unknown grid", {"nfe": 4, "grid": "karas"}, r"unknown grid 'karas'.*did you mean 'karras'.*dpm\.grids\.GRIDS"),
     ("unknown option", {"nfe": 4, "lower_order_finale": 1}, "unknown option 'lower_order_finale'.*'lower_order_final'"),
     ("unknown grid option", {"nfe": 4, "grid": "karras", "roh": 5.0}, "unknown option 'roh'.*did you mean 'rho'"),
     ("another solver's option", {"nfe": 4, "eta": 1.0}, r"unknown option 'eta'.*solver unipc-2"),
@@ -167,6 +171,7 @@ def test_a_plan_whose_end_alone_does_not_fit_is_refused() -> None:
         (lambda network: dpm.encode(network, X_T, nfe=4), r"denoiser must be dpm\.Denoiser.*got function"),
         (lambda network: dpm.sample_adaptive(network, X_T), r"denoiser must be dpm\.Denoiser.*got function"),
         (lambda network: dpm.sample(dpm.Denoiser(network, VP), X_T, plan="dpm++2m"), "plan must be a Plan.*got str"),
+        (lambda network: dpm.make_plan(5, VP, 4), r"solver must be a name or a dpm\.Solver, got int"),
         (lambda network: dpm.Denoiser(network, 1000), "schedule must be a NoiseSchedule.*got int"),
     ],
 )

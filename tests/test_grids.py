@@ -305,7 +305,10 @@ VP = LinearVP()
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_grid(VP, 4, "logsrn"), "unknown grid 'logsrn' .did you mean 'logsnr'.*accepted: logsnr, "),
+        (
+            lambda: make_grid(VP, 4, "logsrn"),
+            "unknown grid 'logsrn' .did you mean 'logsnr'.*all of them: dpm.grids.GRIDS",
+        ),
         (lambda: make_grid(VP, 4, "kerras"), "did you mean 'karras'"),
         (lambda: make_grid(VP, 2, [1.0, 0.5, 0.5]), "strictly: 0.5 is followed by 0.5 at index 1"),
         (lambda: make_grid(VP, 3, [1.0, 0.4, 0.5, 0.1]), "strictly: 0.4 is followed by 0.5 at index 1"),

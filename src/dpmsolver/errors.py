@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 __all__ = ["PlanError", "SamplingError", "unknown"]
 
+_LISTED = 12  # more names than these are not read: a message then has the nearest ones only
+_NEAR = 5
+
 
 class PlanError(ValueError):
     """A plan, a grid or a solver that cannot be: the message names the argument and what is accepted."""
@@ -16,14 +19,25 @@ class SamplingError(RuntimeError):
     """A run that cannot go on: the network returned NaN, or an adaptive run used up its evaluations."""
 
 
-def unknown(what: str, given: object, accepted: Iterable[str]) -> str:
-    """The message for a name that does not exist, with the nearest one that does.
+def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str = "") -> str:
+    """Write the message for a name that does not exist: it shows the nearest one that does, and all of them where they are few.
+
+    Args:
+        what, given: the kind of name, and the name.
+        accepted: the names that exist.
+        all_of_them: how to list them, for a message that shows the nearest ones only.
 
     Examples:
         >>> unknown("solver", "dimm", ["ddim", "dpm-1"])
         "unknown solver 'dimm' (did you mean 'ddim'?); accepted: ddim, dpm-1"
+        >>> unknown("solver", "x7", [f"x-{k}" for k in range(20)], "dpm.solvers()")
+        "unknown solver 'x7' (did you mean 'x-7'?); near: x-17; all of them: dpm.solvers()"
     """
     names = list(accepted)
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    by_lower = {name.lower(): name for name in names}
+    near = [by_lower[n] for n in difflib.get_close_matches(str(given).lower(), by_lower, n=_NEAR, cutoff=0.5)]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {what} {given!r}{hint}; accepted: {', '.join(names)}"
+    if len(names) <= _LISTED:
+        return f"unknown {what} {given!r}{hint}; accepted: {', '.join(names)}"
+    others = f"; near: {', '.join(near[1:])}" if near[1:] else ""
+    return f"unknown {what} {given!r}{hint}{others}; all of them: {all_of_them or ', '.join(names)}"

@@ -56,7 +56,7 @@ def test_the_command_line_draws_a_second_embedded_model_in_colour(
     """Two by two pictures, magnified by eight, three channels that differ; guidance works as for digits."""
     monkeypatch.chdir(tmp_path)
     assert cli.main(["sample", "colours", "--nfe", "2", "--num", "4", "--solver", "dpm++2m", "--guidance", "1.5"]) == 0
-    assert capsys.readouterr().out.startswith("4 samples of colours: dpm++2m, 2 network evaluations each")
+    assert capsys.readouterr().out.startswith("4 samples of colours, 2 network evaluations each: dpm++2m @ ")
     with Image.open("samples.png") as picture:
         pixels = np.asarray(picture)
     assert pixels.shape == (2 * 64, 2 * 64, 3)

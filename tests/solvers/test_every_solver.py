@@ -346,13 +346,14 @@ def test_every_solver_is_described_and_sourced(solver: Solver) -> None:
 
 @EVERY
 def test_a_misspelt_solver_is_refused_with_its_right_name(solver: Solver) -> None:
-    """A name with one letter dropped: the message lists what exists, and suggests a near one."""
+    """A name with one letter dropped: the message suggests near ones, a few, and says how to list all."""
     misspelt = solver.name[:-1]
     if misspelt in SOLVERS:
         misspelt = solver.name + "x"
     with pytest.raises(PlanError, match=f"unknown solver '{misspelt.replace('+', '.')}' .did you mean '") as error:
         make_plan(misspelt, VP, 6)
-    assert all(name in str(error.value) for name in SOLVERS)
+    assert "dpmsolver solvers" in str(error.value)
+    assert len(str(error.value)) < 250
 
 
 @EVERY
@@ -409,8 +410,8 @@ def test_s_noise_scales_every_noise_and_nothing_else(name: str, s_noise: float) 
         ("heun", {"s_churn": 5.0, "s_noise": -0.1}, "s_noise must be a finite number >= 0, got -0.1"),
         ("euler-ancestral", {"s_noise": math.nan}, "s_noise must be a finite number >= 0, got nan"),
         ("dpm2-ancestral", {"s_noise": math.inf}, "s_noise must be a finite number >= 0, got inf"),
-        ("dpm++2m-sde", {"s_noise": True}, "s_noise must be a finite number >= 0, got True"),
-        ("dpm++sde", {"s_noise": "1.003"}, "s_noise must be a finite number >= 0, got '1.003'"),
+        ("dpm++2m-sde", {"s_noise": True}, "s_noise must be a number, got True"),
+        ("dpm++sde", {"s_noise": "1.003"}, "s_noise must be a number, got '1.003'"),
         ("dpm++3m-sde", {"lower_quadrature": "2m"}, "quadrature must be 'exact', 'published' or 'bh1', got '2m'"),
         ("dpm++2m-sde", {"tau": -1.0}, "tau must be >= 0, got -1"),
         ("dpm++sde", {"tau": -1.0}, "tau must be >= 0, got -1"),

@@ -1,7 +1,8 @@
 """The command line: `dpmsolver sample`, `calibrate`, `compare`, `solvers`, `plan`.
 
 It calls what everybody can call from Python. What a command needs is imported when it runs, so that help and tables come without torch.
-Wrong input ends with one line on stderr and exit code 2, a run that fails with exit code 1; files are written aside and renamed.
+Wrong input ends with one line on stderr and exit code 2, a run that fails with exit code 1, one that is interrupted (Ctrl-C) with 130;
+names and files are checked before a model is loaded, and files are written aside and renamed.
 """
 
 from __future__ import annotations
@@ -11,14 +12,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import dpmsolver as dpm
-from dpmsolver.cli import comparing, sampling, tables
-from dpmsolver.cli.shared import app
+
+try:
+    from dpmsolver.cli import comparing, sampling, tables
+    from dpmsolver.cli.shared import Interrupted, app
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] not in ("typer", "rich"):
+        raise
+    print(
+        f"dpmsolver: error: the command line needs typer and rich ({missing}): pip install 'dpmsolver[cli]'",
+        file=sys.stderr,
+    )
+    raise SystemExit(2) from None
 
 __all__ = ["app", "comparing", "main", "sampling", "tables"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 for a run that failed, 2 for wrong input.
+    """Run the command line and return its exit code: 0, 1 for a run that failed, 2 for wrong input, 130 for an interrupted one.
 
     Examples:
         >>> main(["--version"])
@@ -32,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error, 2)
     except dpm.SamplingError as error:
         return _refuse(error, 1)
+    except (Interrupted, KeyboardInterrupt):
+        print("dpmsolver: interrupted", file=sys.stderr)
+        return 130
     except Exception as error:
         # Wrong options. The class of these errors has moved between versions of typer; what it can do has not.
         if not hasattr(error, "format_message"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +15,20 @@ from numpy.typing import NDArray
 
 import dpmsolver as dpm
 from dpmsolver import backends
-from dpmsolver.cli.shared import GridName, Nfe, app, check_file, progress_bar
-from dpmsolver.files import written_aside
+from dpmsolver.cli.shared import GridName, Nfe, app, check_file, check_solver, progress_bar
+from dpmsolver.cli.writing import output
 from dpmsolver.models import pretrained
 from dpmsolver.sampling import DEFAULT_SOLVER
 
 __all__ = ["calibrate", "sample"]
-
-_SMALL = 64  # pictures with fewer rows are magnified by a whole number, to about this many
 
 
 @app.command(
     epilog="[bold]Examples[/bold]\n\n"
     "dpmsolver sample --nfe 10\n\n"
     "dpmsolver sample --classes 3,7 --guidance 2 --num 16\n\n"
-    "dpmsolver sample --solver ddim --nfe 50 --seed 7 --out ddim.png\n\n"
+    "dpmsolver sample --solver ddim --nfe 50 --seed 7 --out ddim.jpg\n\n"
+    "dpmsolver sample --solver dpm++2m@karras:rho=5 --num 1000 --out pictures/\n\n"
     "dpmsolver sample ./my-model --nfe 20 --batch 16\n\n"
     "dpmsolver sample google/ddpm-cifar10-32 --device cuda"
 )
@@ -37,7 +37,12 @@ def sample(
         str, typer.Argument(help="'digits' (comes with the package), a folder in diffusers format, or a hub id.")
     ] = "digits",
     nfe: Nfe = 10,
-    solver: Annotated[str, typer.Option(metavar="NAME", help="See: dpmsolver solvers.")] = DEFAULT_SOLVER,
+    solver: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Such as dpm++2m@karras:rho=5, or 'DPM++ 2M Karras'. See: dpmsolver solvers."
+        ),
+    ] = DEFAULT_SOLVER,
     grid: GridName = None,
     num: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures.")] = 64,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed draws the same pictures.")] = 0,
@@ -60,28 +65,45 @@ def sample(
             metavar="FILE", help="For the calibrated solvers, from: dpmsolver calibrate.", show_default="none"
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The PNG file.")] = Path("samples.png"),
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="A sheet of all (.png, .jpg), an array (.npz: arr_0 uint8 NHWC, arr_1 the classes), or a folder of pictures (pictures/).",
+        ),
+    ] = "samples.png",
 ) -> None:
-    """Draw samples of a pretrained model into one PNG picture."""
-    check_file(out, "png")
-    chosen = _class_list(classes)
+    """Draw samples of a pretrained model into a picture, a folder of pictures or an array."""
+    place, chosen = output(out), _class_list(classes)
+    _check_guidance(guidance)
+    check_solver(solver, grid, nfe)
+    measured: dict[str, Any] = {} if statistics is None else {"statistics": dpm.ModelStatistics.load(statistics)}
+
+    def prepared(model: pretrained.Outline | pretrained.Pretrained) -> tuple[dpm.Plan, list[int] | None]:
+        place.check_channels(model.shape[0])
+        labels = _labels(model.num_classes, chosen, num)
+        model.check(labels, guidance)
+        return dpm.make_plan(solver, model.schedule, nfe, grid, predicts=model.predicts, **measured), labels
+
+    # What a model's configs say is checked before torch is imported; those of a hub model once they are here.
+    known = pretrained.outline(model)
+    early = prepared(known) if known else None
     started = time.perf_counter()
     loaded = pretrained.load(model, device=device)
-    if loaded.shape[0] not in (1, 3):
-        raise ValueError(f"pictures have 1 or 3 channels, and {model} has {loaded.shape[0]}")
-    measured: dict[str, Any] = {} if statistics is None else {"statistics": dpm.ModelStatistics.load(statistics)}
-    plan = dpm.make_plan(solver, loaded.schedule, nfe, grid, **measured)
-    labels = _labels(loaded, chosen, num)
-    # Raises for labels and guidance that do not fit, before any evaluation.
-    loaded.denoiser(labels, guidance)
+    plan, labels = early or prepared(loaded)
     ready = time.perf_counter()
     pictures = _draw(loaded, plan, labels, guidance, num, seed, batch)
     seconds = time.perf_counter() - ready
-    _write_png(_contact_sheet(pictures), out)
-    typer.echo(
-        f"{num} samples of {model}: {plan.solver}, {plan.nfe} network evaluations each, {seconds:.1f} s "
-        f"(and {ready - started:.1f} s to load the model), written to {out}"
-    )
+    place.write(pictures, labels, seed)
+    typer.echo(f"{num} samples of {model}, {plan.nfe} network evaluations each: {_said(plan, solver)}")
+    typer.echo(f"{seconds:.1f} s, and {ready - started:.1f} s to load the model; written to {out}")
+
+
+def _said(plan: dpm.Plan, asked: str) -> str:
+    """Which solver, grid and options a run had, and whether "auto" took them."""
+    options = [f"{name}={value}" for name, value in plan.options.items()]
+    said = ", ".join([f"{plan.solver} @ {plan.grid}", *options])
+    return f"{said} (taken by auto)" if re.match("auto\\b", asked, re.IGNORECASE) else said
 
 
 @app.command(
@@ -104,9 +126,13 @@ def calibrate(
 ) -> None:
     """Measure a network once, for the solvers dpm-v3, analytic-ddpm and analytic-ddim."""
     check_file(out, "safetensors")
+    _check_guidance(guidance)
+    known = pretrained.outline(model)
+    if known:
+        known.check(_labels(known.num_classes, None, num), guidance)
     started = time.perf_counter()
     loaded = pretrained.load(model, device=device)
-    labels = _labels(loaded, None, num)
+    labels = _labels(loaded.num_classes, None, num)
     pictures = _draw(loaded, dpm.make_plan(DEFAULT_SOLVER, loaded.schedule, nfe), labels, guidance, num, seed, num)
     with progress_bar() as progress:
         task = progress.add_task("calibrating", total=2 * levels)
@@ -125,6 +151,11 @@ def calibrate(
     )
 
 
+def _check_guidance(scale: float) -> None:
+    if not 0.0 <= scale < math.inf:
+        raise ValueError(f"--guidance is a finite number >= 0 (1 is none), got {scale:g}")
+
+
 def _class_list(text: str | None) -> list[int] | None:
     if text is None:
         return None
@@ -134,11 +165,11 @@ def _class_list(text: str | None) -> list[int] | None:
         raise ValueError(f"--classes takes numbers with commas between, such as 0,1,2, got {text!r}") from None
 
 
-def _labels(model: pretrained.Pretrained, classes: list[int] | None, num: int) -> list[int] | None:
+def _labels(num_classes: int | None, classes: list[int] | None, num: int) -> list[int] | None:
     """One class per picture: those asked for, or all of the model's, in turn."""
-    if classes is None and model.num_classes is None:
+    if classes is None and num_classes is None:
         return None
-    cycle = classes if classes is not None else range(model.num_classes or 0)
+    cycle = classes if classes is not None else range(num_classes or 0)
     return [cycle[i % len(cycle)] for i in range(num)]
 
 
@@ -161,29 +192,9 @@ def _draw(
             part = slice(first, min(first + batch, num))
             denoiser = model.denoiser(None if labels is None else labels[part], guidance)
 
-            def advance(state: dpm.State, part: slice = part) -> None:
-                progress.update(task, completed=plan.nfe * part.start + state.index * (part.stop - part.start))
+            def advance(evaluations: int, _: int, part: slice = part) -> None:
+                progress.update(task, completed=plan.nfe * part.start + evaluations * (part.stop - part.start))
 
-            x0 = dpm.sample(denoiser, x_T[part], plan=plan, callback=advance, generator=keys[part])
+            x0 = dpm.sample(denoiser, x_T[part], plan=plan, progress=advance, generator=keys[part])
             done.append(x0.cpu().numpy())
     return np.concatenate(done)
-
-
-def _contact_sheet(pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Pictures (num, channels, height, width) in [-1, 1] on one sheet (height, width, channels), as square as can be."""
-    num, channels, height, width = pictures.shape
-    columns = math.ceil(math.sqrt(num))
-    rows = math.ceil(num / columns)
-    cells = np.zeros((rows * columns, channels, height, width), dtype=np.uint8)
-    cells[:num] = np.rint(np.clip(pictures, -1.0, 1.0) * 127.5 + 127.5)
-    sheet = cells.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-    flat = sheet.reshape(rows * height, columns * width, channels)
-    factor = max(1, _SMALL // height)
-    return flat.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _write_png(pixels: NDArray[np.uint8], out: Path) -> None:
-    from PIL import Image
-
-    with written_aside(out) as aside:
-        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(aside, format="PNG")

@@ -1,29 +1,53 @@
-"""What the commands share: the app they register with, options that mean the same everywhere, and checks of where files go."""
+"""What the commands share: the app they register with, options that mean the same everywhere, and checks of names and of where files go."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 import dpmsolver as dpm
 from dpmsolver.grids import GRIDS
+from dpmsolver.solvers.names import resolved
+from dpmsolver.solvers.registry import SOLVERS
 
-try:
-    import typer
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-except ImportError as error:
-    raise SystemExit(
-        f"dpmsolver: error: the command line needs typer and rich ({error}): pip install 'dpmsolver[cli]'"
-    ) from None
-
-__all__ = ["GridName", "Nfe", "app", "check_file", "check_writable", "progress_bar", "wide_console"]
+__all__ = [
+    "GridName",
+    "Interrupted",
+    "Nfe",
+    "app",
+    "check_file",
+    "check_solver",
+    "check_writable",
+    "narrow_console",
+    "progress_bar",
+    "wide_console",
+]
 
 _PLAIN_WIDTH = 300  # columns of a table that is written to a file or a pipe
+_NARROW = 80
+
+
+class Interrupted(Exception):
+    """Ctrl-C, which typer would turn into an exit without a word."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
 
 app = typer.Typer(
     name="dpmsolver",
+    cls=_Commands,
     help="Samples from pretrained diffusion models in about ten network evaluations.\n\n"
     "Start with [bold]dpmsolver sample[/bold]: it draws 64 digits into samples.png.",
     epilog="More about a command, with examples: [bold]dpmsolver sample --help[/bold]",
@@ -65,6 +89,13 @@ def wide_console() -> Console:
     return console
 
 
+def narrow_console() -> Console:
+    """Return the console for lists: as wide as the terminal, and 80 columns elsewhere."""
+    console = Console(highlight=False)
+    console.width = console.width if console.is_terminal else _NARROW
+    return console
+
+
 def progress_bar() -> Progress:
     """A bar on stderr, with the time left; none where stderr is no terminal."""
     console = Console(stderr=True)
@@ -72,8 +103,15 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
+def check_solver(solver: str, grid: str | None, nfe: int) -> None:
+    """Raise PlanError for an unknown solver or grid, an option of a wrong kind, or a budget that the solver cannot spend."""
+    chosen, *_ = resolved(SOLVERS, solver, grid, None, None, {})
+    if chosen in SOLVERS:
+        SOLVERS[str(chosen)].spend(nfe)
+
+
 def check_file(out: Path, suffix: str) -> None:
-    """ValueError where a file of this name cannot be written."""
+    """Raise ValueError where a file of this name cannot be written."""
     folder = out.parent
     if not folder.is_dir():
         raise ValueError(f"--out {out}: there is no folder {folder}")
@@ -85,6 +123,6 @@ def check_file(out: Path, suffix: str) -> None:
 
 
 def check_writable(out: Path, folder: Path) -> None:
-    """ValueError where nothing can be written into a folder."""
+    """Raise ValueError where nothing can be written into a folder."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"--out {out}: the folder {folder} cannot be written to")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -11,11 +12,12 @@ from rich.table import Table
 
 import dpmsolver as dpm
 from dpmsolver.adapters.diffusers import schedule_from_config
-from dpmsolver.cli.shared import GridName, Nfe, app, wide_console
+from dpmsolver.cli.shared import GridName, Nfe, app, narrow_console
 from dpmsolver.errors import unknown
 from dpmsolver.models import pretrained
-from dpmsolver.sampling import DEFAULT_SOLVER
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.solvers import Solver
+from dpmsolver.solvers.names import ALIASES, parsed, understood
 from dpmsolver.solvers.registry import SOLVERS
 
 __all__ = ["digits_schedule", "plan", "solvers"]
@@ -34,38 +36,139 @@ _SCHEDULES: dict[str, Callable[[], NoiseSchedule]] = {
 }
 
 
-@app.command()
-def solvers() -> None:
-    """List the solvers: what each is, its order, and where it comes from."""
-    table = Table("name", "order", "prediction", "evaluations per step", "description", "source")
-    for solver in SOLVERS.values():
-        each = str(solver.evaluations_per_step) if solver.steps is None else "varies"
-        table.add_row(solver.name, str(solver.order), solver.prediction, each, solver.description, solver.source)
-    console = wide_console()
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "dpmsolver solvers\n\n"
+    "dpmsolver solvers sde\n\n"
+    "dpmsolver solvers --family UniPC\n\n"
+    "dpmsolver solvers dpm++2m"
+)
+def solvers(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A solver, shown with its options; or a part of names and descriptions, to list those that have it.",
+            show_default=False,
+        ),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Those of one family alone.", show_default="all")
+    ] = None,
+) -> None:
+    """List the solvers, or show one: what it is, its order and options, and where it comes from."""
+    families = list(dict.fromkeys(solver.family for solver in SOLVERS.values()))
+    if family is not None and family.lower() not in (each.lower() for each in families):
+        raise ValueError(unknown("family", family, families))
+    found = [s for s in SOLVERS.values() if family is None or s.family.lower() == family.lower()]
+    if name is not None:
+        part = [s for s in found if name.lower() in " ".join((s.name, s.description, s.family, s.source)).lower()]
+        if name.lower() in ("auto", *SOLVERS) or not part:
+            _show(name)
+            return
+        found = part
+    _list(found, with_auto=name is None and family is None)
+
+
+def _list(found: list[Solver], with_auto: bool) -> None:
+    """Solvers by family: name, order, evaluations a step, description."""
+    console = narrow_console()
+    table = Table("name", "order", "calls", "description", box=None, padding=(0, 1, 0, 0))
+    if with_auto:
+        table.add_row("[bold]auto[/bold]", "", "", "what measurements recommend for a schedule and a budget (default)")
+    for family in dict.fromkeys(solver.family for solver in found):
+        table.add_row()
+        table.add_row(f"[bold]{family}[/bold]")
+        for solver in found:
+            if solver.family == family:
+                each = str(solver.evaluations_per_step) if solver.steps is None else "-"
+                table.add_row(f" {solver.name}", str(solver.order), each, solver.description)
     console.print(table)
     console.print(
-        f"Default: {DEFAULT_SOLVER}, the solver and the grid that measurements recommend for a budget. "
-        "The order is measured; the budget of a run is nfe, whatever the solver."
+        "\norder: measured. calls: network evaluations a step, - where steps differ; a budget (nfe) counts them all.\n"
+        "One solver with its options and its source: dpmsolver solvers NAME"
     )
+
+
+def _show(name: str) -> None:
+    """One solver, by whatever name: what it is, its options with their defaults, its source, and what others call it."""
+    spec = understood(name, SOLVERS)
+    rows: list[tuple[str, str]] = []
+    said = ":".join(["@".join(filter(None, spec[:2])), *(f"{key}={value}" for key, value in spec.options.items())])
+    if name.lower() != said.lower():
+        rows.append(("written here", said))
+    if spec.solver == "auto":
+        rows.append(
+            ("what", "the solver and the grid that measurements recommend for a schedule and a budget (default)")
+        )
+        rows += [
+            (f"on {schedule}", ", ".join(_taken(schedule, nfe) for nfe in (5, 10, 20, 50))) for schedule in _SCHEDULES
+        ]
+    else:
+        rows += _facts(SOLVERS[spec.solver])
+    console = narrow_console()
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for key, value in rows:
+        grid.add_row(key, value)
+    console.print(f"[bold]{spec.solver}[/bold]")
+    console.print(grid)
+
+
+def _taken(schedule: str, nfe: int) -> str:
+    taken = dpm.make_plan("auto", _SCHEDULES[schedule](), nfe)
+    return f"{taken.solver}@{taken.grid} for {nfe}"
+
+
+def _facts(solver: Solver) -> Iterator[tuple[str, str]]:
+    yield "what", solver.description
+    yield "family", solver.family
+    yield "prediction", solver.prediction
+    yield "order", f"{solver.order}{' in law' if solver.stochastic else ''}"
+    yield (
+        "evaluations",
+        f"{solver.evaluations_per_step} a step" if solver.steps is None else "more in some steps than in others",
+    )
+    yield "adds noise", "yes" if solver.stochastic else "no"
+    yield "source", solver.source
+    defaults = inspect.signature(solver.build).parameters
+    options = sorted(solver.accepted_options())
+    for i, option in enumerate(options):
+        default = defaults[option].default
+        yield "" if i else "options", f"{option}={getattr(default, '__name__', default)}"
+    if not options:
+        yield "options", "none, but for those of the grid"
+    theirs = [
+        alias for group in ALIASES.values() for alias, ours in group.items() if parsed(ours).solver == solver.name
+    ]
+    if theirs:
+        yield "also called", ", ".join(theirs)
 
 
 @app.command(
     epilog="[bold]Examples[/bold]\n\n"
     "dpmsolver plan dpm++2m --nfe 10\n\n"
-    "dpmsolver plan ddim --nfe 5 --schedule edm --grid karras\n\n"
+    "dpmsolver plan ddim@karras:rho=5 --nfe 5 --schedule edm --end 0\n\n"
     "dpmsolver plan dpm++3m --nfe 8 --json > plan.json"
 )
 def plan(
-    solver: Annotated[str, typer.Argument(metavar="NAME", help="A solver: see dpmsolver solvers.")],
+    solver: Annotated[
+        str, typer.Argument(metavar="NAME", help="Such as dpm++2m@karras:rho=5. See: dpmsolver solvers.")
+    ],
     nfe: Nfe = 10,
     schedule: Annotated[
         str, typer.Option(metavar="NAME", help=f"The noise schedule: {', '.join(_SCHEDULES)}.")
     ] = "digits",
     grid: GridName = None,
+    start: Annotated[
+        float | None, typer.Option(metavar="TIME", help="Where the run starts.", show_default="the schedule's")
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(metavar="TIME", help="Where it ends; 0 is clean data.", show_default="the budget's")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for dpm.Plan.from_json instead of a table.")] = False,
 ) -> None:
     """Show a plan: the table of coefficients that a solver is, one line per network evaluation."""
     if schedule not in _SCHEDULES:
         raise ValueError(unknown("schedule", schedule, _SCHEDULES))
-    made = dpm.make_plan(solver, _SCHEDULES[schedule](), nfe, grid)
+    made = dpm.make_plan(solver, _SCHEDULES[schedule](), nfe, grid, start=start, end=end)
     typer.echo(made.to_json() if as_json else made.table())

@@ -5,7 +5,6 @@ A setting is a budget of network evaluations, or the tolerance of a sampler that
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,10 @@ from dpmsolver.errors import PlanError
 from dpmsolver.plan import Plan
 from dpmsolver.sampling import sample
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.solvers.registry import make_plan
+from dpmsolver.solvers.names import known_grid, parsed, understood
+from dpmsolver.solvers.registry import SOLVERS, make_plan
 
-__all__ = ["Counter", "Sampler", "adaptive_sampler", "parsed", "plan_sampler", "rk45_sampler", "samplers_from_names"]
+__all__ = ["Counter", "Sampler", "adaptive_sampler", "plan_sampler", "rk45_sampler", "samplers_from_names"]
 
 Keys = Sequence[tuple[int, int]]
 
@@ -112,18 +112,15 @@ def rk45_sampler(tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3)) -> Sampler:
     return Sampler("rk45", draw, settings=tuple(tolerances), solver="rk45")
 
 
-_SPEC = re.compile(r"(?P<solver>[^:@\s]+)(?:@(?P<grid>[^:\s]+))?(?P<options>(?::[^:=\s]+=[^:=\s]+)*)")
-
-
 def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list[Sampler]:
-    """Samplers as the command line names them: `dpm++2m`, `dpm++2m@karras`, `unipc-2:variant=bh1`, `rk45`, `dpm-23`.
+    """Samplers by name: `dpm++2m`, `dpm++2m@karras`, `unipc-2:variant=bh1`, `rk45`, `dpm-23`, or as other packages name them.
 
     Args:
         names: solvers, each with a grid of its own or on each of `grids`.
         grids: names of grids; "default" is each solver's own. None: "default".
 
     Raises:
-        PlanError: a name that cannot be read, a name twice. Unknown solvers and grids show when a plan is made.
+        PlanError: a name that cannot be read, an unknown one, a name twice.
 
     Examples:
         >>> [sampler.name for sampler in samplers_from_names(["ddim", "dpm++2m@karras"], ["default", "time"])]
@@ -131,41 +128,18 @@ def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list
     """
     made: list[Sampler] = []
     for name in names:
-        solver, grid, options = parsed(name)
-        if solver == "rk45" or solver in ("dpm-12", "dpm-23"):
-            if grid or options:
-                raise PlanError(f"{solver} chooses its own steps: it takes no grid and no option, got {name!r}")
-            made.append(rk45_sampler() if solver == "rk45" else adaptive_sampler(int(solver[-1])))
+        written = parsed(name)
+        if written.solver in ("rk45", "dpm-12", "dpm-23"):
+            if written.grid or written.options:
+                raise PlanError(f"{written.solver} chooses its own steps: it takes no grid and no option, got {name!r}")
+            adaptive = written.solver != "rk45"
+            made.append(adaptive_sampler(int(written.solver[-1])) if adaptive else rk45_sampler())
             continue
-        for each in [grid] if grid else list(grids) or ["default"]:
-            made.append(plan_sampler(solver, None if each == "default" else each, **options))
+        solver, own, options = understood(name, SOLVERS)
+        for each in [own] if own else list(grids) or ["default"]:
+            grid, more = (None, {}) if each in ("default", None) else known_grid(each)
+            made.append(plan_sampler(solver, grid, **{**more, **options}))
     doubles = {s.name for s in made if [t.name for t in made].count(s.name) > 1}
     if doubles:
         raise PlanError(f"named twice: {', '.join(sorted(doubles))}")
     return made
-
-
-def parsed(name: str) -> tuple[str, str | None, dict[str, Any]]:
-    """Solver, grid (None: its own) and options of a name on the command line.
-
-    Examples:
-        >>> parsed("unipc-2@time:variant=bh1:end=0.0")
-        ('unipc-2', 'time', {'variant': 'bh1', 'end': 0.0})
-    """
-    match = _SPEC.fullmatch(name.strip())
-    if match is None:
-        raise PlanError(f"a solver is written as name, name@grid or name@grid:option=value:option=value, got {name!r}")
-    options = {key: _value(value) for key, value in (o.split("=") for o in match["options"].split(":")[1:])}
-    return match["solver"], match["grid"], options
-
-
-def _value(text: str) -> Any:
-    """An option's value: a number where it reads as one, True or False, else a word."""
-    if text in ("True", "False"):
-        return text == "True"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -86,7 +86,7 @@ def make_grid(
             raise PlanError(f"a run needs two different times, got start={start:.6g} and end={end:.6g}")
         name = default_grid(schedule, start, end) if grid is None else grid
         if isinstance(name, str) and name not in GRIDS:
-            raise PlanError(unknown("grid", name, GRIDS))
+            raise PlanError(unknown("grid", name, GRIDS, "dpm.grids.GRIDS"))
         function = GRIDS[name] if isinstance(name, str) else name
         if getattr(function, "takes_last", False):
             options["last"] = schedule.last_time(nfe or steps)

@@ -7,6 +7,7 @@ label of "no class", which classifier-free guidance needs. It is the last label.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from dpmsolver.schedules import NoiseSchedule
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DIGITS", "EMBEDDED", "HUB_ID", "Pretrained", "load"]
+__all__ = ["DIGITS", "EMBEDDED", "HUB_ID", "Outline", "Pretrained", "load", "outline"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED = {unet.parent.name: unet.parent for unet in sorted(_WEIGHTS.glob("*/unet"))}  # name -> folder
@@ -71,7 +72,7 @@ class Pretrained:
         Raises:
             ValueError: labels that the model does not have or cannot do without, guidance without labels or without a null label.
         """
-        self._check(labels, guidance)
+        self.check(labels, guidance)
         if self.num_classes is None:
             return self._denoiser({})
         assert labels is not None or self.null_label is not None
@@ -81,6 +82,10 @@ class Pretrained:
         assert labels is not None
         nothing = {"class_labels": self._tensor([self.null_label] * len(labels))}
         return self._denoiser({}).replace(guidance=ClassifierFree(guidance, condition, nothing))
+
+    def check(self, labels: Sequence[int] | None, guidance: float) -> None:
+        """Raise ValueError for labels and a guidance that `denoiser` would refuse."""
+        _check(self.num_classes, self.null_label, labels, guidance)
 
     def initial_noise(self, num: int, seed: Any = 0) -> torch.Tensor:
         """x_T for `num` samples: float32 (num, channels, height, width) on the model's device; seeds as in `dpm.initial_noise`."""
@@ -99,25 +104,42 @@ class Pretrained:
             learned_variance=self.learned_variance,
         )
 
-    def _check(self, labels: Sequence[int] | None, guidance: float) -> None:
-        if self.num_classes is None and labels is not None:
-            raise ValueError("this model is unconditional: it has no classes to choose from")
-        if self.num_classes is not None and labels is None and self.null_label is None:
-            raise ValueError(f"this model needs a class per sample: labels from 0 to {self.num_classes - 1}")
-        for label in labels if labels is not None else ():
-            if isinstance(label, bool) or label != int(label) or not 0 <= label < (self.num_classes or 0):
-                raise ValueError(f"class {label} does not exist: accepted are 0 to {(self.num_classes or 0) - 1}")
-        if guidance != 1.0 and labels is None:
-            raise ValueError(f"guidance={guidance} needs classes to guide towards, and none are given: use guidance=1")
-        if guidance != 1.0 and self.null_label is None:
-            raise ValueError(
-                f"guidance={guidance} needs a model trained without classes too (a null label): use guidance=1"
-            )
-
     def _tensor(self, labels: Sequence[int | None]) -> torch.Tensor:
         import torch
 
         return torch.tensor(labels, dtype=torch.int64, device=self.device)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the configs say of a model: all that can be checked before its weights are read. The fields are those of `Pretrained`."""
+
+    schedule: NoiseSchedule
+    predicts: Predicts
+    shape: tuple[int, int, int]
+    num_classes: int | None
+    null_label: int | None
+
+    def check(self, labels: Sequence[int] | None, guidance: float) -> None:
+        """Raise ValueError for labels and a guidance that `Pretrained.denoiser` would refuse."""
+        _check(self.num_classes, self.null_label, labels, guidance)
+
+
+def outline(name: str | Path = "digits") -> Outline | None:
+    """Read what the configs of a model say, without torch or diffusers; None for a hub id, which has to be downloaded first.
+
+    Raises:
+        ValueError: no such model, or a folder that does not hold one.
+
+    Examples:
+        >>> outline("digits").shape
+        (1, 28, 28)
+    """
+    folder = _local(str(name))
+    if folder is None:
+        return None
+    config, scheduler = _configs(folder)
+    return Outline(schedule_from_config(scheduler), predicts_from_config(scheduler), _shape(config), *_classes(config))
 
 
 def load(name: str | Path = "digits", *, device: str | None = None) -> Pretrained:
@@ -138,8 +160,8 @@ def load(name: str | Path = "digits", *, device: str | None = None) -> Pretraine
         ((1, 28, 28), 10, 'noise')
     """
     diffusers = _diffusers()
-    folder = _folder(str(name), diffusers)
-    config, scheduler = _configs(folder, diffusers)
+    folder = _local(str(name)) or _downloaded(str(name), diffusers)
+    config, scheduler = _configs(folder)
     place = _device(device)
     try:
         # low_cpu_mem_usage needs accelerate, and warns where that is missing.
@@ -179,14 +201,19 @@ def _device(name: str | None) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used here: {_one_line(error)}") from error
 
 
-def _folder(name: str, diffusers: ModuleType) -> str:
-    """Where a model lies: the embedded folder, the caller's, or the cache that the hub was downloaded to."""
+def _local(name: str) -> str | None:
+    """Where a model lies: the embedded folder or the caller's; None for a hub id. ValueError for a name that is none of them."""
     if name in EMBEDDED:
         return str(EMBEDDED[name])
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser())
     if not re.fullmatch(HUB_ID, name):
         raise ValueError(f"{unknown('model', name, EMBEDDED)}, {_OTHERS}")
+    return None
+
+
+def _downloaded(name: str, diffusers: ModuleType) -> str:
+    """The folder of the cache that a model of the hub is downloaded to."""
     verbosity = diffusers.utils.logging.get_verbosity()
     # What it warns of when it is offline, the error says.
     diffusers.utils.logging.set_verbosity_error()
@@ -203,16 +230,11 @@ def _folder(name: str, diffusers: ModuleType) -> str:
         diffusers.utils.logging.set_verbosity(verbosity)
 
 
-def _configs(folder: str, diffusers: ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
+def _configs(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configs of the unet and of the scheduler, before any weights are read."""
-    try:
-        config = dict(diffusers.UNet2DModel.load_config(folder, subfolder="unet"))
-        scheduler = dict(diffusers.DDPMScheduler.load_config(folder, subfolder="scheduler"))
-    except OSError as error:
-        raise ValueError(
-            f"{folder} is not a model in diffusers format ({_one_line(error)}): it needs unet/ and scheduler/, "
-            "or config.json beside scheduler_config.json"
-        ) from error
+    config, scheduler = (
+        _json(Path(folder), *place) for place in (("unet", "config.json"), ("scheduler", "scheduler_config.json"))
+    )
     if config.get("_class_name") != "UNet2DModel" or (Path(folder) / "vqvae").is_dir():
         kind = "a latent model" if config.get("_class_name") == "UNet2DModel" else f"a {config.get('_class_name')}"
         raise ValueError(
@@ -220,6 +242,38 @@ def _configs(folder: str, diffusers: ModuleType) -> tuple[dict[str, Any], dict[s
             "use dpmsolver.adapters.diffusers.network(pipeline.unet)"
         )
     return config, scheduler
+
+
+def _json(folder: Path, part: str, file: str) -> dict[str, Any]:
+    """A config in its own folder, or beside the others."""
+    try:
+        path = next(path for path in (folder / part / file, folder / file) if path.is_file())
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except StopIteration:
+        cause = f"there is no {part}/{file}"
+    except (OSError, ValueError, TypeError) as error:
+        cause = f"{path.name}: {_one_line(error)}"
+    raise ValueError(
+        f"{folder} is not a model in diffusers format ({cause}): it needs unet/ and scheduler/, "
+        "or config.json beside scheduler_config.json"
+    )
+
+
+def _check(num_classes: int | None, null_label: int | None, labels: Sequence[int] | None, guidance: float) -> None:
+    """Raise ValueError for labels that a model does not have or cannot do without, and for guidance that it cannot have."""
+    if num_classes is None and labels is not None:
+        raise ValueError("this model is unconditional: it has no classes to choose from")
+    if num_classes is not None and labels is None and null_label is None:
+        raise ValueError(f"this model needs a class per sample: labels from 0 to {num_classes - 1}")
+    for label in labels if labels is not None else ():
+        if isinstance(label, bool) or label != int(label) or not 0 <= label < (num_classes or 0):
+            raise ValueError(f"class {label} does not exist: accepted are 0 to {(num_classes or 0) - 1}")
+    if guidance != 1.0 and labels is None:
+        raise ValueError(f"guidance={guidance} needs classes to guide towards, and none are given: use guidance=1")
+    if guidance != 1.0 and null_label is None:
+        raise ValueError(
+            f"guidance={guidance} needs a model trained without classes too (a null label): use guidance=1"
+        )
 
 
 def _classes(config: dict[str, Any]) -> tuple[int | None, int | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -102,6 +102,7 @@ def _entries() -> list[Solver]:
         for degree in (1, 2, 3)
     ]
     lms = partial(adams, variable="rho")
+    one: dict[str, Any] = {"lower_order_final": True, "ramp": None}  # no options where every step is of order 1
     for name, what, source in (
         ("lms-{}", "linear multistep in sigma through {} outputs", "k-diffusion, sample_lms"),
         (
@@ -111,7 +112,15 @@ def _entries() -> list[Solver]:
         ),
     ):
         table += [
-            Solver(name.format(p), partial(lms, order=p), "noise", p, what.format(p), source, family="classical")
+            Solver(
+                name.format(p),
+                partial(lms, order=p, **(one if p == 1 else {})),
+                "noise",
+                p,
+                what.format(p),
+                source,
+                family="classical",
+            )
             for p in (1, 2, 3, 4)[name.startswith("ipndm") :]
         ]
     return table

@@ -109,7 +109,7 @@ _RES = "Zhang et al. 2023, arXiv 2308.02157"
 SOLVERS = (
     Solver(
         "res-2s",
-        partial(exponential_rk, tableau=Tableau((0.5,), (({},), ({}, {(2, 1.0): 2.0})))),
+        partial(exponential_rk, prediction="data", tableau=Tableau((0.5,), (({},), ({}, {(2, 1.0): 2.0})))),
         "data",
         2,
         "refined exponential solver of 2 stages",
@@ -119,7 +119,7 @@ SOLVERS = (
     ),
     Solver(
         "res-3s",
-        partial(exponential_rk, tableau=_res_3s()),
+        partial(exponential_rk, prediction="data", tableau=_res_3s()),
         "data",
         3,
         "refined exponential solver of 3 stages",
@@ -129,7 +129,7 @@ SOLVERS = (
     ),
     Solver(
         "etdrk4-krogstad",
-        partial(exponential_rk, tableau=_KROGSTAD),
+        partial(exponential_rk, prediction="data", tableau=_KROGSTAD),
         "data",
         4,
         "Krogstad's ETD Runge-Kutta of 4 stages",
@@ -139,7 +139,7 @@ SOLVERS = (
     ),
     Solver(
         "etdrk4-ho",
-        partial(exponential_rk, tableau=_HOCHBRUCK_OSTERMANN),
+        partial(exponential_rk, prediction="data", tableau=_HOCHBRUCK_OSTERMANN),
         "data",
         4,
         "Hochbruck & Ostermann's exponential Runge-Kutta of 5 stages, stiff order 4",

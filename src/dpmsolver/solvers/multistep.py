@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
@@ -39,7 +40,7 @@ def multistep(
     Source: DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), algorithm 2 and appendix; the exact weights follow from its eq. 8, those
     with noise from `exponential_step`. At tau = 0 the exact form is exponential Adams-Bashforth (Hochbruck & Ostermann 2010, eq. 2.47).
     """
-    if tau < 0:
+    if not tau >= 0:
         raise PlanError(f"tau must be >= 0, got {tau}")
 
     def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
@@ -103,6 +104,8 @@ def _entries() -> list[Solver]:
                 # The published 3M halves the second difference: order 2 in the limit, often better than the exact one at 10-20 steps.
                 slope = 2 if form == "published" else order
                 build = partial(multistep, prediction=prediction, order=order, quadrature=form, tau=0.0)
+                if order == 2:  # its other steps have one output, for which all forms are one
+                    build = partial(build, lower_quadrature=None)
                 name = f"{prefix}{order}m" + ("-exact" if form == "exact" else "")
                 what = f"multistep through {order} outputs, " + (
                     "as published" if form == "published" else "exact: exponential Adams-Bashforth"
@@ -160,10 +163,13 @@ def _stochastic() -> list[Solver]:
         ("sde-dpm-1", "noise", 1, "first order SDE solver, noise prediction", "eq. 17"),
         ("sde-dpm-2", "noise", 2, "multistep SDE solver, noise prediction", "eq. 18"),
     )
+    # What makes no difference at an order is no option of it.
+    one: dict[str, Any] = {"quadrature": "exact", "lower_order_final": True, "ramp": None}
+    fixed = {1: {**one, "lower_quadrature": None}, 2: {"lower_quadrature": None}, 3: {}}
     return [
         Solver(
             name,
-            partial(multistep_sde, prediction=prediction, order=order),
+            partial(multistep_sde, prediction=prediction, order=order, **fixed[order]),
             prediction,
             min(order, 2),
             what,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Row
@@ -104,6 +105,7 @@ def _two_first(name: str, nfe: int) -> tuple[int, ...]:
     return (2,) + (1,) * (nfe - 2)
 
 
+_ONE: dict[str, Any] = {"lower_order_final": False, "ramp": None}  # no options where every step is of order 1
 _LIU = "Liu et al. 2022, arXiv 2202.09778"
 SOLVERS = (
     Solver(
@@ -139,7 +141,7 @@ SOLVERS = (
     *(
         Solver(
             f"ipndm-{p}",
-            partial(ipndm, order=p),
+            partial(ipndm, order=p, **(_ONE if p == 1 else {})),
             "noise",
             min(p, 2),
             f"iPNDM through {p} outputs, one evaluation a step",

@@ -30,6 +30,7 @@ from dpmsolver.solvers import (
     unipc,
 )
 from dpmsolver.solvers.auto import recommended
+from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.solver import Solver, check_nfe
 from dpmsolver.span import PREDICTIONS, default_end, default_start, one_time, scale_of_start
 
@@ -65,7 +66,8 @@ def make_plan(
 
     Args:
         solver: a name of `solvers()`, a `Solver` of your own, or "auto": what measurements recommend for the schedule and the budget,
-            the solver and, unless you name one, the grid. The plan says what it took.
+            the solver and, unless you name one, the grid. The plan says what it took. Names of other packages are understood
+            (`dpmpp_2m`, "DPM++ 2M Karras", "UniPCMultistepScheduler"), and `name@grid:option=value` says grid and options with it.
         schedule: the model's noise schedule.
         nfe: network evaluations, an integer >= 1 that the solver can spend.
         grid: where the steps go, see `dpmsolver.grids.make_grid`; an array needs one time more than the solver takes steps.
@@ -87,17 +89,12 @@ def make_plan(
     """
     if predicts is not None and predicts not in PREDICTIONS:
         raise PlanError(unknown("prediction", predicts, PREDICTIONS))
+    solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
     if isinstance(solver, str) and solver == "auto":
         check_nfe(nfe)
         solver, suited = recommended(schedule, nfe, predicts)
         grid = suited if grid is None else grid
     if isinstance(solver, str):
-        if solver in ("dpm-12", "dpm-23"):
-            raise PlanError(
-                f"{solver} chooses its steps while it runs, so it has no plan: sample_adaptive(…, order={solver[-1]})"
-            )
-        if solver not in SOLVERS:
-            raise PlanError(unknown("solver", solver, ["auto", *SOLVERS]))
         solver = SOLVERS[solver]
     evaluations = solver.spend(nfe)
     chosen = {k: v for k, v in options.items() if k in solver.accepted_options()}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
@@ -92,7 +93,7 @@ def block(
     """
     first = (1 / 2 if order == 2 else 1 / 3) if r1 is None else r1
     second = 2 / 3 if r2 is None else r2
-    if tau < 0:
+    if not tau >= 0:
         raise PlanError(f"tau must be >= 0, got {tau}")
     if order > 1 and (not 0 < first <= 1 or (order == 3 and not first < second <= 1)):
         raise PlanError(f"stages need 0 < r1 < r2 <= 1, got r1={first}, r2={second}")
@@ -126,8 +127,8 @@ def block(
 def stage(schedule: NoiseSchedule, source: Point, target: Point, r: float) -> Point:
     """The point a fraction r of the way in log-SNR; in time where the way is infinite, but not below t_min."""
     h = target.half_log_snr - source.half_log_snr
-    if math.isfinite(h):
-        return Point.at(schedule, schedule.time(source.half_log_snr + r * h))
+    if math.isfinite(h):  # at r = 1 the target itself, which rounding would leave a little aside
+        return target if r == 1.0 else Point.at(schedule, schedule.time(source.half_log_snr + r * h))
     return Point.at(schedule, max(source.time + r * (target.time - source.time), schedule.t_min))
 
 
@@ -169,6 +170,8 @@ def _entries() -> list[Solver]:
         for order in (2, 3):
             for quadrature, suffix, form in _FORMS:
                 build = partial(singlestep, prediction=prediction, quadrature=quadrature, tau=0.0)
+                if order == 2:  # which has one stage
+                    build = partial(build, r2=None)
                 what = f"singlestep, order {order}, {form}"
                 name = pattern.format(order) + suffix
                 table.append(Solver(name, build, prediction, order, what, source, order, family="DPM-Solver"))
@@ -177,16 +180,18 @@ def _entries() -> list[Solver]:
 
 def _stochastic() -> list[Solver]:
     seeds = "Gonzalez et al. 2023, arXiv 2305.14267, algorithm {}"
-    rows: tuple[tuple[str, Prediction, int, int, str], ...] = (
-        ("dpm++sde", "data", 2, 2, "k-diffusion, sample_dpmpp_sde; Lu et al. 2022, arXiv 2211.01095"),
-        ("seeds-1", "noise", 1, 1, seeds.format(1)),
-        ("seeds-2", "noise", 2, 2, seeds.format(2)),
-        ("seeds-3", "noise", 3, 2, seeds.format(3)),
+    # The stages that a step has not are no options.
+    one, two = {"r1": None, "r2": None, "quadrature": "published"}, {"r2": None}
+    rows: tuple[tuple[str, Prediction, int, int, dict[str, Any], str], ...] = (
+        ("dpm++sde", "data", 2, 2, two, "k-diffusion, sample_dpmpp_sde; Lu et al. 2022, arXiv 2211.01095"),
+        ("seeds-1", "noise", 1, 1, one, seeds.format(1)),
+        ("seeds-2", "noise", 2, 2, two, seeds.format(2)),
+        ("seeds-3", "noise", 3, 2, {}, seeds.format(3)),
     )
     return [
         Solver(
             name,
-            partial(singlestep_sde, prediction=prediction),
+            partial(singlestep_sde, prediction=prediction, **fixed),
             prediction,
             order,
             f"singlestep SDE solver of {each} evaluations",
@@ -195,13 +200,13 @@ def _stochastic() -> list[Solver]:
             family="stochastic",
             stochastic=True,
         )
-        for name, prediction, each, order, source in rows
+        for name, prediction, each, order, fixed, source in rows
     ]
 
 
 _FAST = Solver(
     "dpm-fast",
-    partial(singlestep, prediction="noise", quadrature="published", tau=0.0),
+    partial(singlestep, prediction="noise", quadrature="published", tau=0.0, r1=None, r2=None),
     "noise",
     2,
     "singlestep of order 3, the rest of the budget at order 2 and 1",

@@ -87,7 +87,7 @@ def euler_maruyama(schedule: NoiseSchedule, times: Floats, *, improved: bool, ta
 
     Source: Song et al. 2021, arXiv 2011.13456, eq. 6 and appendix E; Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1.
     """
-    if tau < 0:
+    if not tau >= 0:
         raise PlanError(f"tau must be >= 0, got {tau}")
     points = [Point.at(schedule, t) for t in times]
     if tau and times[0] < times[-1]:

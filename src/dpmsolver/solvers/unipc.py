@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -149,12 +149,13 @@ def _strengths(tau: Tau, points: Sequence[Point]) -> list[float]:
     return [float(v) for v in values]
 
 
+_ONE: dict[str, Any] = {"lower_order_final": True, "ramp": None}  # no options where every step is of order 1
 _UNIPC = "Zhao et al. 2023, arXiv 2302.04867"
 SOLVERS = (
     *(
         Solver(
             f"unipc-{order}",
-            partial(unipc, order=order, prediction="data"),
+            partial(unipc, order=order, prediction="data", **(_ONE if order == 1 else {})),
             "data",
             order + 1,
             f"UniPC-{order}: predictor and corrector, one evaluation a step",
@@ -178,7 +179,13 @@ SOLVERS = (
     *(
         Solver(
             f"unip-{order}",
-            partial(unipc, order=order, prediction="data", corrector_from=None),
+            partial(
+                unipc,
+                order=order,
+                prediction="data",
+                corrector_from=None,
+                **({**_ONE, "variant": "bh2"} if order == 1 else {}),
+            ),
             "data",
             order,
             f"UniP-{order}: the predictor of UniPC alone",

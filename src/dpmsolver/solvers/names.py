@@ -1,0 +1,380 @@
+"""Names of solvers and grids, as people type them, and the solvers and grids of this library that they stand for.
+
+A solver is written `name`, `name@grid` or `name@grid:option=value:option=value`. Besides the names of the registry there are those of
+k-diffusion, ComfyUI, diffusers, AUTOMATIC1111 and stable-diffusion.cpp. An alias stands for the same sampler: the same coefficients on the
+same grid. Where ours is only near to theirs, or there is none, the name is answered with a sentence (`DIFFERENT`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from dpmsolver.errors import PlanError, unknown
+from dpmsolver.grids import GRIDS
+from dpmsolver.solvers.solver import Solver
+
+__all__ = [
+    "ALIASES",
+    "DIFFERENT",
+    "DIFFERENT_GRIDS",
+    "GRID_ALIASES",
+    "Spec",
+    "known_grid",
+    "parsed",
+    "resolved",
+    "understood",
+]
+
+
+class Spec(NamedTuple):
+    """A solver, its grid (None: the solver's own) and its options."""
+
+    solver: str
+    grid: str | None = None
+    options: dict[str, Any] = {}  # noqa: RUF012 (a tuple's default, which nobody changes)
+
+
+# The same samplers, by whose names they are: name -> ours, with the options that make it the same.
+ALIASES: dict[str, dict[str, str]] = {
+    "k-diffusion, ComfyUI": {
+        "euler_ancestral": "euler-ancestral",
+        "euler_a": "euler-ancestral",
+        "dpm_2": "dpm2",
+        "dpm_2_ancestral": "dpm2-ancestral",
+        "lms": "lms-4:lower_order_final=False",
+        "dpmpp_2s_ancestral": "dpm++2s-ancestral",
+        "dpmpp_sde": "dpm++sde",
+        "dpmpp_2m": "dpm++2m:lower_order_final=False",
+        "dpmpp_2m_sde": "dpm++2m-sde:lower_order_final=False",
+        "dpmpp_2m_sde_heun": "dpm++2m-sde:quadrature=exact:lower_order_final=False",
+        "dpmpp_3m_sde": "dpm++3m-sde:lower_quadrature=exact:lower_order_final=False",
+        "ipndm": "ipndm-4",
+        "res_multistep": "dpm++2m-exact:lower_order_final=False",
+        "exp_heun_2_x0": "dpm++2s-exact:r1=1",
+        "exp_heun_2_x0_sde": "dpm++sde:quadrature=exact:r1=1",
+        "er_sde": "er-sde-3",
+        "seeds_2": "dpm++sde",
+        "uni_pc": "unipc-3:variant=bh1",
+        "uni_pc_bh2": "unipc-3",
+    },
+    "AUTOMATIC1111": {
+        "DPM2 a": "dpm2-ancestral",
+        "DPM++ 2S a": "dpm++2s-ancestral",
+    },
+    "stable-diffusion.cpp": {
+        "ddim_trailing": "ddim@trailing",
+    },
+    "diffusers": {
+        "DDIMScheduler": "ddim",
+        "DDIMParallelScheduler": "ddim",
+        "DDPMScheduler": "ddpm",
+        "DDPMParallelScheduler": "ddpm",
+        "PNDMScheduler": "pndm",
+        "IPNDMScheduler": "ipndm-4",
+        "LMSDiscreteScheduler": "lms-4:lower_order_final=False",
+        "EulerDiscreteScheduler": "euler",
+        "EulerAncestralDiscreteScheduler": "euler-ancestral",
+        "HeunDiscreteScheduler": "heun",
+        "KDPM2DiscreteScheduler": "dpm2",
+        "KDPM2AncestralDiscreteScheduler": "dpm2-ancestral",
+        "DPMSolverSDEScheduler": "dpm++sde",
+        "DPMSolverMultistepScheduler": "dpm++2m",
+        "UniPCMultistepScheduler": "unipc-2",
+        "DEISMultistepScheduler": "deis-logrho1",
+        "EDMEulerScheduler": "euler",
+        "EDMDPMSolverMultistepScheduler": "dpm++2m",
+        "FlowMatchEulerDiscreteScheduler": "ddim",
+    },
+}
+
+# What is not the same here, or is not here: how it differs from the nearest of ours. "chooses …": what has no plan.
+DIFFERENT: dict[str, str] = {
+    "dpm_adaptive": "chooses its steps while it runs, so it has no plan: sample_adaptive(…, order=3), with the paper's step control",
+    "dpm-12": "chooses its steps while it runs, so it has no plan: sample_adaptive(…, order=2)",
+    "dpm-23": "chooses its steps while it runs, so it has no plan: sample_adaptive(…, order=3)",
+    "rk45": "chooses its steps while it runs, so it has no plan: dpm.sample_rk45(…)",
+    "lcm": "it draws the state anew from every x_0, for distilled networks; the nearest is 'ddim:eta=1', which keeps a part of it",
+    "tcd": "it draws a part of the state anew, for distilled networks; the nearest is 'ddim', which it is with gamma=0",
+    "restart": "it goes back to more noise, and the times of a plan run one way; the nearest is 'heun' with s_churn, whose steps do so",
+    "heunpp2": "it weighs up to three slopes by their sigma over the first sigma; the nearest is 'heun', the mean of two slopes",
+    "gradient_estimation": "it takes twice the newest slope less the one before; the nearest is 'ipndm-2', with 3/2 and 1/2",
+    "euler_ge": "it takes twice the newest slope less the one before; the nearest is 'ipndm-2', with 3/2 and 1/2",
+    "ipndm_v": "its weights of 3 and 4 outputs fit equal steps alone; the nearest is 'ipndm-v-4', with the weights of any steps",
+    "deis": "ComfyUI's is 'deis-tab2:lower_order_final=False' but in the time of EDM, not the schedule's; diffusers' is 'deis-logrho1'",
+    "dpm++2mv2": "it bends the last steps of 2M by a rule of thumb; the nearest is 'dpmpp_2m', which does not",
+    "dpm++2m_sde_bt": "it is 'dpmpp_2m_sde' on a Brownian path, which belongs to a run: sample(…, noise='brownian')",
+    "res_multistep_ancestral": "it adds noise after a step to a smaller sigma; the nearest is 'dpm++2m-sde:quadrature=exact', the SDE's",
+    "res_2m": "it takes its first step by another method; the nearest is 'dpm++2m-exact', the same formula from order 1 on",
+    "res_3m": "it takes its first steps by another method; the nearest is 'dpm++3m-exact', the same formula from order 1 on",
+    "sa_solver": "ComfyUI's adds noise from 20 % to 80 % of the time alone; the nearest is 'sa-solver', which adds it everywhere",
+    "sa_solver_pece": "it evaluates twice a step; the nearest is 'sa-solver', which evaluates once and adds noise everywhere",
+    "seeds_3": "ComfyUI's predicts data; the nearest is 'seeds-3', the paper's method, for noise prediction",
+    "cfgpp_ud10_ab": "it needs the unconditional output beside the guided one, and a row has one output; the nearest is 'ipndm-2'",
+    "dpm_solver": "it is a family: 'dpm-fast' is the paper's choice for 10 to 20 evaluations, 'dpm-2m' the multistep one",
+    "dpm_solver++": "it is a family: 'dpm++2m' is the multistep one, 'dpm++2s' the singlestep one",
+    "Euler Dy": "it resizes the picture within a step, which is no combination of states; the nearest is 'euler'",
+    "Euler SMEA Dy": "it resizes the picture within a step, which is no combination of states; the nearest is 'euler'",
+    "SASolverScheduler": "it weighs two outputs otherwise, and adds noise at labels 200 to 800 alone; the nearest is 'sa-solver'",
+    "DPMSolverSinglestepScheduler": "its stages are points of the grid; the nearest is 'dpm++2s', with stages amid a step in log-SNR",
+    "CosineDPMSolverMultistepScheduler": "it draws from a Brownian path; the nearest is 'dpm++2m-sde', in sample(…, noise='brownian')",
+    "FlowMatchHeunDiscreteScheduler": "it takes the mean of two velocities; the nearest is 'heun', the mean of two slopes in sigma/alpha",
+    "DDIMInverseScheduler": "it runs from data to noise: dpm.encode(denoiser, x0, nfe=…, solver='ddim')",
+    "DPMSolverMultistepInverseScheduler": "it runs from data to noise: dpm.encode(denoiser, x0, nfe=…, solver='dpm++2m')",
+}
+
+GRID_ALIASES: dict[str, str] = {
+    "time_uniform": "time",
+    "time_quadratic": "quadratic",
+    "lu_lambdas": "logsnr",
+    "beta57": "beta:a=0.5:b=0.7",
+}
+DIFFERENT_GRIDS: dict[str, str] = {
+    "sgm_uniform": "it leaves out the last of equal steps in training time; the nearest is 'trailing'",
+    "simple": "it rounds equal steps down to training steps; the nearest is 'trailing', with round=True to the nearest ones",
+    "normal": "it has equal steps to the first training step and one more to 0; the nearest is 'linspace' with keep_last=True, end=0.0",
+    "ddim_uniform": "it counts every n-th training step; the nearest is 'leading'",
+    "uniform": "equal steps in time are 'time', equal steps in log-SNR 'logsnr'",
+    "ays": "there is one for each model: 'ays-sd15', 'ays-sdxl', 'ays-svd'",
+    "align_your_steps": "there is one for each model: 'ays-sd15', 'ays-sdxl', 'ays-svd'",
+    "kl_optimal": "it is even in arctan(sigma); the nearest is 'karras'",
+    "linear_quadratic": "it is even at high noise and quadratic below; the nearest is 'quadratic'",
+    "bong_tangent": "it is made of two arctangents in sigma; the nearest is 'karras'",
+}
+# The words that AUTOMATIC1111 writes after a solver, longest first.
+_LABELS = (
+    *("align your steps", "polyexponential", "ddim uniform", "sgm uniform", "exponential", "kl optimal"),
+    *("karras", "normal", "simple", "beta"),
+)
+
+_ALL = "dpm.solvers() or `dpmsolver solvers`; names of other packages: docs/names.md"
+_SPEC = re.compile(r"(?P<solver>[^:@]+?)\s*(?:@\s*(?P<grid>[^:@]+?)\s*)?(?P<options>(?::[^:=@\s]+=[^:=\s]+)*)")
+
+
+def parsed(name: str) -> Spec:
+    """Read `name@grid:option=value:option=value`: the solver, the grid and the options as they are written.
+
+    Raises:
+        PlanError: it is not written so.
+
+    Examples:
+        >>> tuple(parsed("unipc-2@time:variant=bh1:end=0.0"))
+        ('unipc-2', 'time', {'variant': 'bh1', 'end': 0.0})
+    """
+    match = _SPEC.fullmatch(name.strip())
+    if match is None:
+        raise PlanError(f"a solver is written as name, name@grid or name@grid:option=value:option=value, got {name!r}")
+    pairs = [option.split("=") for option in match["options"].split(":")[1:]]
+    twice = next((key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i])), None)
+    if twice is not None:
+        raise PlanError(f"option {twice!r} is given twice in {name!r}")
+    return Spec(match["solver"], match["grid"], {key: _value(value) for key, value in pairs})
+
+
+def understood(name: str, known: Mapping[str, Solver]) -> Spec:
+    """Say what a written solver is here: a name of the registry (or "auto"), a name of a grid or None, and options.
+
+    Args:
+        name: in the names of the registry or of other packages, with a grid and options or without.
+        known: the registry.
+
+    Raises:
+        PlanError: no solver or grid of this name; where ours is only near, the message says which and how it differs.
+
+    Examples:
+        >>> from dpmsolver.solvers import SOLVERS
+        >>> tuple(understood("DPM++ 2M Karras", SOLVERS))
+        ('dpm++2m', 'karras', {'lower_order_final': False})
+    """
+    written = parsed(name)
+    found = _known_solver(written.solver, known)
+    if written.grid is None:
+        return Spec(found.solver, found.grid, {**found.options, **written.options})
+    if found.grid is not None:
+        raise PlanError(f"{written.solver!r} says its grid, {found.grid!r}, and {written.grid!r} is another: give one")
+    grid, more = known_grid(written.grid)
+    return Spec(found.solver, grid, {**found.options, **more, **written.options})
+
+
+def known_grid(name: str) -> tuple[str, dict[str, Any]]:
+    """Find the grid of `GRIDS`, and its options, for a name that people type.
+
+    Raises:
+        PlanError: there is no such grid; where one of ours is near, the message says which.
+
+    Examples:
+        >>> known_grid("AYS_SDXL"), known_grid("beta57")
+        (('ays-sdxl', {}), ('beta', {'a': 0.5, 'b': 0.7}))
+    """
+    if name in GRIDS:
+        return name, {}
+    key = _key(name)
+    alias = {_key(theirs): ours for theirs, ours in {**{g: g for g in GRIDS}, **GRID_ALIASES}.items()}.get(key)
+    if alias is not None:
+        ours = parsed(alias)
+        return ours.solver, ours.options
+    for theirs, sentence in DIFFERENT_GRIDS.items():
+        if key == _key(theirs):
+            raise PlanError(f"there is no grid {name!r} here: {sentence}")
+    raise PlanError(unknown("grid", name, GRIDS, "dpm.grids.GRIDS"))
+
+
+def resolved(
+    known: Mapping[str, Solver],
+    solver: str | Solver,
+    grid: Any,
+    start: float | None,
+    end: float | None,
+    options: Mapping[str, Any],
+) -> tuple[str | Solver, Any, float | None, float | None, dict[str, Any]]:
+    """Complete the arguments of `make_plan` by what a written solver says: its name here, its grid, start and end, and options.
+
+    Raises:
+        PlanError: an unknown name, a grid or an option given in the name and as an argument, a value of another kind than its option's.
+        TypeError: a solver that is neither a name nor a `Solver`.
+
+    Examples:
+        >>> from dpmsolver.solvers import SOLVERS
+        >>> resolved(SOLVERS, "uni_pc@karras:rho=5", None, None, None, {})
+        ('unipc-3', 'karras', None, None, {'variant': 'bh1', 'rho': 5})
+    """
+    arguments = {**options, **{name: time for name, time in (("start", start), ("end", end)) if time is not None}}
+    if isinstance(solver, str):
+        solver, grid, arguments = _with_written(solver, grid, arguments, known)
+    elif not isinstance(solver, Solver):
+        raise TypeError(f"solver must be a name or a dpm.Solver, got {type(solver).__name__}")
+    if isinstance(grid, str):
+        grid, more = known_grid(grid)
+        arguments = {**more, **arguments}
+    takers = list(known.values()) if solver == "auto" else [known[solver] if isinstance(solver, str) else solver]
+    _check_kinds(arguments, takers, GRIDS[grid] if isinstance(grid, str) else grid)
+    start, end = arguments.pop("start", None), arguments.pop("end", None)
+    return solver, grid, start, end, arguments
+
+
+def _with_written(
+    name: str, grid: Any, arguments: dict[str, Any], known: Mapping[str, Solver]
+) -> tuple[str, Any, dict[str, Any]]:
+    """Solver, grid and arguments of a written solver with those that stand beside it. PlanError for what is given twice."""
+    written, spec = parsed(name), understood(name, known)
+    if grid is not None and spec.grid is not None:
+        raise PlanError(f"{name!r} says its grid, {spec.grid!r}, and grid={_short(grid)} another: give one")
+    twice = next((option for option in written.options if option in arguments), None)
+    if twice is not None:
+        raise PlanError(f"{twice}={arguments[twice]!r} is also an option in {name!r}: give it once")
+    return spec.solver, spec.grid if grid is None else grid, {**spec.options, **arguments}
+
+
+def _known_solver(name: str, known: Mapping[str, Solver]) -> Spec:
+    """A solver by its own name, whatever its case; else by a name that people type."""
+    for own in ("auto", *known):
+        if name == own or name.lower() == own.lower():
+            return Spec(own)
+    key = _key(name)
+    found = _by_key(name, key, known)
+    if found is not None:
+        return found
+    for label in _LABELS:
+        base = _by_key(name, key.removesuffix(_key(label)), known) if key.endswith(_key(label)) else None
+        if base is not None:
+            grid, more = known_grid(label)
+            return Spec(base.solver, grid, {**base.options, **more})
+    if key.endswith(("cfgpp", "cfg++")):
+        base = _by_key(name, key[:-5], known)
+        nearest = f"; the nearest is {base.solver!r} without it" if base else ""
+        raise PlanError(
+            f"there is no {name!r} here: CFG++ needs the unconditional output beside the guided one, and a plan has one output a row"
+            f"{nearest}"
+        )
+    theirs = [alias for group in ALIASES.values() for alias in group]
+    raise PlanError(unknown("solver", name, ["auto", *known, *theirs], _ALL))
+
+
+def _by_key(name: str, key: str, known: Mapping[str, Solver]) -> Spec | None:
+    """An alias, before our own names in another spelling: `dpm_2` is k-diffusion's and means dpm2, not dpm-2."""
+    for spelled in (key, f"{key}scheduler"):
+        if spelled in _aliases():
+            return parsed(_aliases()[spelled])
+        if spelled in _different():
+            sentence = _different()[spelled]
+            raise PlanError(
+                f"{name} {sentence}" if sentence.startswith("chooses") else f"there is no {name!r} here: {sentence}"
+            )
+    return next((Spec(own) for own in known if key in (_key(own), f"{_key(own)}scheduler")), None)
+
+
+def _key(name: str) -> str:
+    """A name without what differs between spellings of it: case, spaces, - and _, and the packages' own prefixes and suffixes."""
+    plain = re.sub(r"^(sample_|k_)|_gpu$", "", name.strip().lower()).replace("dpmpp", "dpm++")
+    return re.sub(r"(?<=[a-z0-9+])[\s_-]+(?=[a-z0-9+])", "", plain)
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    return {_key(name): ours for group in ALIASES.values() for name, ours in group.items()}
+
+
+@cache
+def _different() -> dict[str, str]:
+    return {_key(name): sentence for name, sentence in DIFFERENT.items()}
+
+
+def _check_kinds(options: Mapping[str, Any], solvers: Iterable[Solver], grid: Any) -> None:
+    """PlanError for a word where a number is wanted, and the like, by what the function of the option says of its type."""
+    for name, value in options.items():
+        functions = [solver.build for solver in solvers if name in solver.accepted_options()]
+        said = ["float"] if name in ("start", "end") else _annotations(name, functions, grid)
+        if said and not any(_fits(value, annotation) for annotation in said):
+            raise PlanError(f"{name} must be {_in_words(said[0])}, got {value!r}")
+
+
+def _annotations(name: str, functions: list[Callable[..., Any]], grid: Any) -> list[str]:
+    taking = [*functions, *([grid] if callable(grid) else [])]
+    found = (inspect.signature(function).parameters.get(name) for function in taking)
+    return [str(parameter.annotation) for parameter in found if parameter is not None]
+
+
+# By the type of a plain value: the kinds of options that it cannot be. Whatever else an annotation says may be right.
+_PLAIN = ("float", "int", "Tau")
+_OTHER = ("Callable", "Sequence", "Literal", "Quadrature")
+_UNFIT: dict[type, tuple[str, ...]] = {
+    type(None): (*_PLAIN, *_OTHER, "bool"),
+    bool: (*_PLAIN, *_OTHER),
+    str: (*_PLAIN, "bool", "Callable", "Sequence"),
+    int: _OTHER,
+    float: _OTHER,
+}
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a plain value may be of the kind that an annotation says; arrays and functions always may."""
+    if value is None and "None" in annotation:
+        return True
+    if isinstance(value, float) and annotation.startswith("int"):
+        return value.is_integer()
+    return not annotation.startswith(_UNFIT.get(type(value), ()) or ("nothing",))
+
+
+def _in_words(annotation: str) -> str:
+    plain, none, _ = annotation.partition(" | None")
+    words = {"float": "a number", "int": "a whole number", "bool": "True or False", "Tau": "a number or one per step"}
+    return words.get(plain, f"of the type {plain}") + (" or None" if none else "")
+
+
+def _value(text: str) -> Any:
+    """An option's value: a number where it reads as one, True, False or None, else a word."""
+    if text in ("True", "False", "None"):
+        return {"True": True, "False": False, "None": None}[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _short(grid: object) -> str:
+    return repr(grid) if isinstance(grid, str) else getattr(grid, "__name__", "given times")

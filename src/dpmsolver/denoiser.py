@@ -143,6 +143,11 @@ class Denoiser:
             return float(self.time_label(schedule_label))
         return float(round(schedule_label)) if self.time_label == "round" else schedule_label
 
+    def conversion(self, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
+        """The numbers (a, b) with wanted = a x + b output for this network: `conversion`, with the sign of the schedule's velocity."""
+        a, b = conversion(self.predicts, wanted, alpha, sigma)
+        return a, (self.schedule.velocity_sign * b if self.predicts == "velocity" else b)
+
     def evaluator(self, backend: Backend, plan: Plan, like: Any) -> Evaluator:
         """What evaluates this network at the points of a plan, on states like `like`. PlanError where the two do not fit."""
         conversions = self._conversions(plan)
@@ -178,7 +183,7 @@ class Denoiser:
                 return known
         self._check_plan(plan)
         columns = plan.columns
-        a, b = conversion(self.predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
+        a, b = self.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         found = list(zip(a.tolist(), b.tolist(), strict=True))
         plan.conversions.append((self.schedule, self.predicts, found))
         return found

@@ -82,6 +82,8 @@ def sample(
         f"{num} samples of {model}: {plan.solver}, {plan.nfe} network evaluations each, {seconds:.1f} s "
         f"(and {ready - started:.1f} s to load the model), written to {out}"
     )
+    for note in loaded.notes:
+        typer.echo(note, err=True)
 
 
 @app.command(

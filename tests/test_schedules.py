@@ -274,6 +274,11 @@ def test_only_a_reversed_flow_has_velocities_of_the_other_sign() -> None:
     assert Flow(reversed=True).velocity_sign == -1.0
 
 
+def test_a_flow_says_what_is_not_as_usual() -> None:
+    assert repr(Flow(shift=3.0)) == "Flow(shift=3.0, t_min=0.0001, t_max=1.0)"
+    assert repr(Flow(label_scale=1000.0, reversed=True)).endswith("t_max=1.0, label_scale=1000.0, reversed=True)")
+
+
 def test_the_last_evaluation_of_a_flow_may_have_a_level_of_its_own() -> None:
     """last_sigma gives the last time; without it the times are those of the paper."""
     flow = Flow(shift=3.0, last_sigma=0.1)

@@ -76,8 +76,9 @@ class Denoiser:
         schedule: the noise schedule it was trained on.
         predicts: what it returns: "noise", "data", "v", "score" or "velocity" (see `conversion`).
         network_kwargs: handed to every call; the caller's own, unchanged.
-        time_label: what t is. "float": the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM` and `Flow`, t
-            itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t` for ScoreSDE's networks.
+        time_label: what t is. "float": the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM`, sigma times
+            its label_scale for `Flow`, t itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t`
+            for ScoreSDE's networks.
         learned_variance: the network returns 2C channels, of which the first C are the prediction.
         guidance: `guidance.ClassifierFree` or `guidance.Classifier`.
         data_hook: a correction (x0, point) -> x0 of every predicted x_0, such as `thresholding.dynamic()`.
@@ -200,6 +201,15 @@ class Denoiser:
             raise PlanError(
                 f"the plan was made for another schedule: at t={times[k]:.6g} it has alpha={alphas[k]:.6g}, sigma={sigmas[k]:.6g}, "
                 f"this denoiser's {self.schedule!r} has alpha={alpha[k]:.6g}, sigma={sigma[k]:.6g}"
+            )
+        # Labels belong to the plan, which may have moved them a little; another scale or direction is no little.
+        labels, wanted = plan.columns["label"], np.array([self.schedule.label(t) for t in times.tolist()])
+        misses = abs(wanted - labels) > 0.25 * abs(wanted).max()
+        if misses.any():
+            k = int(np.argmax(misses))
+            raise PlanError(
+                f"the plan was made for another schedule: at t={times[k]:.6g} its label is {labels[k]:.6g}, this denoiser's "
+                f"{self.schedule!r} has label {wanted[k]:.6g}: make the plan with that schedule"
             )
 
     def output(self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any) -> Any:

@@ -164,6 +164,15 @@ def test_dynamic_shift_needs_mu() -> None:
             {"_class_name": "FlowMatchEulerDiscreteScheduler", "sigma_max": 80.0},
             "sigma_max=80.0 in a flow config acts with sigma_data alone",
         ),
+        (
+            {
+                "_class_name": "UniPCMultistepScheduler",
+                "use_flow_sigmas": True,
+                "use_karras_sigmas": True,
+                "rescale_betas_zero_snr": True,
+            },
+            "rescale_betas_zero_snr=True leaves no highest sigma",
+        ),
         ({"shift": 3.0}, "must say num_train_timesteps"),
         ({"sigma_data": 0.5}, "must say sigma_min and sigma_max"),
     ],

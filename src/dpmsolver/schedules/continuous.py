@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -140,7 +140,10 @@ class EDM(NoiseSchedule):
         return 0.0
 
 
-@dataclass(frozen=True)
+_ALWAYS = ("shift", "t_min", "t_max")
+
+
+@dataclass(frozen=True, repr=False)
 class Flow(NoiseSchedule):
     """Rectified flow: alpha = 1 - sigma, sigma = shift t / (1 + (shift - 1) t) (Liu et al. 2023; shift: Esser et al. 2024, eq. 23).
 
@@ -175,6 +178,15 @@ class Flow(NoiseSchedule):
         require(0 < self.label_scale < math.inf, f"label_scale must be positive, got {self.label_scale}")
         require(0 <= self.last_sigma < 1, f"0 <= last_sigma < 1 is needed, got {self.last_sigma}")
         check_range(self.t_min, self.t_max, highest=1.0)
+
+    def __repr__(self) -> str:
+        """The fields of every flow, and of the others those that are not as usual."""
+        shown = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name in _ALWAYS or getattr(self, f.name) != f.default
+        ]
+        return f"Flow({', '.join(shown)})"
 
     @property
     def velocity_sign(self) -> float:

@@ -189,19 +189,20 @@ def _check_complete(fields: Fields) -> None:
 
 def _sigma_range(fields: Fields) -> tuple[float, float]:
     """The lowest and the highest noise-to-signal ratio: sigma_min and sigma_max, each from the betas where it is not given."""
-    low, high = fields.value("sigma_min"), fields.value("sigma_max")
-    if low is None or high is None:
-        discrete = _discrete(fields)
-        ends = np.exp(-discrete.half_log_snr([discrete.t_min, discrete.t_max]))
-        return (
-            ends[0] if low is None else fields.number("sigma_min"),
-            ends[1] if high is None else fields.number("sigma_max"),
+    given = [None if fields.value(name) is None else fields.number(name) for name in ("sigma_min", "sigma_max")]
+    if None not in given:
+        return given[0], given[1]  # type: ignore[return-value]
+    discrete = _discrete(fields)
+    low, high = np.exp(-discrete.half_log_snr([discrete.t_min, discrete.t_max])).tolist()
+    if given[1] is None and math.isinf(high):
+        raise ValueError(
+            "rescale_betas_zero_snr=True leaves no highest sigma in this scheduler config: give sigma_max, or make it false"
         )
-    return fields.number("sigma_min"), fields.number("sigma_max")
+    return low if given[0] is None else given[0], high if given[1] is None else given[1]
 
 
 def _discrete(fields: Fields) -> Discrete:
-    if fields.value("shift_terminal") is not None:
+    if fields.value("shift_terminal") is not None and not fields.is_flow:
         raise ValueError(
             f"shift_terminal={fields.value('shift_terminal')!r} needs use_flow_sigmas=True: give that, or leave shift_terminal away"
         )

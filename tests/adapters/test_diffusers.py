@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import dpmsolver as dpm
 from dpmsolver.adapters.diffusers import data_hook_from_config, network, predicts_from_config, schedule_from_config
+from dpmsolver.adapters.diffusers.classes import FAMILIES
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -173,6 +175,7 @@ def test_dynamic_shift_needs_mu() -> None:
             },
             "rescale_betas_zero_snr=True leaves no highest sigma",
         ),
+        ({"trained_betas": [0.1, 2.0, 0.3]}, "trained_betas in the scheduler config are no betas: betas must lie"),
         ({"shift": 3.0}, "must say num_train_timesteps"),
         ({"sigma_data": 0.5}, "must say sigma_min and sigma_max"),
     ],
@@ -186,6 +189,25 @@ def test_other_configs_are_refused(config: dict[str, Any], message: str) -> None
 def test_what_is_no_config_is_refused() -> None:
     with pytest.raises(TypeError, match=r"a mapping such as pipeline\.scheduler\.config, got list"):
         schedule_from_config([1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value", [[], {}, "x", "", -1, 0, 7, math.nan, math.inf, -math.inf, True, (1, 2), {3}], ids=repr
+)
+def test_any_value_of_any_field_is_served_or_refused_as_a_value_error(value: Any) -> None:
+    """Whatever a file holds in a field: never a raw TypeError, and never a field that is silently not what it says."""
+    for family in FAMILIES.values():
+        for field in family.reads:
+            for flow in ({}, {"use_flow_sigmas": True}):
+                config = {
+                    "_class_name": family.class_name,
+                    **(flow if "use_flow_sigmas" in family.reads else {}),
+                    field: value,
+                }
+                with contextlib.suppress(ValueError):
+                    schedule_from_config(config, mu=1.0)
+                with contextlib.suppress(ValueError):
+                    data_hook_from_config(config)
 
 
 def test_null_fields_and_whole_floats_are_accepted() -> None:

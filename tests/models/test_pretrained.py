@@ -154,6 +154,18 @@ def test_clip_sample_is_named_and_acts_where_it_is_wanted(digits: Pretrained) ->
     assert max(float(state.denoised.abs().max()) for state in plain) > 1.0
 
 
+def test_the_command_line_names_what_does_not_act(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dpmsolver sample` prints a model's notes after its own line."""
+    pytest.importorskip("typer")
+    from dpmsolver import cli
+
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sample", "digits", "--nfe", "1", "--num", "1"]) == 0
+    assert "clip_sample" in capsys.readouterr().err
+
+
 def test_thresholding_acts(tmp_path: Path) -> None:
     """A config that says thresholding has it in every denoiser, with its own range, and says so."""
     scheduler = diffusers.DDPMScheduler(thresholding=True, sample_max_value=0.5, clip_sample=False)

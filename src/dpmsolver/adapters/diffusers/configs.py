@@ -225,10 +225,13 @@ def _betas(fields: Fields) -> ArrayLike:
     num = fields.whole("num_train_timesteps")
     trained: ArrayLike | None = fields.value("trained_betas")
     if trained is not None:
-        if "num_train_timesteps" in fields.given and Discrete(betas=trained).num_steps != num:
+        try:
+            steps = Discrete(betas=trained).num_steps
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"trained_betas in the scheduler config are no betas: {error}") from None
+        if "num_train_timesteps" in fields.given and steps != num:
             raise ValueError(
-                f"trained_betas has {Discrete(betas=trained).num_steps} values, but num_train_timesteps={num} in the scheduler config: "
-                "there must be one per step"
+                f"trained_betas has {steps} values, but num_train_timesteps={num} in the scheduler config: there must be one per step"
             )
         return trained
     name = fields.name("beta_schedule", _BETAS)

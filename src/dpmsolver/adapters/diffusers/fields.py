@@ -79,16 +79,16 @@ class Fields:
     def flag(self, name: str) -> bool:
         """A field that is true or false."""
         value = self.value(name, False)
-        if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
+        if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
             raise ValueError(f"{name}={value!r} in the scheduler config must be true or false")
         return bool(value)
 
     def name(self, name: str, accepted: Iterable[str], default: str | None = None) -> str:
         """A field that is one of the accepted names."""
         value = self.value(name, default)
-        if value not in accepted:
+        if not isinstance(value, str) or value not in accepted:
             raise ValueError(unknown(name, value, accepted))
-        return str(value)
+        return value
 
     def _check_unread(self, name: str, value: Any) -> None:
         if name not in NEUTRAL:
@@ -124,11 +124,12 @@ class Fields:
 def _family(class_name: Any, given: Mapping[str, Any], names: frozenset[str]) -> Family:
     if class_name is None:
         return _handwritten(given, names)
+    class_name = str(class_name)
     if class_name in FAMILIES:
         return FAMILIES[class_name]
     if class_name in NOT_SERVED:
         raise ValueError(f"the scheduler class {class_name} is not served: {NOT_SERVED[class_name]}")
-    near = difflib.get_close_matches(str(class_name), FAMILIES, n=1, cutoff=0.75)
+    near = difflib.get_close_matches(class_name, FAMILIES, n=1, cutoff=0.75)
     raise ValueError(
         f"the scheduler class {class_name!r} is unknown{f' (did you mean {near[0]!r}?)' if near else ''}: make the schedule yourself, "
         "such as schedules.Discrete(alphas_cumprod=scheduler.alphas_cumprod) or schedules.Flow(shift=…, label_scale=1000)"

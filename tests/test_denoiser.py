@@ -419,3 +419,14 @@ def test_a_network_that_returns_something_else_is_refused_at_its_first_call(
     with pytest.raises(error, match=message):
         dpm.sample(dpm.Denoiser(counted, VP), torch.from_numpy(PICTURES), nfe=4)
     assert len(calls) == 1
+
+
+def test_a_plan_with_other_labels_is_refused() -> None:
+    """Flows that differ in their labels alone have the same alpha and sigma: the network would be told another time in silence."""
+    plan = dpm.make_plan("ddim", dpm.schedules.Flow(), nfe=3)
+    for schedule in (dpm.schedules.Flow(label_scale=1000.0), dpm.schedules.Flow(reversed=True)):
+        denoiser = dpm.Denoiser(lambda x, t: 0.0 * x, schedule, predicts="velocity")
+        with pytest.raises(
+            dpm.PlanError, match=r"another schedule: at t=1 its label is 1, this denoiser's Flow\(.*has label"
+        ):
+            dpm.sample(denoiser, np.ones((1, 2)), plan=plan)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import dpmsolver as dpm
 
@@ -30,13 +31,10 @@ def blocks(document: Path) -> list[str]:
 def given() -> dict[str, Any]:
     """What the pages take as given: the reader's betas, network or pipeline, and start; for the loop of the concepts a plan."""
     betas = np.linspace(1e-4, 0.02, 1000)
-    unet = SimpleNamespace(sample=np.zeros((2, 3)))
-    scheduler = SimpleNamespace(alphas_cumprod=np.cumprod(1 - betas))
     return {
         "dpm": dpm,
         "betas": betas,
         "network": lambda x, t: 0.1 * x,
-        "pipe": SimpleNamespace(scheduler=scheduler, unet=lambda x, t: unet),
         "x_T": np.ones((2, 3)),
         "noise": np.ones((2, 3)),
         "plan": dpm.make_plan("dpm-2", dpm.schedules.LinearVP(), nfe=4),
@@ -45,10 +43,33 @@ def given() -> dict[str, Any]:
     }
 
 
+def pipeline() -> SimpleNamespace:
+    """A pipeline of text to image, as far as the page uses it; its networks know nothing."""
+
+    def unet(x: Any, t: Any, encoder_hidden_states: Any, return_dict: bool) -> tuple[Any]:
+        assert len(x) == len(t) == len(encoder_hidden_states)
+        return (0.1 * x,)
+
+    def encode_prompt(prompt: str, device: str, num: int, guided: bool) -> tuple[Any, Any]:
+        return torch.ones(num, 7, 5), torch.zeros(num, 7, 5)
+
+    model = type("UNet", (), {"dtype": torch.float32, "__call__": staticmethod(unet)})()
+    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=0.18215), decode=lambda z: SimpleNamespace(sample=z))
+    config = {
+        "_class_name": "PNDMScheduler",
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+    }
+    return SimpleNamespace(unet=model, vae=vae, encode_prompt=encode_prompt, scheduler=SimpleNamespace(config=config))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_examples_run_in_order(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every ```python block of a document runs, each with what the ones before it defined."""
     names = {} if document.name == "README.md" else given()
+    if document.name == "coming-from.md":
+        names |= {"pipe": pipeline(), "noise": torch.ones(2, 4, 8, 8)}
     for block in blocks(document):
         exec(compile(block, str(document), "exec"), names)
 

@@ -255,6 +255,51 @@ def test_flow_label_is_sigma() -> None:
     assert Flow(shift=3.0).label(0.5) == pytest.approx(0.75, rel=1e-15)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_labels_may_be_scaled_and_reversed(shift: float) -> None:
+    """1000 sigma, or 1000 (1 - sigma) where the network counts towards the data; both are inverted, and the levels stay the same."""
+    plain = Flow(shift=shift)
+    for flow in (Flow(shift=shift, label_scale=1000.0), Flow(shift=shift, label_scale=1000.0, reversed=True)):
+        for t in places(flow):
+            level = flow.alpha(t) if flow.reversed else flow.sigma(t)
+            assert flow.label(t) == pytest.approx(1000.0 * level, rel=1e-15)
+            assert flow.time_from_label(flow.label(t)) == pytest.approx(t, rel=1e-10, abs=1e-12)
+            assert (flow.alpha(t), flow.sigma(t)) == (plain.alpha(t), plain.sigma(t))
+    assert [flow.label(t) for t in (1.0, 0.0)] == [0.0, 1000.0]
+
+
+def test_only_a_reversed_flow_has_velocities_of_the_other_sign() -> None:
+    """velocity_sign is +1 for noise - data, which holds for every schedule but a reversed flow."""
+    assert {schedule.velocity_sign for schedule in SCHEDULES.values()} == {1.0}
+    assert Flow(reversed=True).velocity_sign == -1.0
+
+
+def test_a_flow_says_what_is_not_as_usual() -> None:
+    assert repr(Flow(shift=3.0)) == "Flow(shift=3.0, t_min=0.0001, t_max=1.0)"
+    assert repr(Flow(label_scale=1000.0, reversed=True)).endswith("t_max=1.0, label_scale=1000.0, reversed=True)")
+
+
+def test_the_last_evaluation_of_a_flow_may_have_a_level_of_its_own() -> None:
+    """last_sigma gives the last time; without it the times are those of the paper."""
+    flow = Flow(shift=3.0, last_sigma=0.1)
+    assert flow.sigma(flow.last_time(10)) == pytest.approx(0.1, rel=1e-12)
+    assert flow.default_end(10) == 0.0
+    assert Flow(shift=3.0).last_time(10) == 1e-3
+
+
+def test_lambda_min_is_the_default_start() -> None:
+    """The run starts where the half-log-SNR has that value if the schedule goes below, else at t_max."""
+    betas = np.linspace(1e-4, 0.02, 1000)
+    assert Discrete(betas=betas, lambda_min=-7.0).default_start() == 1.0
+    clipped = Discrete(betas=betas, lambda_min=-3.0)
+    assert clipped.half_log_snr(clipped.default_start()) == pytest.approx(-3.0, abs=1e-12)
+    assert clipped.alpha(1.0) == Discrete(betas=betas).alpha(1.0)
+    assert "lambda_min=-3" in repr(clipped)
+    assert "lambda_min" not in repr(Discrete(betas=betas))
+    ended = Discrete(alphas_cumprod=[0.9, 0.5, 0.1, 0.0], lambda_min=-2.0)
+    assert ended.half_log_snr(ended.default_start()) == pytest.approx(-2.0, abs=1e-12)
+
+
 def test_discrete_is_the_same_from_betas_and_from_alphas_cumprod() -> None:
     """Both forms of the input are one schedule."""
     betas = np.linspace(1e-4, 0.02, 1000)
@@ -305,6 +350,9 @@ def test_discrete_agrees_with_diffusers(beta_schedule: str, num: int, zero_snr: 
         (lambda: CosineVP(s=0.0), "0 < s < 1"),
         (lambda: EDM(sigma_min=80.0, sigma_max=1.0), "0 < sigma_min < sigma_max"),
         (lambda: Flow(shift=0.0), "shift must be positive"),
+        (lambda: Flow(label_scale=0.0), "label_scale must be positive, got 0.0"),
+        (lambda: Flow(last_sigma=1.0), "0 <= last_sigma < 1"),
+        (lambda: Discrete(betas=[0.1, 0.2], lambda_min=3.0), "lambda_min=3.0 leaves nothing of this schedule"),
         (lambda: Flow(t_max=1.5), "0 < t_min < t_max <= 1.0"),
         (lambda: Custom(math.sin, math.cos, t_min=0.1, t_max=1.5), "must fall strictly"),
         (lambda: Custom(math.cos, math.sin, t_min=0.1, t_max=3.0), r"alpha\(t\) must be finite and >= 0"),
@@ -365,6 +413,7 @@ def test_scaled_linear_betas_are_those_of_stable_diffusion() -> None:
         (EDM(), 0.002, 0.0, -500.0),
         (EDM(), 3.0, 0.0, -1 / 3),
         (Flow(), 0.25, -1 / 0.75, -1 / 0.75 - 4.0),
+        (Flow(), 0.9999, -1e4, -1e4 - 1 / 0.9999),
         # One interval of a discrete schedule: the slope of log alpha there is N log(1 - beta_n)/2.
         (
             Discrete(betas=np.linspace(1e-4, 0.02, 1000)),

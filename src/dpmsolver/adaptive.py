@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
-from dpmsolver.denoiser import Denoiser, conversion, evaluate
+from dpmsolver.denoiser import Denoiser, evaluate
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.plan import Combination, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
@@ -257,5 +257,5 @@ class Calls:
                 f"to {each['time'].max():.6g}: check its precision and the range of its input there"
             )
         here = Point(**each)
-        coefficients = conversion(self.denoiser.predicts, self.prediction, here.alpha, here.sigma)
+        coefficients = self.denoiser.conversion(self.prediction, here.alpha, here.sigma)
         return evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, here, coefficients)

@@ -80,8 +80,9 @@ class Denoiser:
         schedule: the noise schedule it was trained on.
         predicts: what it returns: "noise", "data", "v", "score" or "velocity" (see `conversion`).
         network_kwargs: handed to every call; the caller's own, unchanged.
-        time_label: what t is. "float": the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM` and `Flow`, t
-            itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t` for ScoreSDE's networks.
+        time_label: what t is. "float": the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM`, sigma times
+            its label_scale for `Flow`, t itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t`
+            for ScoreSDE's networks.
         learned_variance: the network returns 2C channels, of which the first C are the prediction.
         guidance: `guidance.ClassifierFree` or `guidance.Classifier`.
         data_hook: a correction (x0, point) -> x0 of every predicted x_0, such as `thresholding.dynamic()`.
@@ -147,6 +148,11 @@ class Denoiser:
             return float(self.time_label(schedule_label))
         return float(round(schedule_label)) if self.time_label == "round" else schedule_label
 
+    def conversion(self, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
+        """The numbers (a, b) with wanted = a x + b output for this network: `conversion`, with the sign of the schedule's velocity."""
+        a, b = conversion(self.predicts, wanted, alpha, sigma)
+        return a, (self.schedule.velocity_sign * b if self.predicts == "velocity" else b)
+
     def evaluator(self, backend: Backend, plan: Plan, like: Any) -> Evaluator:
         """What evaluates this network at the points of a plan, on states like `like`. PlanError where the two do not fit."""
         conversions = self._conversions(plan)
@@ -182,7 +188,7 @@ class Denoiser:
                 return known
         self._check_plan(plan)
         columns = plan.columns
-        a, b = conversion(self.predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
+        a, b = self.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         found = list(zip(a.tolist(), b.tolist(), strict=True))
         self._warn_of_a_large_factor(plan, abs(b))
         plan.conversions.append((self.schedule, self.predicts, found))
@@ -200,6 +206,15 @@ class Denoiser:
             raise PlanError(
                 f"the plan was made for another schedule: at t={times[k]:.6g} it has alpha={alphas[k]:.6g}, sigma={sigmas[k]:.6g}, "
                 f"this denoiser's {self.schedule!r} has alpha={alpha[k]:.6g}, sigma={sigma[k]:.6g}"
+            )
+        # Labels belong to the plan, which may have moved them a little; another scale or direction is no little.
+        labels, wanted = plan.columns["label"], np.array([self.schedule.label(t) for t in times.tolist()])
+        misses = abs(wanted - labels) > 0.25 * abs(wanted).max()
+        if misses.any():
+            k = int(np.argmax(misses))
+            raise PlanError(
+                f"the plan was made for another schedule: at t={times[k]:.6g} its label is {labels[k]:.6g}, this denoiser's "
+                f"{self.schedule!r} has label {wanted[k]:.6g}: make the plan with that schedule"
             )
 
     def _warn_of_a_large_factor(self, plan: Plan, factors: Any) -> None:

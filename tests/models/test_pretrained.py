@@ -142,6 +142,55 @@ def test_guidance_moves_away_from_no_class(digits: Pretrained) -> None:
     torch.testing.assert_close(seen[0], expected, rtol=1e-3, atol=1e-2)
 
 
+def test_clip_sample_is_named_and_acts_where_it_is_wanted(digits: Pretrained) -> None:
+    """digits' config says clip_sample: the default draws as before, says so, and clip=True clips every prediction to [-1, 1]."""
+    assert len(digits.notes) == 1
+    assert "clip_sample" in digits.notes[0]
+    assert digits.denoiser([3]).data_hook is None
+    x_T = digits.initial_noise(1)
+    states = list(dpm.iterate(digits.denoiser([3], guidance=3.0, clip=True), x_T, nfe=4))
+    assert max(float(state.denoised.abs().max()) for state in states) <= 1.0
+    plain = list(dpm.iterate(digits.denoiser([3], guidance=3.0), x_T, nfe=4))
+    assert max(float(state.denoised.abs().max()) for state in plain) > 1.0
+
+
+def test_the_command_line_names_what_does_not_act(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dpmsolver sample` prints a model's notes after its own line."""
+    pytest.importorskip("typer")
+    from dpmsolver import cli
+
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sample", "digits", "--nfe", "1", "--num", "1"]) == 0
+    assert "clip_sample" in capsys.readouterr().err
+
+
+def test_thresholding_acts(tmp_path: Path) -> None:
+    """A config that says thresholding has it in every denoiser, with its own range, and says so."""
+    scheduler = diffusers.DDPMScheduler(thresholding=True, sample_max_value=0.5, clip_sample=False)
+    model = load(saved(tmp_path, tiny_unet(), scheduler))
+    assert "thresholding" in model.notes[0]
+    states = list(dpm.iterate(model.denoiser(), model.initial_noise(2), nfe=3))
+    assert max(float(state.denoised.abs().max()) for state in states) == pytest.approx(0.5)
+
+
+def test_without_corrections_nothing_is_said_and_nothing_can_be_clipped(tmp_path: Path) -> None:
+    model = load(saved(tmp_path, tiny_unet(), diffusers.DDPMScheduler(clip_sample=False)))
+    assert model.notes == ()
+    with pytest.raises(ValueError, match="clip=True needs a scheduler config with clip_sample"):
+        model.denoiser(clip=True)
+
+
+def test_a_scheduler_that_is_not_served_is_told_before_the_weights_are_read(tmp_path: Path) -> None:
+    shutil.copytree(DIGITS, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "_class_name": "IPNDMScheduler"}))
+    with pytest.raises(ValueError, match="IPNDMScheduler is not served"):
+        load(tmp_path)
+
+
 def test_networks_can_be_sent_to_other_processes(digits: Pretrained) -> None:
     x, t = digits.initial_noise(1), torch.tensor([10.0])
     copy = pickle.loads(pickle.dumps(digits.network))

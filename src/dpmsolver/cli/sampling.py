@@ -97,6 +97,8 @@ def sample(
     place.write(pictures, labels, seed)
     typer.echo(f"{num} samples of {model}, {plan.nfe} network evaluations each: {_said(plan, solver)}")
     typer.echo(f"{seconds:.1f} s, and {ready - started:.1f} s to load the model; written to {out}")
+    for note in loaded.notes:
+        typer.echo(note, err=True)
 
 
 def _said(plan: dpm.Plan, asked: str) -> str:

@@ -34,7 +34,8 @@ class ClosedForm(ABC):
                 time = min(max(schedule.time_from_label(float(level)), schedule.t_min), schedule.t_max)
                 alpha, sigma = schedule.alpha(time), schedule.sigma(time)
                 rows = backends.of(x).to_numpy(label) == level
-                a, b = conversion("data", predicts, alpha, sigma)
+                sign = schedule.velocity_sign if predicts == "velocity" else 1.0
+                a, b = (sign * number for number in conversion("data", predicts, alpha, sigma))
                 out[rows] = a * x[rows] + b * self.predict_data(x[rows], alpha, sigma)
             return out
 

@@ -3,6 +3,10 @@
 All of them are pixel-space U-Nets (`UNet2DModel`) with their scheduler's config, unconditional or with classes, and are loaded by
 diffusers. A class-conditional model that was also trained without classes says so in its unet's config: `"_null_label": 10` is the
 label of "no class", which classifier-free guidance needs. It is the last label.
+
+Of the corrections of x_0 that a scheduler's config may ask for, `thresholding` acts, as in all of diffusers' solvers. `clip_sample` acts
+in `denoiser(clip=True)` alone: diffusers clips in its first-order schedulers and drops the field in those of higher order, whose steps
+are no longer smooth where a prediction is cut off. `Pretrained.notes` says which of the two a model has.
 """
 
 from __future__ import annotations
@@ -15,11 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from dpmsolver.adapters.diffusers import network, predicts_from_config, schedule_from_config
+from dpmsolver.adapters.diffusers import data_hook_from_config, network, predicts_from_config, schedule_from_config
 from dpmsolver.denoiser import Denoiser, Predicts
 from dpmsolver.errors import unknown
 from dpmsolver.forward import initial_noise
 from dpmsolver.guidance import ClassifierFree
+from dpmsolver.plan import Point
 from dpmsolver.schedules import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -44,6 +49,8 @@ class Pretrained:
         num_classes: classes are 0 … num_classes - 1; None for an unconditional model.
         null_label: the label of "no class", None if there is none.
         device: where the weights are.
+        data_hook: the dynamic thresholding that the scheduler's config asks for; every denoiser has it.
+        clipping: the hook of the config's `clip_sample`, which `denoiser(clip=True)` uses.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -61,18 +68,42 @@ class Pretrained:
     num_classes: int | None
     null_label: int | None
     device: torch.device
+    data_hook: Callable[[Any, Point], Any] | None = None
+    clipping: Callable[[Any, Point], Any] | None = None
 
-    def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0) -> Denoiser:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the scheduler's config says about the predicted x_0, and whether it acts: no sentence, or one."""
+        if self.data_hook is not None:
+            return ("The scheduler's config says thresholding: every predicted x_0 is thresholded.",)
+        if self.clipping is not None:
+            return (
+                "The scheduler's config says clip_sample: predictions of x_0 are clipped by denoiser(…, clip=True) alone.",
+            )
+        return ()
+
+    def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0, *, clip: bool = False) -> Denoiser:
         """The denoiser of a batch.
 
         Args:
             labels: one class per sample. None: no class, for unconditional models and those with a null label.
             guidance: scale of classifier-free guidance; 1 is none (and half the work), above 1 exaggerates the class.
+            clip: clip every predicted x_0 as the config's `clip_sample` says.
 
         Raises:
-            ValueError: labels that the model does not have or cannot do without, guidance without labels or without a null label.
+            ValueError: labels that the model does not have or cannot do without, guidance without labels or without a null label,
+                clip=True for a model whose config does not clip.
         """
         self.check(labels, guidance)
+        if clip and self.clipping is None:
+            raise ValueError(
+                "clip=True needs a scheduler config with clip_sample, and this one clips nothing: give a data_hook yourself"
+            )
+        if clip and self.data_hook is None:
+            return self._guided(labels, guidance).replace(data_hook=self.clipping)
+        return self._guided(labels, guidance)
+
+    def _guided(self, labels: Sequence[int] | None, guidance: float) -> Denoiser:
         if self.num_classes is None:
             return self._denoiser({})
         assert labels is not None or self.null_label is not None
@@ -102,6 +133,7 @@ class Pretrained:
             self.predicts,
             network_kwargs=kwargs,
             learned_variance=self.learned_variance,
+            data_hook=self.data_hook,
         )
 
     def _tensor(self, labels: Sequence[int | None]) -> torch.Tensor:
@@ -151,7 +183,8 @@ def load(name: str | Path = "digits", *, device: str | None = None) -> Pretraine
         device: such as "cuda"; the CPU by default. Weights are float32.
 
     Raises:
-        ValueError: no such model, a folder that does not hold one, a model of another kind (text to image, latents), an unknown device.
+        ValueError: no such model, a folder that does not hold one, a model of another kind (text to image, latents), an unknown device,
+            a scheduler config that `adapters.diffusers.schedule_from_config` refuses.
         ImportError: torch or diffusers is missing; the message says what to install.
 
     Examples:
@@ -162,6 +195,8 @@ def load(name: str | Path = "digits", *, device: str | None = None) -> Pretraine
     diffusers = _diffusers()
     folder = _local(str(name)) or _downloaded(str(name), diffusers)
     config, scheduler = _configs(folder)
+    schedule, predicts = schedule_from_config(scheduler), predicts_from_config(scheduler)
+    clipping, data_hook = data_hook_from_config(scheduler), data_hook_from_config(scheduler, clip=False)
     place = _device(device)
     try:
         # low_cpu_mem_usage needs accelerate, and warns where that is missing.
@@ -171,13 +206,15 @@ def load(name: str | Path = "digits", *, device: str | None = None) -> Pretraine
     classes, null_label = _classes(config)
     return Pretrained(
         network(module.requires_grad_(False).float().to(place), scheduler),
-        schedule_from_config(scheduler),
-        predicts_from_config(scheduler),
+        schedule,
+        predicts,
         config["out_channels"] == 2 * config["in_channels"],
         _shape(config),
         classes,
         null_label,
         place,
+        data_hook,
+        clipping,
     )
 
 

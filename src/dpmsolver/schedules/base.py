@@ -27,6 +27,13 @@ class NoiseSchedule(ABC):
 
     t_min: float
     t_max: float
+    lambda_min: float = -math.inf
+    """The half-log-SNR at which runs start by default where the schedule reaches lower ones."""
+
+    @property
+    def velocity_sign(self) -> float:
+        """The sign of a velocity network's output: +1 for noise - data, which is the rule; -1 for data - noise."""
+        return 1.0
 
     @abstractmethod
     def _log_alpha(self, t: Floats) -> Floats:
@@ -87,9 +94,10 @@ class NoiseSchedule(ABC):
             [-5.025, -5.456404]
         """
         low, high = self._smooth_around(t)
-        width = 0.02 * t
-        if self.half_log_snr(self.t_max) == -math.inf:  # log alpha is singular there
-            width = min(width, 0.1 * (self.t_max - t))
+        with np.errstate(divide="ignore"):
+            to_noise = bool(np.isneginf(self._log_alpha(np.array([high]))[0]))
+        # The logarithm of a falling alpha is no polynomial near alpha = 0.
+        width = min(0.02 * t, 0.1 * (high - t)) if to_noise else 0.02 * t
         low, high = max(low, t - width), min(high, t + width)
         nodes = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(np.pi * np.arange(9) / 8)
         derivative = np.array(polynomial_weights(((nodes - t) / width).tolist(), [0.0, 1.0 / width, *[0.0] * 7]))
@@ -109,8 +117,8 @@ class NoiseSchedule(ABC):
         return label
 
     def default_start(self) -> float:
-        """Where sampling starts unless told otherwise: t_max."""
-        return self.t_max
+        """Where sampling starts unless told otherwise: t_max, or where the half-log-SNR is `lambda_min`, whichever is later."""
+        return self.t_max if self.half_log_snr(self.t_max) >= self.lambda_min else float(self.time(self.lambda_min))
 
     def last_time(self, nfe: int) -> float:
         """The last time worth an evaluation: t = 1e-3 up to 15 evaluations, 1e-4 above (DPM-Solver, section 5.1)."""

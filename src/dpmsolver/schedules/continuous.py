@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -140,21 +140,58 @@ class EDM(NoiseSchedule):
         return 0.0
 
 
-@dataclass(frozen=True)
+_ALWAYS = ("shift", "t_min", "t_max")
+
+
+@dataclass(frozen=True, repr=False)
 class Flow(NoiseSchedule):
     """Rectified flow: alpha = 1 - sigma, sigma = shift t / (1 + (shift - 1) t) (Liu et al. 2023; shift: Esser et al. 2024, eq. 23).
 
-    Networks get sigma as their label (diffusers' SD3 and Flux want 1000 sigma: `time_label=lambda s: 1000 * s`). At t = 1 the state is
-    pure noise (alpha = 0); runs end at sigma = 0.
+    At t = 1 the state is pure noise (alpha = 0), and runs end at sigma = 0. Our time always counts towards the noise. A network that
+    counts the other way is told of by `reversed`: its label grows towards the data, and its velocity is data - noise.
+
+    Args:
+        shift: moves the times towards the noise; the noise levels that a network knows stay the same.
+        label_scale: the network's label is label_scale times sigma: 1 for the papers' code, 1000 for diffusers' SD3, Flux and Wan.
+        reversed: the network counts t = 0 for noise and t = 1 for data, so its label is label_scale (1 - sigma).
+        last_sigma: the noise level of a default run's last evaluation, as diffusers' shift_terminal; 0 means none in particular.
+
+    Raises:
+        ValueError: a shift or label_scale that is not positive, times outside (0, 1], a last_sigma outside [0, 1).
+
+    Examples:
+        >>> Flow(shift=3.0, label_scale=1000.0).label(0.5)
+        750.0
+        >>> Flow(reversed=True).label(1.0)
+        0.0
     """
 
     shift: float = 1.0
     t_min: float = 1e-4
     t_max: float = 1.0
+    label_scale: float = 1.0
+    reversed: bool = False
+    last_sigma: float = 0.0
 
     def __post_init__(self) -> None:
         require(0 < self.shift < math.inf, f"shift must be positive, got {self.shift}")
+        require(0 < self.label_scale < math.inf, f"label_scale must be positive, got {self.label_scale}")
+        require(0 <= self.last_sigma < 1, f"0 <= last_sigma < 1 is needed, got {self.last_sigma}")
         check_range(self.t_min, self.t_max, highest=1.0)
+
+    def __repr__(self) -> str:
+        """The fields of every flow, and of the others those that are not as usual."""
+        shown = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name in _ALWAYS or getattr(self, f.name) != f.default
+        ]
+        return f"Flow({', '.join(shown)})"
+
+    @property
+    def velocity_sign(self) -> float:
+        """+1 for networks whose velocity is noise - data, -1 for reversed ones."""
+        return -1.0 if self.reversed else 1.0
 
     def _sigma(self, t: Floats) -> Floats:
         return self.shift * t / (1.0 + (self.shift - 1.0) * t)
@@ -170,11 +207,19 @@ class Flow(NoiseSchedule):
         return 1.0 / (1.0 + self.shift * np.exp(half_log_snr))
 
     def label(self, t: float) -> float:
-        """sigma(t)."""
-        return float(self.sigma(t))
+        """label_scale sigma(t), or label_scale (1 - sigma(t)) for a reversed flow."""
+        return self.label_scale * float(self.alpha(t) if self.reversed else self.sigma(t))
 
     def time_from_label(self, label: float) -> float:
-        return label / (self.shift - (self.shift - 1.0) * label)
+        level = label / self.label_scale
+        return self._time_at(1.0 - level if self.reversed else level)
+
+    def _time_at(self, sigma: float) -> float:
+        return sigma / (self.shift - (self.shift - 1.0) * sigma)
+
+    def last_time(self, nfe: int) -> float:
+        """The time of last_sigma where that is given; else t = 1e-3 up to 15 evaluations, 1e-4 above."""
+        return max(self.t_min, self._time_at(self.last_sigma)) if self.last_sigma else super().last_time(nfe)
 
     def default_end(self, nfe: int) -> float:
         """sigma = 0."""

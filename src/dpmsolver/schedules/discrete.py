@@ -30,8 +30,14 @@ class Discrete(NoiseSchedule):
     t N - 1, a float that is the step's number on the knots. Betas that end in 1, or alphas_cumprod that end in 0 (zero terminal SNR,
     Lin et al. 2024), are ordinary input: alpha is then linear in t on the last interval.
 
+    Args:
+        betas, alphas_cumprod: exactly one of the two.
+        lambda_min: the half-log-SNR at which runs start by default where the schedule reaches lower ones, whatever the network
+            predicts: diffusers' lambda_min_clipped. The official DPM-Solver code starts at -5.1.
+
     Raises:
-        ValueError: both or none given, betas outside (0, 1), alphas_cumprod not strictly decreasing inside (0, 1).
+        ValueError: both or none given, betas outside (0, 1), alphas_cumprod not strictly decreasing inside (0, 1), a lambda_min
+            that the schedule lies below throughout.
 
     Examples:
         >>> schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000))
@@ -41,6 +47,7 @@ class Discrete(NoiseSchedule):
 
     betas: ArrayLike | None = None
     alphas_cumprod: ArrayLike | None = None
+    lambda_min: float = -math.inf
     _log_alphas: Floats = field(init=False)
     _times: Floats = field(init=False)
 
@@ -71,6 +78,12 @@ class Discrete(NoiseSchedule):
         object.__setattr__(self, "_times", np.arange(1, len(log_alphas) + 1) / len(log_alphas))
         object.__setattr__(self, "t_min", 1.0 / len(log_alphas))
         object.__setattr__(self, "t_max", 1.0)
+        top = self.half_log_snr(self.t_min)
+        require(
+            self.lambda_min < top,
+            f"lambda_min={self.lambda_min} leaves nothing of this schedule, whose half-log-SNR is at most {top:.4g}: "
+            "it must be lower, such as -5.1, or -inf for none",
+        )
 
     @property
     def num_steps(self) -> int:
@@ -118,7 +131,11 @@ class Discrete(NoiseSchedule):
         return self.t_min if self.sigma(self.t_min) <= _NOISE_LEFT else 0.0
 
     def __repr__(self) -> str:
-        return f"Discrete(N={self.num_steps}, half_log_snr from {self.half_log_snr(1.0):.4g} to {self.half_log_snr(self.t_min):.4g})"
+        start = f", lambda_min={self.lambda_min:g}" if self.lambda_min > -math.inf else ""
+        return (
+            f"Discrete(N={self.num_steps}, half_log_snr from {self.half_log_snr(1.0):.4g} "
+            f"to {self.half_log_snr(self.t_min):.4g}{start})"
+        )
 
 
 def _vector(name: str, values: ArrayLike | None) -> Floats:

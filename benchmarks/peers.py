@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.paper.common import compact, draw_with_bar, evaluations, run_command, write_json
+from benchmarks.paper.common import REFERENCE, compact, draw_with_bar, run_command, write_json
 from benchmarks.peer_samplers import peer_samplers
 from benchmarks.peers_text import PACKAGES, Interval, package, text
 from dpmsolver.evaluation.comparison import Comparison
-from dpmsolver.evaluation.results import figures, shown_samples, summarise, write_results
+from dpmsolver.evaluation.results import figures, shown_samples, stored, summarise, write_results
 from dpmsolver.evaluation.samplers import Sampler, samplers_from_names
 from dpmsolver.evaluation.thresholds import Figure
 from dpmsolver.files import written_aside
@@ -178,9 +178,7 @@ class PairedRatio:
     def _figures(self, candidate: Candidate) -> Mapping[str, Figure]:
         run = candidate.name, candidate.setting
         if run not in self.known:
-            store = self.comparison.store
-            parts = [part for part in self.comparison.parts if store.has(*run, part)]
-            self.known[run] = figures(self.comparison, [store.read(*run, part) for part in parts])
+            self.known[run] = figures(self.comparison, stored(self.comparison, *run))
         return self.known[run]
 
 
@@ -190,11 +188,17 @@ class PairedRatio:
 def shortened(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Results for the page: ours, and the peers that are the best of their package in some row, by the measures that all have."""
     named = {row[who]["name"] for row in rows for who in PACKAGES if who in row}
-    kept = []
+    kept, parts = [], ("measures", "missing")
     for curve in results["curves"]:
         if package(curve["name"]) == "dpmsolver" or curve["name"] in named:
             points = [
-                {**p, "measures": {key: p["measures"][key] for key in p["measures"] if key in results["measures"]}}
+                {
+                    **p,
+                    **{
+                        part: {key: p[part][key] for key in p.get(part, ()) if key in results["measures"]}
+                        for part in parts
+                    },
+                }
                 for p in curve["points"]
             ]
             kept.append({**curve, "points": points})
@@ -231,7 +235,7 @@ def announce(comparison: Comparison) -> None:
     for name, setting, why in comparison.skipped:
         print(f"left out: {name} at {setting:g} ({why})")
     print(
-        f"{len(comparison.runs)} runs of {comparison.num} samples, {evaluations(comparison):,} evaluations of one sample"
+        f"{len(comparison.runs)} runs of {comparison.num} samples, {comparison.evaluations():,} evaluations of one sample"
     )
 
 
@@ -253,7 +257,7 @@ def command(arguments: argparse.Namespace) -> None:
     testbed = load_testbed(arguments.testbed, bfloat16=arguments.bfloat16, compiled=arguments.compile)
     folder = arguments.out or Path("runs") / f"peers-{testbed.name}{'-bfloat16' if testbed.bfloat16 else ''}"
     chosen = samplers(arguments, testbed.schedule)
-    given = {"num": arguments.num, "seed": arguments.seed, "batch": arguments.batch}
+    given = {"num": arguments.num, "seed": arguments.seed, "batch": arguments.batch} | REFERENCE
     if arguments.dry_run:
         with tempfile.TemporaryDirectory() as nowhere:
             announce(Comparison(testbed, chosen, nfes, folder=nowhere, resamples=RESAMPLES, **given))

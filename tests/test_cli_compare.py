@@ -1,8 +1,11 @@
-"""`dpmsolver compare`: what it writes, and that a run which was killed goes on."""
+"""`dpmsolver compare`: what it writes, what it says, and that a run which was stopped resumes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +18,8 @@ import pytest
 pytest.importorskip("typer")
 pytest.importorskip("jinja2")
 from dpmsolver import cli
+from dpmsolver.cli import comparing
+from dpmsolver.models import pretrained
 
 
 def figures(folder: Path) -> dict[tuple[str, int], Any]:
@@ -52,23 +57,195 @@ def test_the_exact_law_of_gaussian_data_is_on_the_page(tmp_path: Path) -> None:
     assert "2-Wasserstein distance of the result" in (tmp_path / "index.html").read_text()
 
 
-def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
-    """SIGKILL in the middle, then the same command: the same figures as of a run that was left alone."""
-    arguments = ["mixture-16", "--solvers", "ddim,dpm++2m", "--nfe", "5,10", "--num", "60", "--batch", "4"]
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "dpmsolver.cli", "compare", *arguments, "--out", str(killed)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+SLOW = """
+import time
+from dataclasses import replace
+from dpmsolver.evaluation import tape
+from dpmsolver.models.testbeds import load_testbed
+
+tape.EVERY = 0.1
+
+def testbed():
+    plain = load_testbed("mixture-2")
+    def denoiser(labels):
+        known = plain.denoiser(labels)
+        return known.replace(network=lambda x, t: (time.sleep({seconds}), known.network(x, t))[1])
+    return replace(plain, name="slow", network_denoiser=denoiser, data=None)
+"""
+SHORT = ["--solvers", "ddim,dpm++2m", "--nfe", "5,10", "--num", "6", "--batch", "3", "--reference-nfe", "40"]
+
+
+def written(folder: Path, seconds: float) -> str:
+    """A testbed of one's own whose network is slow."""
+    folder.mkdir()
+    (folder / "slow.py").write_text(SLOW.format(seconds=seconds))
+    return f"{folder / 'slow.py'}:testbed"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Any]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert cli.main(["compare", written(folder / "model", 0.0), *SHORT, "--out", str(folder / "whole")]) == 0
+    return figures(folder / "whole")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_comparison_that_was_stopped_resumes(
+    tmp_path: Path, stop: signal.Signals, undisturbed: dict[tuple[str, int], Any]
+) -> None:
+    """Stopped in the middle of a batch that takes long, the same command ends with the very figures of a run that was left alone.
+
+    What is kept is all but the last moment. Ctrl-C and SIGTERM end with one line that says so, and exit code 130.
+    """
+    stopped, model = tmp_path / "stopped", written(tmp_path / "model", 0.05)
+    command = [sys.executable, "-m", "dpmsolver.cli", "compare", model, *SHORT, "--out", str(stopped)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while len(list(killed.rglob("*.npz"))) < 10 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    there = len(list(killed.rglob("*.npz")))
-    assert 10 <= there < 100
-    assert not (killed / "results.json").exists()
-    assert cli.main(["compare", *arguments, "--out", str(killed)]) == 0
-    assert cli.main(["compare", *arguments, "--out", str(whole)]) == 0
-    assert figures(killed) == figures(whole)
+    while len(list(stopped.rglob("begun/**/*.npz"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(stop)
+    out, err = process.communicate(timeout=30)
+    assert out == ""
+    if stop == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert err == f"dpmsolver: stopped: the same command resumes from what is in {stopped}\n"
+    assert list(stopped.rglob("begun/**/*.npz"))
+    assert not list(stopped.rglob("batches/**/*.npz"))
+    assert cli.main(["compare", written(tmp_path / "fast", 0.0), *SHORT, "--out", str(stopped)]) == 0
+    assert not list(stopped.rglob("begun"))
+    assert figures(stopped) == undisturbed
+
+
+def test_on_a_terminal_the_bar_moves_with_every_evaluation_and_is_closed(tmp_path: Path) -> None:
+    """It says how long the rest takes before a first batch is whole; Ctrl-C shows the cursor again and leaves one line."""
+    pty = pytest.importorskip("pty")
+    model = written(tmp_path / "model", 0.05)
+    command = [sys.executable, "-m", "dpmsolver.cli", "compare", model, *SHORT, "--out", str(tmp_path / "out")]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    )
+    os.close(theirs)
+    said = b""
+    while not re.search(rb"\d:\d\d:\d\d", said) or len(set(re.findall(rb"(\d+)/540", said))) < 4:
+        said += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # as Linux ends a terminal that nobody holds any more
+        while more := os.read(ours, 4096):
+            said += more
+    os.close(ours)
+    assert process.wait(timeout=30) == 130
+    dones = [int(done) for done in re.findall(rb"(\d+)/540", said)]
+    assert dones == sorted(dones)
+    assert not list((tmp_path / "out").rglob("batches/**/*.npz"))
+    assert said.rfind(b"\x1b[?25h") > said.rfind(b"\x1b[?25l") >= 0
+    assert "dpmsolver: stopped: the same command resumes" in said.decode().splitlines()[-1]
+
+
+def test_elsewhere_than_on_a_terminal_a_line_tells_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job's log gets a line now and then, with the share that is done and the time that is left; the table stays alone on stdout."""
+    monkeypatch.setattr(comparing, "_FIRST_LINE", 0.2)
+    monkeypatch.setattr(comparing, "_LATER_LINES", 0.2)
+    arguments = [
+        "--solvers",
+        "ddim",
+        "--nfe",
+        "5",
+        "--num",
+        "4",
+        "--reference-nfe",
+        "20",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert cli.main(["compare", written(tmp_path / "model", 0.02), *arguments]) == 0
+    told = capsys.readouterr()
+    lines = told.err.splitlines()
+    assert 1 <= len(lines) <= 10
+    form = r"\d+ % of 140 evaluations after \d+ s(, about \d+ s left)? \(.*\)"
+    assert all(re.fullmatch(form, line) for line in lines)
+    assert "left" in lines[0]
+    assert "evaluations after" not in told.out
+
+
+def test_lines_of_progress_come_after_ten_seconds_and_then_one_in_thirty() -> None:
+    """Not one for each evaluation, and the estimate in time."""
+    lines: list[str] = []
+    seconds = iter(range(200))
+    progress = comparing.Lines(lines.append, clock=lambda: next(seconds))
+    for done in range(200):
+        progress(done, 200, "ddim with 5")
+    assert len(lines) == 7
+    assert lines[0] == "5 % of 200 evaluations after 10 s, about 3 min 10 s left (ddim with 5)"
+
+
+def test_the_table_says_why_a_figure_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dash and a line below, for samplers that add noise and for budgets that cannot be spent; on the page as well."""
+    arguments = ["--solvers", "ddim,dpm++2m-sde,dpm-3", "--nfe", "5,6", "--num", "4", "--out", str(tmp_path)]
+    assert cli.main(["compare", "mixture-2", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = (line for line in lines if "dpm++2m-sde " in line and "│" in line)
+    assert row.count("–") == 2
+    assert "– dpm++2m-sde with 5, 6: adds noise: its samples have no exact trajectory to be near to" in lines
+    assert any(line.startswith("– dpm-3 with 5: ") and "cannot spend" in line for line in lines)
+    assert "adds noise: its samples have no exact trajectory to be near to" in (tmp_path / "index.html").read_text()
+
+
+def test_samplers_that_all_add_noise_are_compared_by_another_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table shows a measure that the runs have."""
+    arguments = ["--solvers", "dpm++2m-sde,ddpm", "--nfe", "5", "--num", "4", "--out", str(tmp_path)]
+    assert cli.main(["compare", "mixture-2", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "Wasserstein" in out
+    assert "–" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--solvers", "dpm++2n"], "unknown solver 'dpm++2n'"),
+        (["--solvers", "ddim,"], "--solvers takes names"),
+        (["--solvers", "ddim@karas"], "unknown grid 'karas'"),
+        (["--solvers", "ddim:etta=1"], "etta"),
+        (["--solvers", "ddim,ddim"], "named twice: ddim"),
+        (["--grids", "karas"], "unknown grid 'karas'"),
+        (["--nfe", "5,x"], "--nfe takes numbers"),
+        (["--nfe", "0"], "nfe must be an integer >= 1"),
+        (["--nfe", "5,5"], "each number once"),
+        (["--reference-solver", "dpm++9"], "unknown solver 'dpm++9'"),
+        (["--features", "incepton"], "unknown features 'incepton'"),
+        (["--num", "1"], "num"),
+        (["--out", "FILE"], "is a file: name a folder"),
+        (["--out", "FILE/report"], "is a file: name a folder"),
+        (["nosuchmodel"], "unknown testbed 'nosuchmodel'"),
+        (["nosuchfile.py:testbed"], "there is no file 'nosuchfile.py'"),
+    ],
+)
+def test_wrong_input_is_refused_before_a_model_is_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    """One line, exit code 2, nothing written; torch, which takes seconds to import, has not been imported."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it raises
+    monkeypatch.setattr(pretrained, "load", lambda *given, **options: pytest.fail("the model was loaded"))
+    file = tmp_path / "file"
+    file.touch()
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+    given = [word.replace("FILE", str(file)) for word in arguments]
+    assert cli.main(["compare", *given, *out]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert said in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_of_another_comparison_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,4 +256,4 @@ def test_a_folder_of_another_comparison_is_left_alone(tmp_path: Path, capsys: py
     assert "seed was 0 and is 1" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert cli.main([*arguments[:-1], str(tmp_path / "file")]) == 2
-    assert "is a file: name a folder" in capsys.readouterr().err
+    assert "file is a file: name a folder" in capsys.readouterr().err

@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import dpmsolver as dpm
-from dpmsolver.evaluation.comparison import HALVED, REFERENCE, Comparison
+from dpmsolver.evaluation.comparison import Comparison
 from dpmsolver.evaluation.results import summarise, write_results
 from dpmsolver.evaluation.samplers import Sampler
 from dpmsolver.files import written_aside
 from dpmsolver.models.testbeds import Testbed, load_testbed
 
 LEVELS, PICTURES = 40, 64  # of the calibration that is made where no --statistics are given
+REFERENCE: dict[str, Any] = {"reference_solver": "dpm++3m-exact", "reference_nfe": 100}  # of the committed figures
 CALIBRATION_SEED = 1_000_003  # its pictures are none of those that are compared
 
 Draw = Callable[[argparse.Namespace], None]
@@ -187,6 +188,7 @@ def compare(arguments: argparse.Namespace, testbed: Testbed, samplers: Sequence[
             seed=arguments.seed,
             folder=nowhere if arguments.dry_run and not folder.exists() else folder,
             batch=arguments.batch,
+            **REFERENCE,
         )
         _announce(console, comparison)
     if arguments.dry_run:
@@ -210,26 +212,13 @@ def _announce(console: Console, comparison: Comparison) -> None:
     """What is left out, and what the rest will cost."""
     for name, setting, why in comparison.skipped:
         console.print(f"left out: {name} at {setting:g} ({why})", highlight=False, soft_wrap=True)
-    total, missing = evaluations(comparison), evaluations(comparison, missing=True)
+    total, missing = comparison.evaluations(), comparison.evaluations(missing=True)
     console.print(
         f"{comparison.testbed.name}: {len(comparison.runs)} runs of {comparison.num} samples, {total:,} network evaluations "
         f"of one sample in all, {missing:,} of them still to do",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def evaluations(comparison: Comparison, missing: bool = False) -> int:
-    """Evaluations of one sample each, in all or of what is not yet drawn; a guess for samplers that choose their own steps."""
-
-    def size(run: str, setting: float, parts: Sequence[range] = comparison.parts) -> int:
-        return sum(len(part) for part in parts if not (missing and comparison.store.has(run, setting, part)))
-
-    total = sum(run.cost * size(run.sampler.name, run.setting) for run in comparison.runs)
-    total += sum(comparison.reference_cost(end) * size(REFERENCE, end) for end in comparison.ends)
-    if comparison.ends and not comparison.reference.exact:
-        total += comparison.reference_nfe // 2 * size(HALVED, comparison.ends[0], comparison.parts[:1])
-    return total
 
 
 def publish(arguments: argparse.Namespace, comparison: Comparison, name: str, **more: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,18 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
+import dpmsolver.evaluation.comparison
 from dpmsolver.errors import PlanError
-from dpmsolver.evaluation.comparison import Comparison
+from dpmsolver.evaluation.comparison import Comparison, Run
 from dpmsolver.evaluation.results import shown_samples, summarise, write_results
-from dpmsolver.evaluation.samplers import Counter, Sampler, plan_sampler, samplers_from_names
+from dpmsolver.evaluation.samplers import (
+    Counter,
+    Sampler,
+    adaptive_sampler,
+    plan_sampler,
+    rk45_sampler,
+    samplers_from_names,
+)
 from dpmsolver.models.testbeds import Testbed, load_testbed
 
 GAUSSIAN = load_testbed("gaussian")
@@ -69,39 +78,141 @@ def test_evaluations_and_samples_are_counted(tmp_path: Path) -> None:
     assert (found["evaluations"], found["num"]) == (10.0, 30)
 
 
-def test_a_run_that_was_killed_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
-    """Killed in the middle of any batch, the comparison ends with the figures of one that was not, and draws only what was missing."""
-    whole = drawn(made(tmp_path / "whole"))
-    calls: list[int] = []
-    broken = made(tmp_path / "broken")
+@pytest.mark.parametrize("moment", [0, 3, 40, 70, 99])
+def test_a_run_that_was_stopped_resumes_at_the_evaluation_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Stopped at any evaluation of any sampler, it ends with the very figures of one that was not, and evaluates only what was missing."""
+    monkeypatch.setattr(dpmsolver.evaluation.comparison, "_SHORT", 0.0)  # every batch counts as a long one
+    testbed = load_testbed("mixture-2")
+    samplers = [plan_sampler("ddim"), plan_sampler("dpm++2m-sde"), rk45_sampler([0.1]), adaptive_sampler(2, [0.5])]
+
+    def counted(folder: str) -> tuple[Counter, Comparison]:
+        counter = Counter()
+        network = replace(testbed, network_denoiser=lambda labels: counter.counted(testbed.denoiser(labels)))
+        options = {"num": 6, "batch": 4, "reference_nfe": 20, "resamples": 10}
+        return counter, Comparison(network, samplers, [5], folder=tmp_path / folder, **options)
+
+    undisturbed, whole = counted("whole")
+    expected = drawn(whole)
+    first, broken = counted("broken")
     with pytest.raises(KeyboardInterrupt):
-        broken.draw(lambda done, total, what: calls.append(done) if len(calls) < 7 else interrupt())
-    again: list[str] = []
-    resumed = made(tmp_path / "broken")
-    resumed.draw(lambda done, total, what: again.append(what))
-    results = summarise(resumed, "a command")
-    total = len(list(made(tmp_path / "fresh")._missing()))
-    assert len(again) - 1 == total - 7 < total
-    for run in resumed.runs:
-        name, nfe = run.sampler.name, int(run.setting)
-        assert point(results, name, nfe)["measures"] == point(whole, name, nfe)["measures"]
-        assert point(results, name, nfe)["num"] == 30
+        broken.draw(lambda done, total, what: interrupt() if first.calls >= moment else None)
+    second, resumed = counted("broken")
+    results = drawn(resumed)
+    assert first.calls == moment
+    assert first.calls + second.calls == undisturbed.calls
+    assert not list((tmp_path / "broken").rglob("begun"))
+    assert without_seconds(results["curves"]) == without_seconds(expected["curves"])
+
+
+def without_seconds(curves: Any) -> Any:
+    return [{**c, "points": [{k: v for k, v in p.items() if k != "seconds"} for p in c["points"]]} for c in curves]
 
 
 def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+def test_a_batch_that_was_begun_ends_as_it_began_and_the_others_take_the_new_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed with another batch: nothing that was drawn is drawn again, and the figures are the same to rounding."""
+    monkeypatch.setattr(dpmsolver.evaluation.comparison, "_SHORT", 0.0)
+    testbed = load_testbed("mixture-2")
+    expected = drawn(made(tmp_path / "whole", "ddim", (5,), testbed=testbed))
+    broken = made(tmp_path / "broken", "ddim", (5,), testbed=testbed)
+    stop = 12 * (64 + 32 + 5) + 12 * 40  # in the reference of the second batch
+    with pytest.raises(KeyboardInterrupt):
+        broken.draw(lambda done, total, what: interrupt() if done >= stop else None)
+    resumed = made(tmp_path / "broken", "ddim", (5,), testbed=testbed, batch=4)
+    assert [(job.part, job.kept > 0) for job in resumed._missing()][:3] == [
+        (range(12, 24), True),
+        (range(12, 16), False),
+        (range(12, 16), False),
+    ]
+    results = drawn(resumed)
+    for key, interval in point(expected, "ddim", 5)["measures"].items():
+        assert point(results, "ddim", 5)["measures"][key]["value"] == pytest.approx(interval["value"], rel=1e-9)
+    assert point(results, "ddim", 5)["num"] == 30
+
+
 def test_what_is_drawn_is_not_drawn_again(tmp_path: Path) -> None:
-    """A finished comparison costs no evaluation, and one with more solvers, budgets and samples only what is new."""
+    """A finished comparison costs no evaluation, and one with more solvers, budgets and samples only what is new, whatever the batch."""
     made(tmp_path).draw()
-    assert not list(made(tmp_path)._missing())
-    more = [what for _, what, _ in made(tmp_path, "ddim,heun", (5, 10))._missing()]
-    assert more
-    assert all("heun" in what for what in more)
-    grown = [what for _, what, _ in made(tmp_path, num=36)._missing()]
-    assert grown
-    assert all("from 24" in what for what in grown)
+    assert not made(tmp_path)._missing()
+    assert not made(tmp_path, batch=7)._missing()
+    assert not made(tmp_path, num=25, batch=None)._missing()
+    more = [job.item.run for job in made(tmp_path, "ddim,heun", (5, 10))._missing()]
+    assert {*more} == {"heun"}
+    grown = [job.part for job in made(tmp_path, num=36)._missing()]
+    assert {*grown} == {range(30, 36)}
+
+
+def test_fewer_samples_than_are_stored_are_those_of_a_comparison_of_so_few(tmp_path: Path) -> None:
+    """Samples are read by their number, not by the batch that they were drawn in; seconds and evaluations are shared out."""
+    made(tmp_path / "more").draw()
+    fewer, own = summarise(made(tmp_path / "more", num=17)), drawn(made(tmp_path / "own", num=17, batch=17))
+    for name in ("ddim", "dpm++2m"):
+        measures = point(fewer, name, 5)["measures"]
+        assert point(fewer, name, 5)["num"] == 17
+        assert measures["error"]["value"] == pytest.approx(point(own, name, 5)["measures"]["error"]["value"], rel=1e-9)
+
+
+def test_the_batch_is_smaller_where_each_sample_is_slow(tmp_path: Path) -> None:
+    """On a processor an evaluation takes a second or two, so that the bar moves. What a call costs whatever its size is no reason."""
+    for name, each, call, batch, expected in (
+        ("fast", 0.0, 0.0, None, {100}),
+        ("slow", 0.04, 0.0, None, {*range(18, 26)}),
+        ("slower", 0.2, 0.0, None, {10}),
+        ("late", 0.0, 0.1, None, {100}),
+        ("told", 0.2, 0.0, 12, {12}),
+    ):
+        testbed = replace(
+            GAUSSIAN, network_denoiser=lambda labels, t=(each, call): slowed(GAUSSIAN.denoiser(labels), *t)
+        )
+        assert made(tmp_path / name, testbed=testbed, batch=batch)._batch_size() in expected, name
+
+
+def slowed(denoiser: dpm.Denoiser, each: float, call: float) -> dpm.Denoiser:
+    network = denoiser.network
+    return denoiser.replace(network=lambda x, t: (time.sleep(each * len(x) + call), network(x, t))[1])
+
+
+def with_weights(scale: float) -> Testbed:
+    """A testbed of the name "gaussian" whose network has other weights."""
+    law = dpm.models.Gaussian(mean=np.zeros(64), variance=scale * np.ones(64))
+    return replace(GAUSSIAN, gaussian=law, network_denoiser=lambda labels: law.denoiser(GAUSSIAN.schedule, "noise"))
+
+
+def test_a_folder_knows_the_network_by_its_weights(tmp_path: Path) -> None:
+    """Other weights under the same name are refused in one sentence, the same ones are not; nor is a folder without a batch."""
+    made(tmp_path, testbed=with_weights(1.0))
+    made(tmp_path, testbed=with_weights(2.0)).draw()
+    made(tmp_path, testbed=with_weights(2.0))
+    with pytest.raises(
+        ValueError, match=r"holds another comparison \(network was '\w{64}' and is '\w{64}'\): name another folder"
+    ):
+        made(tmp_path, testbed=with_weights(1.0))
+
+
+def test_a_folder_knows_the_features_by_their_weights(tmp_path: Path) -> None:
+    """What is kept of a sample are its features: those of two feature networks do not mix."""
+
+    def testbed(weights: Any) -> Testbed:
+        return replace(with_features(GAUSSIAN), features=lambda x: np.asarray(x) * weights)
+
+    made(tmp_path, testbed=testbed(np.ones(64))).draw()
+    made(tmp_path, testbed=testbed(np.ones(64)))
+    with pytest.raises(ValueError, match=r"features was .* and is .*: name another folder"):
+        made(tmp_path, testbed=testbed(np.full(64, 2.0)))
+
+
+def test_the_results_say_which_network_it_was(tmp_path: Path) -> None:
+    """A sum of the weights, or None for a function that holds none."""
+    assert len(str(drawn(made(tmp_path / "known"))["network"])) == 64
+    bare = replace(GAUSSIAN, network_denoiser=lambda labels: dpm.Denoiser(lambda x, t: 0.1 * x, GAUSSIAN.schedule))
+    assert drawn(made(tmp_path / "unknown", testbed=bare))["network"] is None
 
 
 def test_sample_i_is_the_same_whatever_the_batch(tmp_path: Path) -> None:
@@ -128,6 +239,20 @@ def test_solvers_that_add_noise_have_no_trajectory_to_be_near_to(tmp_path: Path)
     measures = point(drawn(made(tmp_path, "dpm++2m-sde", (10,))), "dpm++2m-sde", 10)["measures"]
     assert "error" not in measures
     assert {"wasserstein", "energy", "sliced_wasserstein"} <= set(measures)
+
+
+def test_a_figure_that_is_not_there_says_why(tmp_path: Path) -> None:
+    """In the results and in the table of all figures: samplers that add noise have no trajectory, those without a plan no known law."""
+    results = drawn(made(tmp_path, "ddim,dpm++2m-sde,dpm-3,rk45", (5, 10), num=6))
+    missing = point(results, "dpm++2m-sde", 10)["missing"]
+    assert missing == {"error": "adds noise: its samples have no exact trajectory to be near to"}
+    assert point(results, "ddim", 10)["missing"] == {}
+    (rk45,) = (curve for curve in results["curves"] if curve["name"] == "rk45")
+    assert "law of its result is not known" in rk45["points"][0]["missing"]["wasserstein"]
+    write_results(results, tmp_path)
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert len([line for line in lines if line.startswith("dpm++2m-sde,") and "error,,,,adds noise" in line]) == 2
+    assert any(line.startswith("dpm-3,dpm-3,default,5,,,,,,,,") and "cannot spend nfe=5" in line for line in lines)
 
 
 def test_a_network_that_diverges_ends_its_run_alone(tmp_path: Path) -> None:
@@ -167,6 +292,26 @@ def test_the_progress_that_is_told_is_what_the_network_did(tmp_path: Path) -> No
     told: list[tuple[int, int]] = []
     comparison.draw(lambda done, total, what: told.append((done, total)))
     assert told[-1] == (10 * counter.calls, 10 * counter.calls)
+    assert [*dict.fromkeys(done for done, _ in told)] == [10 * calls for calls in range(counter.calls + 1)]
+
+
+def test_progress_never_passes_its_total_nor_goes_back(tmp_path: Path) -> None:
+    """Also with samplers that choose their own steps, whose evaluations are a guess, more of them than that and fewer."""
+    told: list[tuple[int, int]] = []
+    testbed = load_testbed("mixture-2")
+    samplers = [plan_sampler("ddim"), rk45_sampler([0.1, 1e-4]), adaptive_sampler(2, [0.5])]
+    comparison = Comparison(testbed, samplers, [5], num=6, batch=3, folder=tmp_path, reference_nfe=20)
+    comparison.draw(lambda done, total, what: told.append((done, total)))
+    dones = [done for done, _ in told]
+    assert dones == sorted(dones)
+    assert len({total for _, total in told}) == 1
+    assert dones[-1] == told[-1][1]
+    assert {run.sampler.name for run in comparison.runs if drawn_with(comparison, run) > run.cost} == {"rk45"}
+    assert {run.sampler.name for run in comparison.runs if drawn_with(comparison, run) < run.cost} >= {"rk45"}
+
+
+def drawn_with(comparison: Comparison, run: Run) -> float:
+    return float(comparison.store.read(run.sampler.name, run.setting, range(3))[0]["evaluations"])
 
 
 def with_features(testbed: Testbed) -> Testbed:
@@ -217,7 +362,8 @@ def test_results_are_plain_data_and_a_table(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text()) == results
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert lines[0].startswith("name,solver,grid,nfe,evaluations,num")
-    assert len(lines) - 1 == sum(len(p["measures"]) for curve in results["curves"] for p in curve["points"])
+    figures = sum(len(p["measures"]) + len(p["missing"]) for curve in results["curves"] for p in curve["points"])
+    assert len(lines) - 1 == figures
     shown = shown_samples(comparison)
     assert shown["ddim", 5].shape == (30, 2)
     assert ("reference", 0) in shown

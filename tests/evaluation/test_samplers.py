@@ -73,3 +73,22 @@ def test_a_tighter_tolerance_costs_more_and_comes_nearer(sampler: object) -> Non
 def test_the_end_is_the_plans() -> None:
     assert plan_sampler("dpm++2m").end_time(SCHEDULE, 10) == pytest.approx(1e-3)
     assert plan_sampler("dpm++2m", end=0.0).end_time(SCHEDULE, 10) == 0.0
+
+
+def test_counting_leaves_a_network_its_float_type() -> None:
+    """A torch module in half precision gets its input in half precision, counted or not."""
+    torch = pytest.importorskip("torch")
+
+    class Half(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.bfloat16), requires_grad=False)
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            assert x.dtype == torch.bfloat16
+            return self.scale * x
+
+    denoiser, x_T, seen = dpm.Denoiser(Half(), SCHEDULE), torch.ones(2, 3), []
+    counted = Counter(seen=seen.append).counted(denoiser)
+    assert torch.equal(dpm.sample(counted, x_T, nfe=3), dpm.sample(denoiser, x_T, nfe=3))
+    assert seen == [1, 2, 3]

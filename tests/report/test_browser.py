@@ -222,3 +222,16 @@ def test_scatter_plots_stand_side_by_side(open_page: Open, results: Any) -> None
     tops = page.eval_on_selector_all("#strips .row", "rows => rows.map(row => row.getBoundingClientRect().top)")
     assert len(tops) == 4
     assert len(set(tops)) == 1
+
+
+def test_a_curve_without_the_measure_of_the_chart_is_named_with_the_reason(open_page: Open, results: Any) -> None:
+    """Below the chart, for the measure that is shown and no other; the table has a dash and the reason as well."""
+    why = "adds noise: its samples have no exact trajectory to be near to"
+    for point in results["curves"][1]["points"]:
+        del point["measures"]["frechet"]
+        point["missing"] = {"frechet": why}
+    page = open_page(results, {})
+    assert page.locator("#absent").inner_text() == f"Not in this chart: unipc-2 {why}."
+    page.get_by_text("class accuracy", exact=True).first.click()
+    assert not page.locator("#absent").is_visible()
+    assert page.get_by_text(f"– unipc-2: {why}").count() == 1

@@ -273,3 +273,19 @@ def test_the_library_beside_the_page_is_the_one_its_licence_file_names() -> None
     licences = (vendor / "LICENSES.txt").read_text(encoding="utf-8")
     assert hashlib.sha256((vendor / "chart.umd.min.js").read_bytes()).hexdigest() in licences
     assert licences.count("Permission is hereby granted, free of charge") == 2
+
+
+def test_a_figure_that_is_not_there_has_its_reason(results: Results, tmp_path: Path) -> None:
+    """Once below the table for all curves that share it, and at each dash; the network is named by its weights, or said to be unknown."""
+    why = "adds noise: its samples have no exact trajectory to be near to"
+    for curve in results["curves"][:2]:
+        for point in curve["points"]:
+            del point["measures"]["accuracy"]
+            point["missing"] = {"accuracy": why}
+    results["network"] = "5c37426c"
+    found = outline(results, {}, tmp_path)
+    assert found.text.count(f"– ddim, unipc-2: {why}") == 1
+    assert (tmp_path / "index.html").read_text(encoding="utf-8").count(f'title="{why}"') == 8
+    assert "SHA-256 of its weights: 5c37426c" in found.text
+    results["network"] = None
+    assert "no weights were found" in outline(results, {}, tmp_path).text

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
+import dpmsolver as dpm
 from dpmsolver.cli.shared import app, check_writable, progress_bar, wide_console
+from dpmsolver.cli.tables import digits_schedule
+from dpmsolver.evaluation.reference import REFERENCE_NFE, REFERENCE_SOLVER
 
 if TYPE_CHECKING:
     from dpmsolver.evaluation.comparison import Comparison
+    from dpmsolver.evaluation.samplers import Sampler
 
 __all__ = ["compare"]
 
 _SOLVERS = "ddim,dpm++2m,unipc-2,auto"
 _NFES = "5,6,8,10,12,15,20,50"
+_INTERRUPTED = 130  # the exit code of what was stopped, as a shell has it
+_FIRST_LINE, _LATER_LINES = 10.0, 30.0  # seconds
+_NONE = "–"  # in place of a figure
+_UNKNOWN = "a folder cannot tell it from another network of the same name"
 
 
 @app.command(
@@ -48,10 +61,19 @@ def compare(
     nfe: Annotated[str, typer.Option("--nfe", metavar="LIST", help="Network evaluations, such as 5,10,20.")] = _NFES,
     num: Annotated[int, typer.Option(min=2, metavar="N", help="Samples of each run.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the noise, which is the same for all.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Samples that are drawn at once.")] = 100,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Samples that are drawn at once.",
+            show_default="100, fewer where one takes long",
+        ),
+    ] = None,
     reference_nfe: Annotated[
         int, typer.Option(min=2, metavar="N", help="Evaluations of the run that errors are measured against.")
-    ] = 100,
+    ] = REFERENCE_NFE,
+    reference_solver: Annotated[str, typer.Option(metavar="NAME", help="The solver of that run.")] = REFERENCE_SOLVER,
     features: Annotated[
         str, typer.Option(metavar="NAME", help="Of the Frechet distance: auto, digits, cifar10, inception, none.")
     ] = "auto",
@@ -65,38 +87,110 @@ def compare(
         str | None, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.", show_default="cpu")
     ] = None,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="The report. The same command goes on where it was stopped.")
+        Path, typer.Option(metavar="FOLDER", help="The report. The same command resumes where it was stopped.")
     ] = Path("report"),
 ) -> None:
     """Compare solvers on one model: quality against evaluations, from the same noise, as a page that works offline.
 
-    Writes index.html, results.json and results.csv. It may be stopped at any moment; the same command goes on from there.
+    Writes index.html, results.json and results.csv. It may be stopped at any moment, and the same command resumes.
     """
     from dpmsolver.evaluation.comparison import Comparison
-    from dpmsolver.evaluation.samplers import samplers_from_names
+    from dpmsolver.evaluation.samplers import plan_sampler, samplers_from_names
     from dpmsolver.models.testbeds import FeaturesName, load_testbed
 
     _check_out(out)
     budgets, chosen = _numbers(nfe), samplers_from_names(_words(solvers, "--solvers"), _words(grids, "--grids"))
-    testbed = load_testbed(
-        model,
-        device=device,
-        features=cast(FeaturesName, features),
-        statistics=statistics,
-        bfloat16=bfloat16,
-        compiled=compiled,
-    )
-    comparison = Comparison(
-        testbed, chosen, budgets, num=num, seed=seed, folder=out, batch=batch, reference_nfe=reference_nfe
-    )
-    _draw(comparison)
-    _write(comparison, out)
+    for sampler in (*chosen, plan_sampler(reference_solver, "logsnr")):
+        _check_sampler(sampler)
+    try:
+        with _terminated_as_interrupted():
+            testbed = load_testbed(
+                model,
+                device=device,
+                features=cast(FeaturesName, features),
+                statistics=statistics,
+                bfloat16=bfloat16,
+                compiled=compiled,
+            )
+            comparison = Comparison(
+                testbed,
+                chosen,
+                budgets,
+                num=num,
+                seed=seed,
+                folder=out,
+                batch=batch,
+                reference_nfe=reference_nfe,
+                reference_solver=reference_solver,
+            )
+            if comparison.network is None:
+                typer.echo(f"{testbed.name}: no weights are found in its network: {_UNKNOWN}", err=True)
+            _draw(comparison)
+            _write(comparison, out)
+    except KeyboardInterrupt:
+        typer.echo(f"dpmsolver: stopped: the same command resumes from what is in {out}", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends what runs here as Ctrl-C does, so that what was drawn is kept and the terminal is left as it was."""
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _draw(comparison: Comparison) -> None:
-    with progress_bar() as progress:
-        task = progress.add_task("comparing", total=None)
-        comparison.draw(lambda done, total, what: progress.update(task, completed=done, total=total, description=what))
+    """Draw what is missing, with a bar on a terminal and a line now and then elsewhere."""
+    with progress_bar() as bar:
+        if bar.disable:
+            comparison.draw(Lines(lambda line: typer.echo(line, err=True)))
+            return
+        task = bar.add_task("comparing", total=None)
+        comparison.draw(lambda done, total, what: bar.update(task, completed=done, total=total, description=what))
+
+
+class Lines:
+    """Progress as lines, for where there is no terminal: the first after ten seconds, then one in thirty.
+
+    Args:
+        write: what takes a line. clock: seconds, of any beginning.
+
+    Examples:
+        >>> seconds = iter([0.0, 5.0, 12.0, 15.0, 60.0])
+        >>> lines = Lines(print, clock=lambda: next(seconds))
+        >>> for done in (0, 100, 240, 300, 1000):
+        ...     lines(done, 1000, "ddim with 5")
+        24 % of 1,000 evaluations after 12 s, about 38 s left (ddim with 5)
+        100 % of 1,000 evaluations after 1 min 0 s (ddim with 5)
+    """
+
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self.write, self.clock = write, clock
+        self.begin: float | None = None
+        self.next = _FIRST_LINE
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = self.clock()
+        self.begin = now if self.begin is None else self.begin
+        elapsed = now - self.begin
+        if elapsed < self.next or not total:
+            return
+        self.next = elapsed + _LATER_LINES
+        left = f", about {_duration(elapsed * (total - done) / done)} left" if 0 < done < total else ""
+        share = 100 * done // total
+        self.write(f"{share} % of {total:,} evaluations after {_duration(elapsed)}{left} ({what})")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _write(comparison: Comparison, out: Path) -> None:
@@ -112,9 +206,9 @@ def _write(comparison: Comparison, out: Path) -> None:
 
 
 def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder")
-    there = next(folder for folder in (out, *out.parents) if folder.exists())
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out {out}: {there} is a file: name a folder")
     check_writable(out, there)
 
 
@@ -127,25 +221,72 @@ def _words(text: str, option: str) -> list[str]:
 
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--nfe takes numbers with commas between, such as 5,10,20, got {text!r}") from None
+    if min(numbers) < 1:
+        raise ValueError(f"--nfe {text}: nfe must be an integer >= 1, got {min(numbers)}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"--nfe {text}: name each number once")
+    return numbers
+
+
+def _check_sampler(sampler: Sampler) -> None:
+    """Raise what is wrong with a name, a grid or an option, before a model is loaded to say its schedule.
+
+    What fails with every budget on a schedule of every kind is wrong by itself.
+    """
+    if sampler.plan is None:
+        return
+    wrong: Exception | None = None
+    for schedule in (digits_schedule(), dpm.schedules.EDM(), dpm.schedules.Flow()):
+        for nfe in range(1, 41):
+            try:
+                sampler.plan(schedule, nfe)
+            except (ValueError, TypeError) as error:
+                wrong = wrong or error
+            else:
+                return
+    assert wrong is not None
+    raise wrong
 
 
 def _print(results: dict[str, Any]) -> None:
-    """The curves as one table: a line for each, a column for each budget."""
-    budgets = sorted({point["nfe"] for curve in results["curves"] for point in curve["points"]})
+    """The curves as one table: a line for each, a column for each budget; below it, why figures are not there."""
+    points = [point for curve in results["curves"] for point in curve["points"]]
+    budgets = sorted({point["nfe"] for point in points})
     thresholds = results["thresholds"]
-    key = thresholds["measure"] if thresholds else next(iter(results["measures"]))
+    measured = [key for key in results["measures"] if any(key in point["measures"] for point in points)]
+    if not measured:
+        measured = list(results["measures"])
+    key = thresholds["measure"] if thresholds else measured[0]
     typer.echo(
         f"{results['title']}: {results['measures'][key]['title']}, {results['num']} samples, by network evaluations"
     )
     table = Table("solver", *(str(nfe) for nfe in budgets))
     for curve in results["curves"]:
         found = {p["nfe"]: p["measures"].get(key) for p in curve["points"]}
-        cells = [f"{found[nfe]['value']:.4g}" if found.get(nfe) else "" for nfe in budgets]
+        left_out = {skipped["nfe"] for skipped in curve["skipped"]}
+        cells = [
+            f"{found[nfe]['value']:.4g}" if found.get(nfe) else _NONE if nfe in found or nfe in left_out else ""
+            for nfe in budgets
+        ]
         table.add_row(curve["name"], *cells)
     limit = results["reference"]["measures"].get(key)
     if limit and key != "error":
         table.add_row("converged ODE", *[""] * (len(budgets) - 1), f"{limit['value']:.4g}")
     wide_console().print(table)
+    for curve in results["curves"]:
+        for why, nfes in _reasons(curve, key).items():
+            typer.echo(f"{_NONE} {curve['name']} with {', '.join(map(str, sorted(nfes)))}: {why}")
+
+
+def _reasons(curve: dict[str, Any], key: str) -> dict[str, list[int]]:
+    """Why a curve has no figure, with the budgets for which that is so."""
+    reasons: dict[str, list[int]] = {}
+    for point in curve["points"]:
+        if key in point["missing"]:
+            reasons.setdefault(point["missing"][key], []).append(point["nfe"])
+    for skipped in curve["skipped"]:
+        reasons.setdefault(skipped["why"], []).append(skipped["nfe"])
+    return reasons

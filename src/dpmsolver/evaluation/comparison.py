@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.denoiser import Denoiser
@@ -17,13 +19,22 @@ from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.evaluation.distances import trajectory_error
 from dpmsolver.evaluation.measures import Measure, Observation, host, measures_of
 from dpmsolver.evaluation.reference import REFERENCE_NFE, REFERENCE_SOLVER, Reference
-from dpmsolver.evaluation.samplers import Counter, Sampler
+from dpmsolver.evaluation.samplers import Counter, Sampler, rewired
 from dpmsolver.evaluation.store import Arrays, Store
+from dpmsolver.evaluation.tape import Tape
+from dpmsolver.models.fingerprint import fingerprint
 from dpmsolver.models.testbeds import Testbed
+from dpmsolver.sampling import sample
+from dpmsolver.solvers.registry import make_plan
 
-__all__ = ["HALVED", "REFERENCE", "Comparison", "Run"]
+__all__ = ["CHECKED", "HALVED", "REFERENCE", "Comparison", "Run"]
 
 REFERENCE, HALVED = "reference", "reference, halved"  # the names that the converged runs have in the store
+CHECKED = 50  # samples that the error of the converged run is measured on
+_BATCH = 100
+_FEWEST, _FEW = 10, 4  # samples of a batch at least, and of one that is timed
+_EVALUATION = 1.0  # seconds that an evaluation of a batch may take, where nothing is said of the batch
+_SHORT = 3.0  # seconds of a batch of which nothing is kept before it is whole
 _PICTURES, _POINTS = 16, 1000  # samples that a report shows: pictures side by side, points of a plane in one picture
 
 Progress = Callable[[int, int, str], object]  # evaluations done, evaluations in all, what is being drawn
@@ -40,6 +51,47 @@ class Run:
     cost: int  # network evaluations per sample, a guess for those that choose their own steps
 
 
+@dataclass(frozen=True)
+class _Item:
+    """One thing to draw: samples 0 … num - 1 of a run, each with so many evaluations, and the function that draws a batch of them."""
+
+    run: str
+    setting: float
+    num: int
+    evaluations: int
+    title: str
+    draw: Callable[[_Start], None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A batch of an item. kept: evaluations that are on its tape."""
+
+    item: _Item
+    part: range
+    kept: int
+
+    @property
+    def cost(self) -> int:
+        """Evaluations of one sample each that are still to be made."""
+        return max(self.item.evaluations - self.kept, 0) * len(self.part)
+
+    @property
+    def what(self) -> str:
+        return f"{self.item.title}, samples from {self.part.start}"
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a batch starts from, the same for every run but for the denoiser, which counts and keeps what the network says."""
+
+    part: range
+    labels: list[int] | None
+    denoiser: Denoiser
+    x_T: Any
+    tape: Tape | None
+
+
 @dataclass
 class Comparison:
     """A comparison of samplers on a testbed.
@@ -50,14 +102,16 @@ class Comparison:
         nfes: budgets of network evaluations. A sampler that cannot spend one is left out there, and the report says why.
         num: samples of each run. Sample i starts from the same noise in all of them.
         seed: of the noise.
-        folder: where batches are stored. The same comparison resumes from it; more samplers, budgets or samples may be added later.
-        batch: samples that are drawn at once.
+        folder: where batches are stored. The same comparison resumes from it, in the middle of a batch if need be; more samplers, budgets
+            or samples may be added later, and the batch may change.
+        batch: samples that are drawn at once; None: 100, or on a processor fewer, down to 10, where 100 take long.
         reference_nfe, reference_solver: of the converged run that errors are measured against.
         resamples: how often samples are drawn anew for an interval.
 
     Raises:
         ValueError: names that are not unique, budgets or counts that are not positive integers, nothing that can be run, a folder of
-            another comparison. PlanError: a solver, grid or option that there is not. All before the first evaluation.
+            another comparison, or of other weights under the same name.
+        PlanError: a solver, grid or option that there is not. All before the first evaluation.
 
     Examples:
         >>> import tempfile
@@ -76,10 +130,11 @@ class Comparison:
     num: int = 2000
     seed: int = 0
     folder: str | Path = "comparison"
-    batch: int = 100
+    batch: int | None = None
     reference_nfe: int = REFERENCE_NFE
     reference_solver: str = REFERENCE_SOLVER
     resamples: int = 200
+    network: str | None = field(init=False)  # the fingerprint of its weights
     runs: list[Run] = field(init=False)
     skipped: list[tuple[str, float, str]] = field(init=False)
 
@@ -88,14 +143,19 @@ class Comparison:
         self.reference = Reference(self.testbed, self.reference_nfe, self.reference_solver)
         self.measures: tuple[Measure, ...] = measures_of(self.testbed)
         self.runs, self.skipped = self._runs()
+        self._pace: float | None = None  # seconds of an evaluation of one sample in the batch before
         if not self.runs:
             raise ValueError(f"none of the samplers can spend any of nfe={list(self.nfes)}: {self.skipped[0][2]}")
+        denoiser = self.testbed.denoiser(self.testbed.labels(range(1)))
+        self.network = fingerprint((denoiser.network, denoiser.guidance))
         made_with = {
             "testbed": self.testbed.name,
             "shape": list(self.testbed.shape),
             "seed": self.seed,
             "reference": self.reference.description,
             "bfloat16": self.testbed.bfloat16,
+            "network": self.network,
+            "features": fingerprint(self.testbed.features),
         }
         self.store = Store(Path(self.folder), made_with)
 
@@ -107,7 +167,7 @@ class Comparison:
             raise ValueError(f"{REFERENCE!r} is the name of the converged run: name the sampler differently")
         for name, value in (
             ("num", self.num),
-            ("batch", self.batch),
+            ("batch", 1 if self.batch is None else self.batch),
             ("reference_nfe", self.reference_nfe),
             ("resamples", self.resamples),
         ):
@@ -141,110 +201,174 @@ class Comparison:
         return sorted({run.end for run in self.runs if not run.stochastic}, reverse=True)
 
     def draw(self, progress: Progress | None = None) -> None:
-        """Draw what is not yet stored. It may be stopped at any moment and called again."""
-        work = list(self._missing())
-        total, done = sum(cost for cost, _, _ in work), 0
-        for cost, what, job in work:
-            if progress is not None:
-                progress(done, total, what)
-            job()
-            done += cost
+        """Draw what is not yet stored. It may be stopped at any moment and called again.
+
+        Args:
+            progress: progress(done, total, what) is called before a batch, after each network evaluation, and at the end, with numbers of
+                evaluations of one sample. The total does not change; it counts a guess for samplers that choose their own steps.
+        """
+        jobs = self._missing()
+        total, done = sum(job.cost for job in jobs), 0
+        for job in jobs:
+
+            def told(calls: int, job: _Job = job, before: int = done) -> None:
+                if progress is not None:
+                    progress(before + min(max(calls - job.kept, 0) * len(job.part), job.cost), total, job.what)
+
+            told(0)
+            self._draw(job, told)
+            done += job.cost
         if progress is not None:
             progress(total, total, "done")
+
+    def evaluations(self, *, missing: bool = False) -> int:
+        """Evaluations of one sample each, in all or of what is not yet drawn; a guess for samplers that choose their own steps."""
+        return sum(
+            item.evaluations * max(item.num - (self.store.reach(item.run, item.setting) if missing else 0), 0)
+            for item in self._items()
+        )
 
     @property
     def shown(self) -> int:
         """The number of samples that are kept for a report to show."""
         return _PICTURES if self.testbed.pictures else _POINTS if self.testbed.shape == (2,) else 0
 
-    @property
-    def parts(self) -> list[range]:
-        """The batches, as ranges of samples."""
-        return [range(first, min(first + self.batch, self.num)) for first in range(0, self.num, self.batch)]
+    def _items(self) -> Iterator[_Item]:
+        """What is drawn, in the order in which each batch needs it."""
+        for end in self.ends:
+            yield _Item(
+                REFERENCE, end, self.num, self.reference_cost(end), "the reference", partial(self._draw_reference, end)
+            )
+        if self.ends and not self.reference.exact:
+            evaluations = max(1, self.reference_nfe // 2)
+            what = "the error of the reference"
+            yield _Item(HALVED, self.ends[0], min(self.num, CHECKED), evaluations, what, self._draw_halved)
+        for run in self.runs:
+            name = f"{run.sampler.name} with {run.setting:g}"
+            yield _Item(run.sampler.name, run.setting, self.num, run.cost, name, partial(self._draw_run, run))
 
-    def _missing(self) -> Iterator[tuple[int, str, Callable[[], None]]]:
-        """What is not stored, as (evaluations, what, how to draw it). All runs have a batch before any has the next."""
-        for part in self.parts:
-            for end in self.ends:
-                if not self.store.has(REFERENCE, end, part):
-                    cost = self.reference_cost(end) * len(part)
-                    yield cost, f"{REFERENCE}, samples from {part.start}", partial(self._draw_reference, part, end)
-            if (
-                part.start == 0
-                and self.ends
-                and not self.reference.exact
-                and not self.store.has(HALVED, self.ends[0], part)
-            ):
-                yield (
-                    self.reference_nfe // 2 * len(part),
-                    "the error of the reference",
-                    partial(self._draw_halved, part),
-                )
-            for run in self.runs:
-                if not self.store.has(run.sampler.name, run.setting, part):
-                    what = f"{run.sampler.name} with {run.setting:g}, samples from {part.start}"
-                    yield run.cost * len(part), what, partial(self._draw_run, part, run)
+    def _missing(self) -> list[_Job]:
+        """What is not stored, batch by batch: all runs have a batch before any has the next. A batch that was begun ends as it began."""
+        items = list(self._items())
+        reached = [self.store.reach(item.run, item.setting) for item in items]
+        begun = [{part.start: part for part in self.store.begun(item.run, item.setting)} for item in items]
+        if all(at >= item.num for item, at in zip(items, reached, strict=True)):
+            return []
+        batch, jobs = self._batch_size(), []
+        for goal in range(batch, self.num + batch, batch):
+            for index, item in enumerate(items):
+                while (at := reached[index]) < min(goal, item.num):
+                    part = begun[index].get(at, range(0))
+                    if not at < part.stop <= item.num:
+                        part = range(at, min(goal, item.num))
+                    kept = Tape(self.store.record(item.run, item.setting, part), self.testbed.like).kept
+                    jobs.append(_Job(item, part, kept))
+                    reached[index] = part.stop
+        return jobs
+
+    def _batch_size(self) -> int:
+        """Samples that are drawn at once; by default fewer where each takes long, apart from what every call costs."""
+        if self.batch is not None:
+            return self.batch
+        if str(getattr(self.testbed.like, "device", "cpu")) != "cpu":
+            return _BATCH
+        try:
+            one, few = self._seconds(1), self._seconds(_FEW)
+        except (PlanError, SamplingError):  # a network that fails is told of where it is drawn
+            return _BATCH
+        each = max((few - one) / (_FEW - 1), 1e-9)
+        return min(max(_FEWEST, int(_EVALUATION / each)), _BATCH)
+
+    def _seconds(self, num: int) -> float:
+        """What an evaluation of so many samples takes: the shorter of two, as the first may have to prepare things."""
+        part = range(num)
+        denoiser, x_T = self.testbed.denoiser(self.testbed.labels(part)), self.testbed.initial_noise(part, self.seed)
+        plan, seconds = make_plan("ddim", self.testbed.schedule, 1), math.inf
+        for _ in range(2):
+            begin = time.perf_counter()
+            sample(denoiser, x_T, plan=plan)
+            seconds = min(seconds, time.perf_counter() - begin)
+        return seconds
 
     def reference_cost(self, end: float) -> int:
-        """Evaluations of a converged run to an end, for each sample. One to sigma = 0 goes on from the one before it, if that is wanted."""
-        goes_on = end == 0.0 and not self.reference.exact and self.reference.last_time in self.ends
-        return 1 if goes_on else self.reference.cost(end)
+        """Evaluations of a converged run to an end, for each sample. One to sigma = 0 resumes from the one before it, if that is wanted."""
+        resumes = end == 0.0 and not self.reference.exact and self.reference.last_time in self.ends
+        return 1 if resumes else self.reference.cost(end)
 
-    def _draw_reference(self, part: range, end: float) -> None:
-        labels, denoiser, x_T = self._start(part)
+    def _draw(self, job: _Job, told: Callable[[int], None]) -> None:
+        """Draw a batch. What the network says is kept on the way, unless the batch is drawn again in a moment."""
+        part, item = job.part, job.item
+        labels = self.testbed.labels(part)
+        denoiser, tape = self.testbed.denoiser(labels), None
+        if job.kept or self._pace is None or self._pace * job.cost > _SHORT:
+            tape = Tape(self.store.record(item.run, item.setting, part), self.testbed.like)
+            denoiser = rewired(denoiser, partial(tape, denoiser.network))
+        denoiser = Counter(seen=told).counted(denoiser)
+        begin = time.perf_counter()
+        try:
+            item.draw(_Start(part, labels, denoiser, self.testbed.initial_noise(part, self.seed), tape))
+        except BaseException:
+            if tape is not None:
+                tape.write()
+            raise
+        if job.cost:
+            self._pace = (time.perf_counter() - begin) / job.cost
+
+    def _draw_reference(self, end: float, start: _Start) -> None:
+        part, x_T = start.part, start.x_T
         last = self.reference.last_time
         if end == 0.0 and not self.reference.exact and self.store.has(REFERENCE, last, part):
-            there = self.store.read(REFERENCE, last, part)["samples"]
-            samples = self.reference.last_step(denoiser, backends.of(x_T).from_numpy(there.astype(np.float64), x_T))
+            there = self._stored_reference(last, part)
+            samples = self.reference.last_step(start.denoiser, backends.of(x_T).from_numpy(there, x_T))
         else:
-            samples = self.reference.end_states(denoiser, x_T, end)
-        self._keep(REFERENCE, end, part, samples, labels, {"samples": host(samples).astype(self._precision)})
+            samples = self.reference.end_states(start.denoiser, x_T, end)
+        self._keep(REFERENCE, end, start, samples, {"samples": host(samples).astype(self._precision)})
 
-    def _draw_halved(self, part: range) -> None:
+    def _stored_reference(self, end: float, part: range) -> NDArray[np.float64]:
+        pieces = [piece["samples"] for piece in self.store.read(REFERENCE, end, part)]
+        return np.concatenate(pieces).astype(np.float64)
+
+    def _draw_halved(self, start: _Start) -> None:
         """The converged run with half the evaluations: how far it is from the whole bounds the error of the whole."""
-        _, denoiser, x_T = self._start(part)
-        halved = replace(self.reference, nfe=max(1, self.reference_nfe // 2)).end_states(denoiser, x_T, self.ends[0])
-        whole = self.store.read(REFERENCE, self.ends[0], part)["samples"]
-        self.store.write(HALVED, self.ends[0], part, {"error": trajectory_error(host(halved), whole)})
+        halved = replace(self.reference, nfe=max(1, self.reference_nfe // 2))
+        samples = halved.end_states(start.denoiser, start.x_T, self.ends[0])
+        error = trajectory_error(host(samples), self._stored_reference(self.ends[0], start.part))
+        self.store.write(HALVED, self.ends[0], start.part, {"error": error})
 
-    def _draw_run(self, part: range, run: Run) -> None:
-        labels, denoiser, x_T = self._start(part)
+    def _draw_run(self, run: Run, start: _Start) -> None:
+        name, part = run.sampler.name, start.part
         counter, begin = Counter(), time.perf_counter()
         try:
-            samples = run.sampler.draw(counter.counted(denoiser), x_T, run.setting, self.testbed.keys(part, self.seed))
+            keys = self.testbed.keys(part, self.seed)
+            samples = run.sampler.draw(counter.counted(start.denoiser), start.x_T, run.setting, keys)
             if not np.isfinite(host(samples)).all():
-                raise SamplingError(f"{run.sampler.name} ended with samples that are not finite")
+                raise SamplingError(f"{name} ended with samples that are not finite")
         except SamplingError as error:
-            self.store.write(run.sampler.name, run.setting, part, {"failed": np.array(str(error))})
+            self.store.write(name, run.setting, part, {"failed": np.array(str(error))})
             return
-        extra = {"evaluations": np.array(counter.calls), "seconds": np.array(time.perf_counter() - begin)}
-        reference = None if run.stochastic else self.store.read(REFERENCE, run.end, part)["samples"]
-        self._keep(run.sampler.name, run.setting, part, samples, labels, extra, reference)
-
-    def _start(self, part: range) -> tuple[list[int] | None, Denoiser, Any]:
-        """Classes, denoiser and noise of a batch: the same for every run."""
-        labels = self.testbed.labels(part)
-        return labels, self.testbed.denoiser(labels), self.testbed.initial_noise(part, self.seed)
+        seconds = time.perf_counter() - begin + (start.tape.seconds if start.tape is not None else 0.0)
+        extra = {"evaluations": np.array(counter.calls), "seconds": np.array(seconds)}
+        reference = None if run.stochastic else self._stored_reference(run.end, part)
+        self._keep(name, run.setting, start, samples, extra, reference)
 
     def _keep(
         self,
         name: str,
         setting: float,
-        part: range,
+        start: _Start,
         samples: Any,
-        labels: list[int] | None,
         extra: Arrays,
         reference: Any = None,
     ) -> None:
-        seen = Observation(self.testbed, samples, labels, reference)
-        arrays = dict(extra) | {"size": np.array(len(part))}
+        seen = Observation(self.testbed, samples, start.labels, reference)
+        arrays = dict(extra)
         for measure in self.measures:
             if measure.keeps not in arrays and (rows := measure.rows(seen)) is not None:
                 arrays[measure.keeps] = rows
-        shown = host(samples[: max(0, self.shown - part.start)])
+        shown = host(samples[: max(0, self.shown - start.part.start)])
         if len(shown):
             arrays["shown"] = shown.astype(np.float32)
-        self.store.write(name, setting, part, arrays)
+        self.store.write(name, setting, start.part, arrays)
 
     @property
     def _precision(self) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.evaluation.comparison import HALVED, REFERENCE, Comparison, Run
+from dpmsolver.evaluation.comparison import CHECKED, HALVED, REFERENCE, Comparison, Run
 from dpmsolver.evaluation.frechet import frechet_bias
 from dpmsolver.evaluation.measures import MEASURES
 from dpmsolver.evaluation.store import Arrays
@@ -26,6 +26,8 @@ __all__ = ["figures", "limit_bias", "shown_samples", "stored", "summarise", "wri
 
 WITHIN = (0.05, 0.1, 0.25)  # of the limit
 BASELINE = "ddim"  # the speed-up is over its evaluations
+_NO_TRAJECTORY = "adds noise: its samples have no exact trajectory to be near to"
+_NO_LAW = "chooses its steps while it runs: the law of its result is not known"
 _EXACT_LAW = "2-Wasserstein distance of the result's law to the data, exactly"
 _PACKAGES = ("dpmsolver", "torch", "numpy", "scipy", "diffusers")
 
@@ -84,9 +86,6 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
             }
         )
     reference, limits = _reference(comparison)
-    measures = {m.key: {"title": m.title, "better": m.better, "log": m.log} for m in comparison.measures}
-    if comparison.testbed.gaussian is not None:
-        measures["wasserstein"] = {"title": _EXACT_LAW, "better": "lower", "log": True}
     testbed = comparison.testbed
     yardstick = testbed.feature_yardstick
     return {
@@ -97,11 +96,12 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         "num": comparison.num,
         "seed": comparison.seed,
         "bfloat16": testbed.bfloat16,
+        "network": comparison.network,
         "command": command,
         "versions": _versions(),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "date": date.today().isoformat(),
-        "measures": measures,
+        "measures": _measured(comparison),
         "reference": reference,
         "yardsticks": {}
         if yardstick is None
@@ -112,17 +112,21 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
 
 
 def stored(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
-    """The batches of a run that are there."""
-    return [
-        comparison.store.read(name, setting, part)
-        for part in comparison.parts
-        if comparison.store.has(name, setting, part)
-    ]
+    """The samples of a run that are there, in order, batch by batch."""
+    reach = min(comparison.store.reach(name, setting), comparison.num)
+    return comparison.store.read(name, setting, range(reach))
+
+
+def _evaluations(batches: Sequence[Arrays]) -> float:
+    return float(np.average([b["evaluations"] for b in batches], weights=[int(b["size"]) for b in batches]))
+
+
+def _reported_nfe(run: Run, batches: Sequence[Arrays]) -> int:
+    """The budget of a run, or what a sampler that chooses its own steps took."""
+    return int(run.setting) if run.sampler.settings is None else round(_evaluations(batches))
 
 
 def _point(comparison: Comparison, run: Run, batches: Sequence[Arrays], found: Mapping[str, Figure]) -> dict[str, Any]:
-    sizes = [int(batch["size"]) for batch in batches]
-    evaluations = float(np.average([batch["evaluations"] for batch in batches], weights=sizes))
     exact = {key: figure.interval() for key, figure in found.items()}
     law = comparison.testbed.gaussian
     if law is not None and run.sampler.plan is not None:
@@ -130,13 +134,29 @@ def _point(comparison: Comparison, run: Run, batches: Sequence[Arrays], found: M
         value = plan.wasserstein(law.means[0], law.variances[0])
         exact["wasserstein"] = {"value": value, "low": value, "high": value}
     return {
-        "nfe": int(run.setting) if run.sampler.settings is None else round(evaluations),
+        "nfe": _reported_nfe(run, batches),
         "setting": run.setting,
-        "evaluations": evaluations,
-        "num": sum(sizes),
-        "seconds": float(sum(batch["seconds"] for batch in batches)),
+        "evaluations": _evaluations(batches),
+        "num": sum(int(batch["size"]) for batch in batches),
+        "seconds": float(sum(batch["seconds"] * batch["share"] for batch in batches)),
         "measures": exact,
+        "missing": {key: _why_missing(key, run) for key in _measured(comparison) if key not in exact},
     }
+
+
+def _measured(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """What is measured, as the results describe it."""
+    measures = {m.key: {"title": m.title, "better": m.better, "log": m.log} for m in comparison.measures}
+    if comparison.testbed.gaussian is not None:
+        measures["wasserstein"] = {"title": _EXACT_LAW, "better": "lower", "log": True}
+    return measures
+
+
+def _why_missing(key: str, run: Run) -> str:
+    """Why a run has no figure for a measure."""
+    if run.stochastic and key in MEASURES and MEASURES[key].keeps == MEASURES["error"].keeps:
+        return _NO_TRAJECTORY
+    return _NO_LAW if key == "wasserstein" else "not measured"
 
 
 def _grid(comparison: Comparison, run: Run) -> dict[str, list[float]]:
@@ -153,7 +173,8 @@ def _reference(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Figure
         "nfe": 0 if comparison.reference.exact else comparison.reference_nfe,
         "description": "the exact solution of the diffusion ODE"
         if comparison.reference.exact
-        else "a run that is taken for converged; its own error is the distance to one with half the evaluations",
+        else "a run that is taken for converged; its own error is the distance to one with half the evaluations, "
+        f"on the first {min(CHECKED, comparison.num)} samples",
         "own_error": None,
         "measures": {},
     }
@@ -164,8 +185,8 @@ def _reference(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Figure
     said["measures"] = {key: figure.interval() for key, figure in limits.items()}
     if comparison.reference.exact:
         said["own_error"] = {"value": 0.0, "low": 0.0, "high": 0.0}
-    elif comparison.store.has(HALVED, comparison.ends[0], comparison.parts[0]):
-        errors = comparison.store.read(HALVED, comparison.ends[0], comparison.parts[0])["error"]
+    elif halved := stored(comparison, HALVED, comparison.ends[0]):
+        errors = np.concatenate([batch["error"] for batch in halved])
         said["own_error"] = {
             "value": float(errors.mean()),
             "low": float(np.percentile(errors, 2.5)),
@@ -229,8 +250,7 @@ def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.fl
     for run in comparison.runs:
         batches = [b for b in stored(comparison, run.sampler.name, run.setting) if "shown" in b]
         if batches:
-            evaluations = float(np.mean([batch["evaluations"] for batch in batches]))
-            nfe = int(run.setting) if run.sampler.settings is None else round(evaluations)
+            nfe = _reported_nfe(run, stored(comparison, run.sampler.name, run.setting))
             shown[run.sampler.name, nfe] = np.concatenate([batch["shown"] for batch in batches])
     if comparison.ends:
         batches = [b for b in stored(comparison, REFERENCE, comparison.ends[0]) if "shown" in b]
@@ -248,18 +268,17 @@ def write_results(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def _lines(results: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
-    yield "name", "solver", "grid", "nfe", "evaluations", "num", "seconds", "measure", "value", "low", "high"
+    yield "name", "solver", "grid", "nfe", "evaluations", "num", "seconds", "measure", "value", "low", "high", "why"
     for curve in results["curves"]:
+        head = (curve["name"], curve["solver"], curve["grid"] or "default")
         for point in curve["points"]:
-            head = (curve["name"], curve["solver"], curve["grid"] or "default", point["nfe"], point["evaluations"])
+            run = (*head, point["nfe"], point["evaluations"], point["num"], round(point["seconds"], 3))
             for key, interval in point["measures"].items():
-                yield (
-                    *head,
-                    point["num"],
-                    round(point["seconds"], 3),
-                    key,
-                    *(interval[k] for k in ("value", "low", "high")),
-                )
+                yield (*run, key, *(interval[k] for k in ("value", "low", "high")), "")
+            for key, why in point["missing"].items():
+                yield (*run, key, "", "", "", why)
+        for skipped in curve["skipped"]:
+            yield (*head, skipped["nfe"], "", "", "", "", "", "", "", skipped["why"])
 
 
 def _csv(lines: Iterable[Sequence[Any]]) -> str:

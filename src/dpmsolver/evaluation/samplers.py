@@ -19,26 +19,54 @@ from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.names import known_grid, parsed, understood
 from dpmsolver.solvers.registry import SOLVERS, make_plan
 
-__all__ = ["Counter", "Sampler", "adaptive_sampler", "plan_sampler", "rk45_sampler", "samplers_from_names"]
+__all__ = [
+    "Counter",
+    "Sampler",
+    "adaptive_sampler",
+    "plan_sampler",
+    "rewired",
+    "rk45_sampler",
+    "samplers_from_names",
+]
 
 Keys = Sequence[tuple[int, int]]
 
 
 @dataclass
 class Counter:
-    """Counts the calls of a network. A guided evaluation that batches two conditions is one call."""
+    """Counts the calls of a network. A guided evaluation that batches two conditions is one call.
+
+    Args:
+        calls: so far.
+        seen: seen(calls), a function that is told of each call when it has returned.
+    """
 
     calls: int = 0
+    seen: Callable[[int], object] | None = None
 
     def counted(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser, with every call of its network counted here."""
         network = denoiser.network
 
         def counting(x: Any, t: Any, **kwargs: Any) -> Any:
+            output = network(x, t, **kwargs)
             self.calls += 1
-            return network(x, t, **kwargs)
+            if self.seen is not None:
+                self.seen(self.calls)
+            return output
 
-        return denoiser.replace(network=counting)
+        return rewired(denoiser, counting)
+
+
+def rewired(denoiser: Denoiser, network: Callable[..., Any]) -> Denoiser:
+    """The denoiser with a function around its network, which still gets its input in the float type of the weights."""
+    return denoiser.replace(network=network, dtype=denoiser.dtype or _weights_dtype(denoiser.network))
+
+
+def _weights_dtype(network: Any) -> str | None:
+    """The float type of a torch module's weights, by its name; None for what has no weights."""
+    parameters = network.parameters() if callable(getattr(network, "parameters", None)) else ()
+    return next((str(p.dtype).removeprefix("torch.") for p in parameters if p.is_floating_point()), None)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
 """What a comparison has drawn so far, on disk: one file for each batch of each run, written aside and renamed.
 
-A process that is killed at any moment loses the batch it was drawing, and nothing is counted twice: a batch is there whole, or not.
+A process that is killed at any moment loses nothing that is stored, and nothing is counted twice: a batch is there whole, or not. Batches
+may be of any size: what is read is a range of samples, from whichever batches hold it.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from dpmsolver.files import written_aside
 __all__ = ["Arrays", "Store"]
 
 Arrays = dict[str, NDArray[Any]]
+_RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,10 @@ class Store:
 
     Args:
         folder: made if it is not there.
-        made_with: what every batch depends on. A folder that was begun with something else is refused.
+        made_with: what every batch depends on. A folder that holds batches of something else is refused; one without batches is reused.
 
     Raises:
-        ValueError: the folder holds a comparison made with something else, or files that are no comparison.
+        ValueError: the folder holds a comparison made with something else, or batches of nobody knows what.
     """
 
     folder: Path
@@ -40,46 +44,105 @@ class Store:
 
     def __post_init__(self) -> None:
         record = self.folder / "made_with.json"
-        if not record.exists():
-            if (self.folder / "batches").exists():
-                raise ValueError(f"{self.folder} holds batches but no made_with.json: name another folder")
+        made_with = json.loads(json.dumps(self.made_with))
+        there = None
+        if any((self.folder / "batches").rglob("*.npz")):
+            there = _recorded(record)
+            if refused := _differences(there, made_with):
+                raise ValueError(f"{self.folder} holds another comparison ({refused}): name another folder")
+        elif record.exists() and record.read_text() != _text(made_with):
+            shutil.rmtree(self.folder / "begun", ignore_errors=True)
+        if there is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             with written_aside(record) as aside:
-                aside.write_text(json.dumps(self.made_with, indent=2) + "\n")
-            return
-        try:
-            there = json.loads(record.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{record} cannot be read ({error}): name another folder") from error
-        asked = json.loads(json.dumps(self.made_with))
-        differing = sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key))
-        if differing:
-            said = "; ".join(f"{key} was {there.get(key)!r} and is {asked.get(key)!r}" for key in differing)
-            raise ValueError(f"{self.folder} holds another comparison ({said}): name another folder")
+                aside.write_text(_text(made_with))
+
+    def reach(self, run: str, setting: float) -> int:
+        """The number of samples that are there: those with the indices 0 … reach - 1."""
+        reach = 0
+        for part in sorted(_ranges(self._folder("batches", run, setting), ".npz"), key=lambda part: part.start):
+            if part.start > reach:
+                break
+            reach = max(reach, part.stop)
+        return reach
 
     def has(self, run: str, setting: float, part: range) -> bool:
-        """Whether a batch is there: the samples with these indices."""
-        return self._path(run, setting, part).exists()
+        """Whether the samples with these indices are there, with all before them."""
+        return part.stop <= self.reach(run, setting)
 
     def write(self, run: str, setting: float, part: range, arrays: Arrays) -> None:
-        """Store a batch: arrays by name, those with one row per sample and numbers of the batch."""
-        path = self._path(run, setting, part)
+        """Store a batch: arrays by name, those with one row per sample and numbers of the batch. Its record, if it has one, goes."""
+        path = self._folder("batches", run, setting) / f"{part.start}-{part.stop}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside, aside.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
+        record = self.record(run, setting, part)
+        shutil.rmtree(record, ignore_errors=True)
+        with suppress(OSError):  # of another batch or run, or not there
+            for folder in (record.parent, record.parent.parent, self.folder / "begun"):
+                folder.rmdir()
 
-    def read(self, run: str, setting: float, part: range) -> Arrays:
-        """A stored batch."""
-        with np.load(self._path(run, setting, part)) as file:
-            return {name: file[name] for name in file.files}
+    def read(self, run: str, setting: float, part: range) -> list[Arrays]:
+        """The samples with these indices, in order, piece by piece: rows of batches, and the numbers of each batch.
 
-    def _path(self, run: str, setting: float, part: range) -> Path:
+        Raises:
+            KeyError: they are not all there.
+        """
+        folder = self._folder("batches", run, setting)
+        ranges = _ranges(folder, ".npz")
+        pieces, at = [], part.start
+        while at < part.stop:
+            batch = max((r for r in ranges if at in r), key=lambda r: r.stop, default=None)
+            if batch is None:
+                raise KeyError(f"sample {at} of {run} with {setting:g} is not in {self.folder}")
+            stop = min(batch.stop, part.stop)
+            with np.load(folder / f"{batch.start}-{batch.stop}.npz") as file:
+                rows = slice(at - batch.start, stop - batch.start)
+                pieces.append({name: file[name][rows] if file[name].ndim else file[name] for name in file.files})
+            pieces[-1]["size"] = np.array(stop - at)
+            pieces[-1]["share"] = np.array((stop - at) / len(batch))
+            at = stop
+        return pieces
+
+    def record(self, run: str, setting: float, part: range) -> Path:
+        """The folder for what is known of a batch before it is whole."""
+        return self._folder("begun", run, setting) / f"{part.start}-{part.stop}"
+
+    def begun(self, run: str, setting: float) -> list[range]:
+        """The batches that were begun and are not whole."""
+        return _ranges(self._folder("begun", run, setting), "")
+
+    def _folder(self, kind: str, run: str, setting: float) -> Path:
         # A name may hold what a file's name may not; the sum keeps names apart that differ in such letters alone.
         readable = re.sub(r"[^\w.+-]+", "_", run)
-        return (
-            self.folder
-            / "batches"
-            / f"{readable}-{zlib.crc32(run.encode()):08x}"
-            / f"{setting:g}"
-            / f"{part.start}-{part.stop}.npz"
-        )
+        return self.folder / kind / f"{readable}-{zlib.crc32(run.encode()):08x}" / f"{setting:g}"
+
+
+def _ranges(folder: Path, suffix: str) -> list[range]:
+    """The ranges of samples that the files in a folder are named after."""
+    names = (path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
+    return [range(int(match[1]), int(match[2])) for match in map(_RANGE.fullmatch, names) if match]
+
+
+def _text(made_with: Mapping[str, Any]) -> str:
+    return json.dumps(made_with, indent=2) + "\n"
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    """What the batches of a folder were made with."""
+    if not record.exists():
+        raise ValueError(f"{record.parent} holds batches but no made_with.json: name another folder")
+    try:
+        there: dict[str, Any] = json.loads(record.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{record} cannot be read ({error}): name another folder") from error
+    return there
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How two comparisons differ, in words; empty where they do not."""
+    differing = [key for key in sorted({*there, *now}) if key not in there or there[key] != now.get(key)]
+    return "; ".join(
+        f"{key} was {there[key]!r} and is {now.get(key)!r}" if key in there else f"its {key} was not recorded"
+        for key in differing
+    )

@@ -61,6 +61,9 @@ def _check_curve(curve: Any, measures: Mapping[str, Any], where: str) -> None:
         if not isinstance(point["nfe"], int) or point["nfe"] < 1:
             raise ValueError(f"{here}['nfe'] must be a whole number of evaluations, at least 1, got {point['nfe']!r}")
         _check_figures(point["measures"], measures, f"{here}['measures']")
+        for key in point.get("missing") or ():
+            if key not in measures:
+                raise ValueError(unknown(f"measure in {here}['missing']:", key, measures))
     for number, skipped in enumerate(curve.get("skipped") or ()):
         _need(skipped, ("nfe", "why"), f"{where}['skipped'][{number}]")
     for nfe, grid in (curve.get("grids") or {}).items():

@@ -10,7 +10,16 @@ from typing import Any
 from dpmsolver.report.figures import figure, number, percent
 from dpmsolver.report.pictures import png_size
 
-__all__ = ["budgets", "drawn", "reference_sentence", "skipped_runs", "summary", "table", "threshold_table"]
+__all__ = [
+    "absent_figures",
+    "budgets",
+    "drawn",
+    "reference_sentence",
+    "skipped_runs",
+    "summary",
+    "table",
+    "threshold_table",
+]
 
 _PIXELS = 64  # pictures up to so many pixels high are magnified, and then keep their pixels
 _UNBOUNDED = (
@@ -108,12 +117,23 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "cells": [
                 (given := figure(point["measures"].get(key)))
                 | {"best": given["value"] is not None and given["value"] == best.get((point["nfe"], key))}
+                | {"why": (point.get("missing") or {}).get(key)}
                 for key in results["measures"]
             ],
         }
         for curve in results["curves"]
         for point in sorted(curve["points"], key=lambda point: int(point["nfe"]))
     ]
+
+
+def absent_figures(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Why figures are not there, each reason once, with the curves that have it."""
+    curves: dict[str, dict[str, None]] = {}
+    for curve in results["curves"]:
+        for point in curve["points"]:
+            for why in (point.get("missing") or {}).values():
+                curves.setdefault(why, {})[curve["name"]] = None
+    return [{"names": ", ".join(names), "why": why} for why, names in curves.items()]
 
 
 def skipped_runs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -184,6 +204,7 @@ def _curve(curve: Mapping[str, Any], pictures: Mapping[tuple[str, int], bytes]) 
                 "nfe": point["nfe"],
                 "evaluations": _counted(point),
                 "measures": {key: figure(given) for key, given in point["measures"].items()},
+                "missing": dict(point.get("missing") or {}),
             }
             for point in points
         ],

@@ -28,9 +28,9 @@ def write_report(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], 
     Args:
         results: what was measured, as `results.json` has it. Needed are title, num, seed, command, versions, machine, date,
             measures (each with title and better: "lower" or "higher"; unit and log may follow) and curves (each with name
-            and points; a point has nfe and measures). reference, yardsticks, thresholds, shape, testbed and intervals (a
+            and points; a point has nfe and measures). reference, yardsticks, thresholds, shape, testbed, network and intervals (a
             sentence that says what the intervals mean) are shown where they are given, and of a curve solver, skipped and
-            grids, of a point evaluations, num and seconds.
+            grids, of a point evaluations, num, seconds and missing (why a measure is not there, by its key).
         pictures: PNG bytes by (name of a curve, nfe): the first samples side by side, the same seeds everywhere; and
             ("reference", nfe), of which the largest nfe is shown. Empty: the page has no such section.
         out: a folder that exists.
@@ -86,6 +86,7 @@ def _rendered(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], byt
         thresholds=content.threshold_table(results),
         runs=runs,
         intervals=results.get("intervals") or (_INTERVALS if has_intervals else None),
+        absent=content.absent_figures(results),
         skipped=content.skipped_runs(results),
         reference=content.reference_sentence(results),
         drawn=drawn,

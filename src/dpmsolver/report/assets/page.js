@@ -151,10 +151,21 @@ function tooltip() {
   };
 }
 
+// Curves that have nothing of this measure, and why.
+function showAbsent() {
+  const { key } = state.measure;
+  const words = data.curves
+    .filter((curve) => curve.points.length && curve.points.every((point) => !point.measures[key] && point.missing[key]))
+    .map((curve) => `${curve.name} ${curve.points[0].missing[key]}`);
+  byId("absent").textContent = `Not in this chart: ${words.join("; ")}.`;
+  byId("absent").hidden = !words.length;
+}
+
 function drawChart() {
   if (state.chart) state.chart.destroy();
   const better = element("span", {}, state.measure.better === "lower" ? " – lower is better" : " – higher is better");
   byId("measure").replaceChildren(element("b", {}, state.measure.title), better);
+  showAbsent();
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
   state.chart = new Chart(byId("chart"), {
     type: "line",

@@ -1,0 +1,118 @@
+"""A fingerprint of a network: the SHA-256 sum of its weights, by which one set of weights is told from another of the same name.
+
+Importing this module imports no framework.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver.schedules import NoiseSchedule
+
+__all__ = ["fingerprint"]
+
+# What their functions and objects refer to is no network's, and changes while they run; torch modules and tensors are known by type.
+_FRAMEWORKS = {"torch", "numpy", "scipy", "jax"}
+_LIBRARIES = {*_FRAMEWORKS, "diffusers", "transformers", "dpmsolver"}
+
+
+def fingerprint(network: Any) -> str | None:
+    """Return the SHA-256 sum of a network's weights, or None for a function that holds none.
+
+    Weights are the state of torch modules, and arrays. They are looked for where a function can hold them: in its attributes, its closure,
+    its defaults, the arguments of a `partial` and the global names that it uses. Names, types, shapes and bytes count.
+
+    Args:
+        network: a torch module, a function or any other callable.
+
+    Examples:
+        >>> def scaled(weights):
+        ...     return lambda x, t: weights * x
+        >>> fingerprint(scaled(np.ones(2))) == fingerprint(scaled(np.ones(2)))
+        True
+        >>> fingerprint(scaled(np.ones(2))) == fingerprint(scaled(np.ones(3)))
+        False
+        >>> fingerprint(lambda x, t: 0.5 * x) is None
+        True
+    """
+    total, found = hashlib.sha256(), False
+    for name, kind, array in _weights(network, "", {}):
+        found = True
+        total.update(f"{name} {kind} {array.shape}\n".encode())
+        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return total.hexdigest() if found else None
+
+
+def _weights(value: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
+    """Name, type and content of every array that a value holds, each once, in an order that depends on the code alone."""
+    # What has been seen is kept alive: the id of something that is gone may be given to something else.
+    if id(value) in seen or isinstance(value, (str, bytes, int, float, complex, type, ModuleType, NoiseSchedule)):
+        return
+    seen[id(value)] = value
+    torch = sys.modules.get("torch")
+    if isinstance(value, np.ndarray):
+        if not value.dtype.hasobject:
+            yield name, str(value.dtype), value
+    elif torch is not None and isinstance(value, torch.Tensor):
+        if not value.is_meta:
+            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            yield f"{name} {tuple(value.shape)}", str(value.dtype), raw
+    elif torch is not None and isinstance(value, torch.nn.Module):
+        for key, tensor in value.state_dict().items():
+            yield from _weights(tensor, key, seen)
+    else:
+        for key, held in _held(value):
+            yield from _weights(held, key, seen)
+
+
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a container, a function or an object holds, by its name there."""
+    if isinstance(value, Mapping):
+        yield from ((str(key), each) for key, each in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((str(index), each) for index, each in enumerate(value))
+    elif isinstance(value, MethodType):
+        yield from (("self", value.__self__), ("function", value.__func__))
+    elif isinstance(value, partial):
+        yield from (("function", value.func), ("arguments", value.args), ("keywords", value.keywords))
+    elif isinstance(value, FunctionType):
+        yield from _held_by_function(value)
+    elif _root(type(value).__module__) not in _FRAMEWORKS and hasattr(value, "__dict__"):
+        yield from vars(value).items()
+        yield "call", vars(type(value)).get("__call__")
+
+
+def _held_by_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # a name that is bound later
+            continue
+    yield "defaults", function.__defaults__
+    yield "keyword defaults", function.__kwdefaults__
+    yield from vars(function).items()
+    if _root(function.__globals__.get("__name__", "")) in _LIBRARIES:
+        return
+    for name in _global_names(function.__code__):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    """The names that a function looks up outside itself, those of functions inside it included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
+def _root(module: str) -> str:
+    return module.split(".")[0]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["PlanError", "SamplingError", "unknown"]
+__all__ = ["PlanError", "SamplingError", "in_samples", "unknown"]
 
 
 class PlanError(ValueError):
@@ -27,3 +27,18 @@ def unknown(what: str, given: object, accepted: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {what} {given!r}{hint}; accepted: {', '.join(names)}"
+
+
+def in_samples(indices: Sequence[int], batch: int) -> str:
+    """The words that name some samples of a batch; nothing where there are none.
+
+    Examples:
+        >>> in_samples([1], 3), in_samples([0, 2], 3), in_samples([0, 1, 2], 3)
+        (' in sample 1 of 3', ' in samples 0, 2 of 3', ' in all 3 samples')
+    """
+    if not indices:
+        return ""
+    if len(indices) == batch > 1:
+        return f" in all {batch} samples"
+    names = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
+    return f" in sample{'s' if len(indices) > 1 else ''} {names} of {batch}"

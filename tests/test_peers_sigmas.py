@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import dpmsolver as dpm
-from dpmsolver.denoiser import edm_preconditioned
+from dpmsolver.preconditioning import edm_preconditioned
 from dpmsolver.grids import from_sigmas
 from peers import LINEAR, SCHEDULE, SEED, STEPS, drawn, error, normals, start, times_of, whole_steps
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from dpmsolver.denoiser import Predicts, edm_preconditioned
+from dpmsolver.denoiser import Predicts
 from dpmsolver.errors import unknown
+from dpmsolver.preconditioning import edm_preconditioned
 from dpmsolver.schedules import EDM, Discrete, Floats, Flow, NoiseSchedule, scaled_linear_betas
 
 __all__ = ["Network", "network", "predicts_from_config", "schedule_from_config"]
@@ -155,6 +156,16 @@ class Network:
         return self.module(x.to(self.module.dtype), t, **kwargs, return_dict=False)[0]
 
 
+@dataclass(frozen=True)
+class _Negative:
+    """A network with the opposite sign."""
+
+    network: Network
+
+    def __call__(self, x: Any, t: Any, **kwargs: Any) -> Any:
+        return -self.network(x, t, **kwargs)
+
+
 def network(module: Any, config: Mapping[str, Any] | None = None) -> Callable[..., Any]:
     """A diffusers model as the network of a `Denoiser`: network(x, t, **kwargs) -> tensor.
 
@@ -179,4 +190,4 @@ def network(module: Any, config: Mapping[str, Any] | None = None) -> Callable[..
     if config.get("prediction_type", "epsilon") != "v_prediction":
         return edm_preconditioned(raw, config["sigma_data"])
     # diffusers' EDM schedulers give models with v_prediction the opposite sign of c_out.
-    return edm_preconditioned(lambda x, t, **kwargs: -raw(x, t, **kwargs), config["sigma_data"])
+    return edm_preconditioned(_Negative(raw), config["sigma_data"])

@@ -115,7 +115,7 @@ def _where_seen(name: str, values: NDArray[np.float64], seen: NDArray[np.bool_])
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).tolist()
         raise ValueError(
-            f"inpaint: {name} has NaN or infinity where mask is above 0,{in_samples(bad, len(values))}: set mask to 0 there"
+            f"inpaint: {name} has NaN or infinity where mask is above 0{in_samples(bad, len(values))}: set mask to 0 there"
         )
     return values
 

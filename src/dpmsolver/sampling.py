@@ -81,8 +81,9 @@ def sample(
         The samples: x_T's framework, shape and device; float64 if x_T is, else float32.
 
     Raises:
-        PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit.
-        SamplingError: the network returned NaN or infinity; the message names the evaluation.
+        PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit, NaN in x_T included (which a GPU tells
+            at the end).
+        SamplingError: the network returned NaN or infinity; the message names the evaluation and the samples.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm

@@ -91,8 +91,7 @@ class NumpyBackend:
         return out
 
     def quantile(self, x: Any, q: float) -> Any:
-        # As an array, q stays in float64: NumPy rounds a number to x's type, which then has too few digits to count a large sample.
-        flat = np.quantile(np.abs(x).reshape(len(x), -1), np.array(q), axis=1)
+        flat = np.quantile(np.abs(x).reshape(len(x), -1), q, axis=1)
         return flat.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
 
     def clip(self, x: Any, limit: Any) -> Any:

@@ -229,7 +229,7 @@ class Denoiser:
         kwargs: Mapping[str, Any],
         own: bool = False,
     ) -> Any:
-        given = backend.cast(x, dtype)
+        given = x if dtype is None else backend.cast(x, dtype)
         own = own or given is not x
         raw = self.network(given if own else lending.lend(x), label, **self.network_kwargs, **kwargs)
         if not own:

@@ -34,7 +34,7 @@ class Lending:
         """What to call the network with: x, or a copy."""
         count = self.backend.version(x)
         if self.writes is not False or count is None:
-            x = self.backend.state(x)
+            x = self.backend.copy_to(x)
             count = self.backend.version(x)
         self._given, self._count = x, count
         return x

@@ -32,6 +32,11 @@ def _capturing(x: Tensor) -> bool:
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
+def _counted() -> AbstractContextManager[Any]:
+    """Where new tensors count how often they are written to: inference tensors do not."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+
+
 def _recordable(value: Any) -> Any:
     """The same, with copies of tensors that were made under inference mode: autograd cannot save those for its backward pass."""
     if isinstance(value, Tensor):
@@ -59,8 +64,7 @@ class TorchBackend:
         if not x.is_floating_point():
             raise TypeError(f"the state must be floating point, got {x.dtype}: convert it first")
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        # Not an inference tensor, whose writes nothing counts.
-        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+        with _counted():
             return x.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
 
     def is_float_array(self, x: Any) -> bool:
@@ -145,7 +149,10 @@ class TorchBackend:
         return to_host(x)
 
     def copy_to(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        return x.clone() if out is None else out.copy_(x)
+        if out is not None:
+            return out.copy_(x)
+        with _counted():
+            return x.detach().clone()
 
     def quantile(self, x: Tensor, q: float) -> Tensor:
         # By sorting, because torch.quantile takes at most 2^24 numbers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import dpmsolver as dpm
 
 torch = pytest.importorskip("torch")
+from dpmsolver.backends.torch import BACKEND  # noqa: E402
 
 VP = dpm.schedules.LinearVP()
 DISCRETE = dpm.schedules.Discrete(betas=np.linspace(1e-4, 0.02, 1000))
@@ -113,6 +115,17 @@ STATES: list[tuple[str, Any, type, str]] = [
     ("a torch number", torch.tensor(1.0), ValueError, r"a batch axis and at least one element, got shape \(\)"),
     ("a list", [[1.0, 2.0]], TypeError, r"must be a NumPy array or a torch tensor, got builtins\.list"),
     ("a float", 1.0, TypeError, r"must be a NumPy array or a torch tensor, got builtins\.float"),
+    (
+        "a list of samples",
+        [X_T, X_T],
+        TypeError,
+        r"got builtins\.list: convert it first, with np\.asarray\(x\) or torch",
+    ),
+    ("masked", np.ma.masked_array(X_T, X_T > 0), TypeError, r"ordinary array, got a masked one: fill it first"),
+    ("sparse", torch.eye(3).to_sparse(), TypeError, r"dense tensor, got a torch\.sparse_coo one: .*x\.to_dense\(\)"),
+    ("NaN", np.array([[1.0, 1.0], [math.nan, 1.0]]), ValueError, r"x(_T|0) has NaN or infinity in sample 1 of 2"),
+    ("infinity", torch.tensor([[math.inf], [1.0], [-math.inf]]), ValueError, r"x(_T|0) has.*in samples 0, 2 of 3"),
+    ("all NaN", np.full((3, 2), math.nan), ValueError, r"x(_T|0) has NaN or infinity in all 3 samples"),
     ("nothing", None, TypeError, r"must be a NumPy array or a torch tensor, got builtins\.NoneType"),
 ]
 
@@ -227,6 +240,88 @@ def test_a_network_that_is_not_finite_ends_the_run_with_the_evaluation(
     with pytest.raises(dpm.SamplingError, match=rf"NaN or infinity at evaluation {at} of 6 \(t={time}"):
         dpm.sample(dpm.Denoiser(network, VP), array(X_T), plan=plan)
     assert len(calls) == at
+
+
+def test_nested_tensors_are_refused_before_the_network_is_called() -> None:
+    """One sentence with two ways out."""
+    calls, denoiser = counted()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces a prototype
+        x = torch.nested.nested_tensor([torch.ones(2, 2), torch.ones(3, 2)])
+    for run in (lambda: dpm.sample(denoiser, x, nfe=3), lambda: dpm.sample_adaptive(denoiser, x)):
+        with pytest.raises(TypeError, match=r"dense tensor, got a nested one: pad it.*a run of its own"):
+            run()
+    assert not calls
+
+
+def test_the_start_is_named_as_the_caller_knows_it() -> None:
+    """x_T of sample, x0 of encode and calibrate; longdouble is no reason to lose digits."""
+    calls, denoiser = counted()
+    bad = X_T * math.nan
+    for run, name in (
+        (lambda: dpm.sample(denoiser, bad, nfe=3), "x_T"),
+        (lambda: next(dpm.iterate(denoiser, bad, nfe=3)), "x_T"),
+        (lambda: dpm.sample_rk45(denoiser, bad), "x_T"),
+        (lambda: dpm.encode(denoiser, bad, nfe=3), "x0"),
+        (lambda: dpm.calibrate(denoiser, bad), "x0"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} has NaN or infinity in all 2 samples"):
+            run()
+    assert not calls
+    assert dpm.sample(denoiser, X_T.astype(np.longdouble), nfe=3).dtype == np.float64
+
+
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+@pytest.mark.parametrize("run", ["plan", "adaptive", "rk45"])
+def test_samples_that_a_network_spoils_are_named(run: str, array: Any) -> None:
+    """By their index in the batch."""
+
+    def network(x: Any, t: Any) -> Any:
+        out = 0.1 * x
+        out[1], out[3] = math.nan, math.inf
+        return out
+
+    denoiser, x = dpm.Denoiser(network, VP), array(np.ones((5, 3)))
+    runs: dict[str, Callable[[], Any]] = {
+        "plan": lambda: dpm.sample(denoiser, x, nfe=3),
+        "adaptive": lambda: dpm.sample_adaptive(denoiser, x),
+        "rk45": lambda: dpm.sample_rk45(denoiser, x),
+    }
+    with pytest.raises(dpm.SamplingError, match=r"NaN or infinity at evaluation 1.*in samples 1, 3 of 5: check its"):
+        runs[run]()
+
+
+@pytest.mark.parametrize("at", [-1, 1, 2, 4])
+def test_a_device_that_is_asked_once_at_the_end_tells_the_same(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where asking would wait for the device, flags are kept to the end: x_T is still told as x_T, and evaluations as theirs."""
+    asked: list[int] = []
+    monkeypatch.setattr(type(BACKEND), "finite", lambda self, x: asked.append(1) or x.isfinite().all())
+    calls = []
+
+    def network(x: Any, t: Any) -> Any:
+        calls.append(1)
+        return 0.1 * x + (math.nan if len(calls) == at else 0.0) * torch.eye(3)[:2]
+
+    x = torch.ones(2, 3) if at > 0 else torch.tensor([[1.0] * 3, [math.nan] * 3])
+    message = (
+        rf"at evaluation {at} of 4 .*\) in all 2 samples" if at > 0 else "x_T has NaN or infinity in sample 1 of 2"
+    )
+    with pytest.raises(dpm.SamplingError if at > 0 else ValueError, match=message):
+        dpm.sample(dpm.Denoiser(network, VP), x, nfe=4)
+    assert len(calls) == 4
+    assert len(asked) == 6
+
+
+@pytest.mark.parametrize("hook", ["state_hook", "data_hook"])
+def test_a_hook_that_returns_nothing_is_named(hook: str) -> None:
+    """One that works in place and forgets to return."""
+    calls, denoiser = counted()
+    options: dict[str, Any] = {hook: lambda x, point: None}
+    if hook == "data_hook":
+        denoiser, options = denoiser.replace(**options), {}
+    with pytest.raises(TypeError, match=rf"{hook} must return the .*an array like its input, got NoneType"):
+        dpm.sample(denoiser, X_T, nfe=3, **options)
+    assert len(calls) == (1 if hook == "data_hook" else 0)
 
 
 @pytest.mark.parametrize("array", [np.asarray, torch.from_numpy])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dpmsolver as dpm
+from dpmsolver.guidance import ClassifierFree
 
 torch = pytest.importorskip("torch")
 
@@ -257,11 +259,11 @@ def test_a_half_precision_state_is_kept_in_float32() -> None:
 
 
 def test_dtype_by_name_for_a_plain_function() -> None:
-    """A function has no weights to look at: dtype="bfloat16" says what it computes in."""
+    """A function has no weights to look at: dtype="bfloat16" says what it computes in, and its labels are float32."""
     network = Recorder()
     result = dpm.sample(dpm.Denoiser(network, VP, "data", dtype="bfloat16"), torch.from_numpy(X_T), nfe=3)
     assert {x.dtype for x in network.inputs} == {torch.bfloat16}
-    assert {t.dtype for t in network.labels} == {torch.float64}
+    assert {t.dtype for t in network.labels} == {torch.float32}
     assert result.dtype == torch.float64
 
 
@@ -281,6 +283,63 @@ def test_a_float64_state_with_a_float32_module() -> None:
     result = dpm.sample(dpm.Denoiser(network, VP, "data"), torch.from_numpy(X_T), nfe=3)
     assert {seen[0] for seen in network.seen} == {torch.float32}
     assert result.dtype == torch.float64
+
+
+class Embedding(torch.nn.Module):
+    """The usual embedding of t by a linear layer, which takes no other float type than its weights'."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.exp(torch.arange(4) * -2.0))
+        self.linear = torch.nn.Linear(4, 2)
+        self.to(dtype)
+        self.labels: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        self.labels.append(t.clone())
+        return x + self.linear((t[:, None] * self.frequencies).sin())
+
+    def steered(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self(x, t)
+
+
+@pytest.mark.parametrize("call", [lambda m: m, lambda m: m.steered, lambda m: functools.partial(m.steered)])
+@pytest.mark.parametrize("state", [torch.float32, torch.float64])
+@pytest.mark.parametrize("weights", [torch.float32, torch.float64])
+def test_labels_have_the_float_type_of_a_modules_weights(weights: Any, state: Any, call: Any) -> None:
+    """Whatever the state's: a float32 module under a float64 state runs, as does a method of it, and float64 labels keep their digits."""
+    torch.manual_seed(0)
+    module, x = Embedding(weights), torch.from_numpy(X_T).to(state)
+    plan = dpm.make_plan("dpm++2m", DISCRETE, 5)
+    assert dpm.sample(dpm.Denoiser(call(module), DISCRETE), x, plan=plan).dtype == state
+    assert {label.dtype for label in module.labels} == {weights}
+    exact = torch.tensor([row.point.label for row in plan.rows], dtype=torch.float64)
+    assert torch.equal(torch.stack(module.labels)[:, 0], exact.to(weights))
+
+
+@pytest.mark.parametrize("weights", [torch.float16, torch.bfloat16])
+def test_labels_of_half_precision_modules_are_never_rounded_to_half(weights: Any) -> None:
+    """Also where the state is float64: step 999.5 would become 1000."""
+    seen: list[Any] = []
+    network = Module(weights)
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].clone()))
+    plan = dpm.make_plan("dpm++2m", DISCRETE, 5)
+    for state in (torch.float32, torch.float64):
+        dpm.sample(dpm.Denoiser(network, DISCRETE), torch.from_numpy(X_T).to(state), plan=plan)
+    exact = torch.tensor([row.point.label for row in plan.rows] * 2, dtype=torch.float32)
+    assert torch.equal(torch.stack(seen)[:, 0], exact)
+
+
+def test_denoisers_are_equal_only_to_themselves() -> None:
+    """With arrays and tensors among their arguments they compare and hash all the same."""
+    arguments: dict[str, Any] = {"network_kwargs": {"y": torch.ones(2)}}
+    guidance = ClassifierFree(2.0, {"z": X_T}, {"z": X_T})
+    one, other = (dpm.Denoiser(optimal("noise"), VP, guidance=guidance, **arguments) for _ in range(2))
+    assert one == one
+    assert one != other
+    assert len({one, other, one}) == 2
+    assert guidance in {guidance}
+    assert guidance != ClassifierFree(2.0, {"z": X_T}, {"z": X_T})
 
 
 def test_no_gradient_is_recorded() -> None:
@@ -328,11 +387,11 @@ def test_preconditioning_the_optimal_raw_network_gives_the_optimal_denoiser() ->
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_preconditioning_casts_only_the_raw_networks_input(dtype: torch.dtype) -> None:
-    """F in half, or in float32 under a float64 state, gets its own type; skip and scale are computed in the state's."""
+    """F in half, or in float32 under a float64 state, gets its own type and a float32 label; skip and scale are in the state's."""
     raw = Module(dtype)
     x = torch.from_numpy(dpm.initial_noise(EDM, (3, 2)))
     result = dpm.sample(dpm.Denoiser(dpm.edm_preconditioned(raw), EDM, "data"), x, nfe=4)
-    assert raw.seen == [(dtype, torch.float64)] * 4
+    assert raw.seen == [(dtype, torch.float32)] * 4
     assert result.dtype == torch.float64
 
 

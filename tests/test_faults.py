@@ -95,7 +95,7 @@ def test_fault_02_a_run_leaves_nothing_behind() -> None:
     next(half_way)
     dpm.sample(denoiser, dpm.initial_noise(VP, (7, 2)), plan=plan)
     with pytest.raises(dpm.SamplingError):
-        dpm.sample(denoiser, X_T * math.nan, plan=plan)
+        dpm.sample(dpm.Denoiser(lambda x, t: x * math.nan, VP), X_T, plan=plan)
     np.testing.assert_array_equal(dpm.sample(denoiser, X_T, plan=plan), first)
     states = [dpm.initial_noise(VP, (1 + i, 2), seed=i) for i in range(8)]
     alone = [dpm.sample(denoiser, x, plan=plan) for x in states]

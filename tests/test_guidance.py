@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -116,38 +116,272 @@ def test_an_argument_that_both_networks_share_is_passed_on() -> None:
     assert seen == ["text", "text"]
 
 
+# What conditions may be.
+
+
+class Pair(NamedTuple):
+    """A container of its own kind."""
+
+    gain: Any
+    shift: Any
+
+
+class Nested:
+    """A network whose condition lies in dicts, lists, tuples and named tuples, as SDXL's and ControlNet's do; it records its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(
+        self, x: Any, t: Any, added: Any = None, residuals: Any = (), table: Any = None, mode: Any = None
+    ) -> Any:
+        self.batches.append(len(x))
+        out = 0.1 * x if table is None else 0.1 * x * table
+        if added is not None:
+            assert len(added["pooled"]["text"]) == len(x)
+            out = out + added["pooled"]["text"][:, None] * added["pair"].gain[:, None] + added["pair"].shift[:, None]
+        for residual in residuals:
+            out = out + residual
+        return out if mode is None else mode * out
+
+
+def nested(value: float, array: Any) -> dict[str, Any]:
+    each = array(np.arange(1.0, BATCH + 1.0) * value)
+    return {
+        "added": {"pooled": {"text": each}, "pair": Pair(each, 2.0 * each)},
+        "residuals": [each[:, None], (0.5 * each)[:, None]],
+        "mode": 2.0,
+    }
+
+
+def by_two_calls(network: Any, scale: float, condition: Any, unconditional: Any) -> dpm.Denoiser:
+    """unconditional + scale (conditional - unconditional), written out."""
+
+    def guided(x: Any, t: Any) -> Any:
+        without = network(x, t, **unconditional)
+        return without + scale * (network(x, t, **condition) - without)
+
+    return dpm.Denoiser(guided, VP, "data")
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("array", [np.asarray, torch.as_tensor])
+def test_conditions_may_be_nested(array: Any, batched: bool) -> None:
+    """Dicts, lists, tuples and named tuples of arrays reach the network as they are, one batched call or two."""
+    condition, unconditional = nested(0.3, array), nested(-0.1, array)
+    table = array(np.array([[0.9, 1.1]]))  # one object on both sides, and its first axis is no batch: shared
+    condition["table"] = unconditional["table"] = table
+    network = Nested()
+    guidance = ClassifierFree(3.0, condition, unconditional, batched=batched)
+    given = dpm.sample(dpm.Denoiser(network, VP, "data", guidance=guidance), array(X_T), nfe=NFE)
+    assert network.batches == ([2 * BATCH] * NFE if batched else [BATCH] * (2 * NFE))
+    wanted = dpm.sample(by_two_calls(Nested(), 3.0, condition, unconditional), array(X_T), nfe=NFE)
+    np.testing.assert_allclose(np.asarray(given), np.asarray(wanted), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("unconditional", "defaults"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"mode": 2.0}, {"mode": 2.0}),
+        ({"added": None, "mode": 2.0, "residuals": ()}, {"added": None, "mode": 2.0, "residuals": ()}),
+    ],
+    ids=["None", "empty", "one name", "None as a value"],
+)
+def test_what_unconditional_lacks_is_the_networks_default(unconditional: Any, defaults: dict[str, Any]) -> None:
+    """Such names are left out of the unconditional call, which is then one of its own; None as a value arrives as None."""
+    condition, network = nested(0.3, np.asarray), Nested()
+    condition["residuals"] = ()
+    guidance = ClassifierFree(3.0, condition, unconditional)
+    given = dpm.sample(dpm.Denoiser(network, VP, "data", guidance=guidance), X_T, nfe=NFE)
+    assert network.batches == [BATCH] * (2 * NFE)
+    np.testing.assert_allclose(
+        given, dpm.sample(by_two_calls(Nested(), 3.0, condition, defaults), X_T, nfe=NFE), rtol=1e-12
+    )
+
+
+def test_texts_of_unequal_length_need_two_calls() -> None:
+    """77 and 154 tokens: two calls with batched=False, and else an error that names the condition and both shapes, not what is in them."""
+
+    def network(x: Any, t: Any, added: Any) -> Any:
+        return x * added["text"].mean()
+
+    condition = {"added": {"text": np.full((BATCH, 154, 8), 0.123)}}
+    unconditional = {"added": {"text": np.full((BATCH, 77, 8), 0.456)}}
+    guidance = ClassifierFree(2.0, condition, unconditional, batched=False)
+    given = dpm.sample(dpm.Denoiser(network, VP, "data", guidance=guidance), X_T, nfe=4)
+    wanted = dpm.sample(by_two_calls(network, 2.0, condition, unconditional), X_T, nfe=4)
+    np.testing.assert_allclose(given, wanted, rtol=1e-12)
+    batched = dpm.Denoiser(network, VP, "data", guidance=ClassifierFree(2.0, condition, unconditional))
+    with pytest.raises(dpm.PlanError, match=r"'added.text'.*\(3, 154, 8\).*\(3, 77, 8\).*batched=False") as caught:
+        dpm.sample(batched, X_T, nfe=4)
+    assert "0.123" not in str(caught.value)
+
+
+def test_network_kwargs_are_handed_to_either_call_as_they_are() -> None:
+    """One batched call does not double them: with two calls, an array of the batch may be among them."""
+    extra, seen = np.ones((BATCH, 2)), []
+
+    def network(x: Any, t: Any, y: Any, extra: Any) -> Any:
+        seen.append(extra)
+        return 0.1 * x + y[:, None]
+
+    for batched in (True, False):
+        guidance = ClassifierFree(2.0, {"y": CONDITION}, {"y": NOTHING}, batched=batched)
+        dpm.sample(dpm.Denoiser(network, VP, network_kwargs={"extra": extra}, guidance=guidance), X_T, nfe=2)
+    assert len(seen) == 6
+    assert all(each is extra for each in seen)
+
+
+@pytest.mark.parametrize(
+    "run", [dpm.sample, lambda denoiser, x, nfe: dpm.sample_adaptive(denoiser, x)], ids=["plan", "adaptive"]
+)
 @pytest.mark.parametrize(
     ("condition", "unconditional", "message"),
     [
-        ({"y": CONDITION}, {"z": NOTHING}, r"same names, got \['y'\] and \['z'\]"),
-        ({"y": CONDITION[:2]}, {"y": NOTHING[:2]}, r"'y' needs two arrays of equal shape with 3 rows.*\(2,\)"),
-        ({"y": CONDITION}, {"y": NOTHING[:1]}, r"'y' needs two arrays of equal shape with 3 rows.*\(1,\)"),
-        ({"y": CONDITION}, {"y": None}, "'y' needs two arrays of equal shape"),
-        ({"y": "a cat"}, {"y": ""}, "'y' must be an array of 3 rows.*'a cat'"),
+        ({"y": CONDITION}, {"z": NOTHING}, r"unconditional has \['z'\], which condition lacks.*condition has \['y'\]"),
+        (
+            {"y": CONDITION[:2]},
+            {"y": NOTHING[:2]},
+            r"'y' needs two arrays of equal shape with 3 rows.*\(2,\).*batched=False",
+        ),
+        (
+            {"y": CONDITION},
+            {"y": NOTHING[:1]},
+            r"'y' needs two arrays of equal shape with 3 rows.*\(1,\).*batched=False",
+        ),
+        (
+            {"y": "a cat"},
+            {"y": ""},
+            "'y' needs two arrays.*got str as condition and str as unconditional.*batched=False",
+        ),
+        ({"y": 1.0}, {"y": 0.0}, "'y' needs two arrays.*got float as condition.*batched=False"),
+        (
+            {"y": CONDITION},
+            {"y": torch.zeros(3)},
+            r"'y' needs two arrays.*ndarray of shape \(3,\).*Tensor of shape \(3,\)",
+        ),
+        ({"y": [CONDITION]}, {"y": [NOTHING, NOTHING]}, "'y' needs two arrays.*list of length 1.*list of length 2"),
+        ({"y": [CONDITION, {"z": 1}]}, {"y": [NOTHING, {"z": 2}]}, r"'y\[1\]\.z' needs two arrays"),
     ],
 )
 def test_conditions_that_cannot_be_batched_are_refused_before_the_network_is_called(
-    condition: Any, unconditional: Any, message: str
+    condition: Any, unconditional: Any, message: str, run: Any
 ) -> None:
-    """The error names the argument and the number of rows that are needed."""
+    """The error names the argument, the number of rows and the way out; it prints no contents."""
     network = Conditional()
+    with pytest.raises(dpm.PlanError, match=message) as caught:
+        run(dpm.Denoiser(network, VP, "data", guidance=ClassifierFree(2.0, condition, unconditional)), X_T, nfe=2)
+    assert not network.batches
+    assert "a cat" not in str(caught.value)
 
-    def run() -> None:
-        guidance = ClassifierFree(2.0, condition, unconditional)
-        dpm.sample(dpm.Denoiser(network, VP, "data", guidance=guidance), X_T, nfe=2)
 
-    with pytest.raises(dpm.PlanError, match=message):
-        run()
+def test_conditions_of_a_late_interval_are_refused_at_the_start() -> None:
+    """Not half-way, where guidance begins."""
+    network = Conditional()
+    guidance = ClassifierFree(2.0, {"y": CONDITION}, {"y": NOTHING[:1]}, interval=(0.0, 0.2))
+    with pytest.raises(dpm.PlanError, match="'y' needs two arrays"):
+        dpm.sample(dpm.Denoiser(network, VP, "data", guidance=guidance), X_T, nfe=8)
     assert not network.batches
 
 
-@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
-def test_scales_must_be_finite(scale: float) -> None:
-    """Either kind of guidance refuses a scale that is not a number."""
-    with pytest.raises(dpm.PlanError, match=f"guidance scale must be finite, got {scale}"):
+@pytest.mark.parametrize("side", ["condition", "unconditional"])
+def test_conditions_are_keyword_arguments(side: str) -> None:
+    """A bare array for the mapping is named."""
+    sides: dict[str, Any] = {"condition": {}, "unconditional": {}}
+    with pytest.raises(TypeError, match=rf"{side} must be keyword arguments such as \{{'y': labels\}}, got ndarray"):
+        ClassifierFree(2.0, **{**sides, side: CONDITION})
+
+
+# Scales.
+
+EACH = np.array([0.5, 1.0, 4.0])
+SCALES: dict[str, Any] = {
+    "list": EACH.tolist(),
+    "tuple of tensors": tuple(torch.tensor(each) for each in EACH),
+    "numpy": EACH,
+    "float32": EACH.astype(np.float32),
+    "torch": torch.from_numpy(EACH),
+    "bfloat16 with gradients": torch.from_numpy(EACH).bfloat16().requires_grad_(),
+}
+
+
+def per_sample(scale: Any, interval: tuple[float, float] = (0.0, 1.0)) -> dpm.Denoiser:
+    """The same from two calls, with a scale and a time per sample."""
+
+    def network(x: Any, t: Any) -> Any:
+        with_condition, without = Conditional()(x, t, CONDITION), Conditional()(x, t, NOTHING)
+        each = np.array([scale(time) for time in t]) if callable(scale) else scale
+        inside = (t >= interval[0]) & (t <= interval[1])
+        return without + np.where(inside, each, 1.0)[:, None] * (with_condition - without)
+
+    return dpm.Denoiser(network, VP, "data")
+
+
+def with_scale(scale: Any, interval: Any = None, **options: Any) -> dpm.Denoiser:
+    guidance = ClassifierFree(scale, {"y": CONDITION}, {"y": NOTHING}, interval, **options)
+    return dpm.Denoiser(Conditional(), VP, "data", guidance=guidance)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_a_scale_may_be_one_number_per_sample(scale: Any, batched: bool) -> None:
+    """Each sample is guided by its own, wherever the numbers lie, as if it were alone."""
+    given = dpm.sample(with_scale(scale, batched=batched), X_T, nfe=NFE)
+    np.testing.assert_allclose(given, dpm.sample(per_sample(EACH), X_T, nfe=NFE), rtol=1e-12)
+    for i, single in enumerate(EACH):
+        alone = dpm.sample(by_hand(single), X_T, nfe=NFE)[i]
+        np.testing.assert_allclose(given[i], alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("interval", [None, (0.2, 0.7)])
+@pytest.mark.parametrize("scale", [EACH, lambda time: 1.0 + 5.0 * time, lambda time: torch.tensor(2.0)])
+def test_scales_and_intervals_hold_in_plans_and_adaptive_runs(scale: Any, interval: Any) -> None:
+    """A function is called with the schedule's time, of each sample where times differ; outside the interval the scale is 1."""
+    wanted = per_sample(scale, interval or (0.0, 1.0))
+    given = dpm.sample(with_scale(scale, interval), X_T, nfe=NFE, solver="dpm-3")
+    np.testing.assert_allclose(given, dpm.sample(wanted, X_T, nfe=NFE, solver="dpm-3"), rtol=1e-10)
+    given = dpm.sample_adaptive(with_scale(scale, interval), X_T, order=2)
+    np.testing.assert_allclose(given, dpm.sample_adaptive(wanted, X_T, order=2), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (float("nan"), "guidance scale must be finite, got nan"),
+        (float("inf"), "guidance scale must be finite, got inf"),
+        ([1.0, float("nan")], "guidance scale must be finite"),
+        ("seven", "must be a number, one number per sample or a function of time, got str"),
+        ("7", "must be a number, one number per sample or a function of time, got str"),
+        (np.ones((3, 1)), r"one number per sample.*got ndarray of shape \(3, 1\)"),
+        ({"a": 1}, "one number per sample or a function of time, got dict"),
+    ],
+)
+def test_scales_that_are_none_are_refused(scale: Any, message: str) -> None:
+    """Either kind of guidance refuses a scale that is not a finite number, a vector of them or a function."""
+    with pytest.raises(dpm.PlanError, match=message):
         ClassifierFree(scale, {}, {})
-    with pytest.raises(dpm.PlanError, match=f"guidance scale must be finite, got {scale}"):
+    with pytest.raises(dpm.PlanError, match=message):
         Classifier(scale, gradient=np.negative)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ([1.0, 2.0], "guidance scale must be one number or one per sample: 3 samples, 2 numbers"),
+        (lambda time: float("nan"), r"guidance scale must return one finite number, at t=1 it returned nan"),
+        (lambda time: [1.0, 2.0, 3.0], r"guidance scale must return one finite number, at t=1 it returned"),
+        (lambda time: 1.0 if time > 0.5 else float("inf"), "must return one finite number, at t=0.* it returned inf"),
+    ],
+)
+def test_scales_that_do_not_fit_the_run_are_refused_before_the_network_is_called(scale: Any, message: str) -> None:
+    """The number of samples, and what a function returns at the plan's times, are known before the first evaluation."""
+    network = Conditional()
+    for guidance in (ClassifierFree(scale, {"y": CONDITION}, {"y": NOTHING}), Classifier(scale, gradient=np.negative)):
+        with pytest.raises(dpm.PlanError, match=message):
+            dpm.sample(dpm.Denoiser(network, VP, "data", guidance=guidance), X_T, nfe=6)
+    assert not network.batches
 
 
 @pytest.mark.parametrize("interval", [(0.7, 0.2), (0.5, 0.5), (-1.0, 0.5)])
@@ -288,6 +522,24 @@ def test_numpy_cannot_differentiate_and_says_so() -> None:
     denoiser = PRIOR.denoiser(VP).replace(guidance=Classifier(1.0, log_probability, kwargs={"y": OBSERVED}))
     with pytest.raises(TypeError, match="give classifier guidance a `gradient` function"):
         dpm.sample(denoiser, X_T, nfe=3)
+
+
+@pytest.mark.parametrize("prediction", ["dpm++2m", "dpm-2m"])
+@pytest.mark.parametrize("scale", [[0.5, 1.0, 2.0], lambda time: 2.0 * time])
+def test_a_classifiers_scale_may_differ_in_samples_and_times(scale: Any, prediction: str) -> None:
+    """eps moves by each sample's own scale; a function of time is the gradient times that function."""
+
+    def scaled(x: Any, t: Any, y: Any) -> Any:
+        each = np.array([scale(time) for time in t]) if callable(scale) else np.array(scale)
+        return each[:, None] * gradient(x, t, y)
+
+    def run(scale: Any, function: Any) -> Any:
+        denoiser = PRIOR.denoiser(VP).replace(guidance=Classifier(scale, gradient=function, kwargs={"y": OBSERVED}))
+        plan = dpm.sample(denoiser, X_T, nfe=8, solver=prediction)
+        return plan, dpm.sample_adaptive(denoiser, X_T, order=2)
+
+    for given, wanted in zip(run(scale, gradient), run(1.0, scaled), strict=True):
+        np.testing.assert_allclose(given, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_a_gradient_of_another_shape_is_refused() -> None:

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import dpmsolver as dpm
-from dpmsolver.denoiser import edm_preconditioned
 from dpmsolver.grids import from_sigmas
+from dpmsolver.preconditioning import edm_preconditioned
 from peers import LINEAR, SCHEDULE, SEED, STEPS, drawn, error, normals, start, times_of, whole_steps
 
 # diffusers' KDPM2 schedulers hand torch tensors to numpy functions, in a way that numpy 2 is leaving.

@@ -13,10 +13,11 @@ from dpmsolver import grids, guidance, models, schedules, thresholding, transfor
 from dpmsolver.adaptive import sample_adaptive
 from dpmsolver.black_box import sample_rk45
 from dpmsolver.calibration import calibrate
-from dpmsolver.denoiser import Denoiser, conversion, edm_preconditioned
+from dpmsolver.denoiser import Denoiser, conversion
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.forward import add_noise, initial_noise, inpaint
 from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.preconditioning import edm_preconditioned
 from dpmsolver.sampling import State, encode, iterate, sample
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.statistics import ModelStatistics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
-from dpmsolver.denoiser import Denoiser, evaluate
-from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.denoiser import Denoiser, evaluate, require_finite
+from dpmsolver.errors import PlanError, SamplingError, in_samples
+from dpmsolver.lending import Lending
 from dpmsolver.plan import Combination, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
@@ -92,7 +93,9 @@ def sample_adaptive(
     start, end, lams = ends.start, ends.end, ends.half_log_snr
 
     backend = backends.of(x_T)
-    x = ends.scaled(backend, backend.state(x_T))
+    x = backend.state(x_T)
+    require_finite(backend, x, "x_T")
+    x = ends.scaled(backend, x)
     batch = len(x)
     calls = Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
     goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])
@@ -108,9 +111,8 @@ def sample_adaptive(
             low, high = _attempt(calls, x, points, pairs)
         errors = np.where(active, backend.error_norm(high, low, low_before, atol, rtol), 0.0)
         if not np.isfinite(errors).all():
-            raise SamplingError(
-                f"the state became infinite after {calls.nfe} evaluations: sample {int(np.argmax(~np.isfinite(errors)))}"
-            )
+            bad = in_samples(np.flatnonzero(~np.isfinite(errors)).tolist(), batch)
+            raise SamplingError(f"the state became infinite after {calls.nfe} evaluations{bad}")
         accepted = np.array(active) & (errors <= 1.0)
         x, low_before = backend.where(accepted, high, x), backend.where(accepted, low, low_before)
         points = [pair.target if ok else p for pair, p, ok in zip(pairs, points, accepted, strict=True)]
@@ -119,7 +121,7 @@ def sample_adaptive(
         if callback is not None:
             callback(
                 AdaptiveState(
-                    calls.nfe, np.array([p.time for p in points]), steps, errors, accepted, backend.copy_to(x)
+                    calls.nfe, np.array([p.time for p in points]), steps.copy(), errors, accepted, backend.copy_to(x)
                 )
             )
     return ends.finished(calls, x)
@@ -241,6 +243,10 @@ class Calls:
     max_nfe: int
     dtype: Any
     nfe: int = 0
+    lending: Lending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lending = Lending(self.backend)
 
     def __call__(self, x: Any, points: list[Point]) -> Any:
         if self.nfe >= self.max_nfe:
@@ -248,13 +254,16 @@ class Calls:
                 f"the adaptive run used up max_nfe={self.max_nfe} evaluations: loosen atol and rtol, or allow more"
             )
         each: dict[str, Any] = columns(points)
+        if self.nfe == 0 and self.denoiser.guidance is not None:
+            self.denoiser.guidance.check(len(x), [each["time"]])
         label = self.denoiser.labels(self.backend, each["label"][None], x)[0]
-        raw = self.denoiser.output(self.backend, x, label, each["time"], self.dtype)
+        raw = self.denoiser.output(self.backend, x, label, each["time"], self.dtype, self.lending)
         self.nfe += 1
         if not bool(self.backend.finite(raw)):
             raise SamplingError(
-                f"the network returned NaN or infinity at evaluation {self.nfe}, at times {each['time'].min():.6g} "
-                f"to {each['time'].max():.6g}: check its precision and the range of its input there"
+                f"the network returned NaN or infinity at evaluation {self.nfe}, at times {each['time'].min():.6g} to "
+                f"{each['time'].max():.6g}{in_samples(self.backend.not_finite(raw), len(raw))}: check its precision and the range "
+                "of its input there"
             )
         here = Point(**each)
         coefficients = self.denoiser.conversion(self.prediction, here.alpha, here.sigma)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.adaptive import Calls, run_ends
-from dpmsolver.denoiser import Denoiser
+from dpmsolver.denoiser import Denoiser, require_finite
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.plan import Point
 
@@ -71,7 +71,9 @@ def sample_rk45(
     from scipy.integrate import solve_ivp  # here, because it is slow to import
 
     backend = backends.of(x_T)
-    x = ends.scaled(backend, backend.state(x_T))
+    x = backend.state(x_T)
+    require_finite(backend, x, "x_T")
+    x = ends.scaled(backend, x)
     calls = Calls(denoiser, backend, "noise", max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
 
     def slope(t: float, y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from dpmsolver import backends
 from dpmsolver.adaptive import Calls
 from dpmsolver.backends import Backend
-from dpmsolver.denoiser import Denoiser
+from dpmsolver.denoiser import Denoiser, require_finite
 from dpmsolver.errors import PlanError
 from dpmsolver.plan import Point
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -77,6 +77,7 @@ def calibrate(
     grid = np.linspace(lams[0], lams[1], levels)
     points = [Point.at(schedule, t) for t in schedule.time(grid)]
     data = backend.state(x0)
+    require_finite(backend, data, "x0")
     calls = Calls(denoiser, backend, "noise", 10**9, backend.network_dtype(denoiser.network, denoiser.dtype))
     keys = backends.noise_keys(seed, len(data))
 

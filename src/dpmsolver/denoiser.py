@@ -15,15 +15,15 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from dpmsolver import backends
-from dpmsolver.backends import Backend
-from dpmsolver.errors import PlanError, SamplingError, unknown
+from dpmsolver.backends import Backend, linear
+from dpmsolver.errors import PlanError, SamplingError, in_samples, unknown
 from dpmsolver.guidance import Classifier, ClassifierFree
+from dpmsolver.lending import Lending
 from dpmsolver.plan import Plan, Point, Prediction
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.span import LARGEST_FACTOR, default_start
 
-__all__ = ["Denoiser", "Evaluator", "Predicts", "conversion", "edm_preconditioned"]
+__all__ = ["Denoiser", "Evaluator", "Predicts", "conversion", "evaluate", "require_finite"]
 
 Predicts: TypeAlias = Literal["noise", "data", "v", "score", "velocity"]
 
@@ -71,15 +71,15 @@ def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any,
     return (r * q - s * p) / determinant, (alpha * s - sigma * r) / determinant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Denoiser:
-    """A network with its schedule.
+    """A network with its schedule. Two denoisers are equal only if they are one object.
 
     Args:
-        network: `network(x, t, **kwargs)` with x (B, …) and t (B,), returning an array of x's shape.
+        network: `network(x, t, **kwargs)` with x (B, …) and t (B,), returning an array of x's shape. It may write into x and t.
         schedule: the noise schedule it was trained on.
         predicts: what it returns: "noise", "data", "v", "score" or "velocity" (see `conversion`).
-        network_kwargs: handed to every call; the caller's own, unchanged.
+        network_kwargs: handed to every call; the caller's own, unchanged, also where guidance doubles the batch.
         time_label: what t is. "float": the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM`, sigma times
             its label_scale for `Flow`, t itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t`
             for ScoreSDE's networks.
@@ -87,7 +87,8 @@ class Denoiser:
         guidance: `guidance.ClassifierFree` or `guidance.Classifier`.
         data_hook: a correction (x0, point) -> x0 of every predicted x_0, such as `thresholding.dynamic()`.
         dtype: the network's float type by name ("float16"); by default that of its weights for a torch module, else the state's.
-            Inputs are cast to it and outputs back to the state's type; nothing else is ever in half precision.
+            Inputs are cast to it and outputs back to the state's type; nothing else is ever in half precision. Labels are float64
+            for a network in float64, else float32: half precision cannot tell step 999 from 999.5.
 
     Raises:
         PlanError: an unknown prediction or time label.
@@ -160,15 +161,19 @@ class Denoiser:
             raise PlanError(
                 "classifier guidance of a data prediction is not defined at alpha = 0: start later (start=…)"
             )
+        points = [row.point for row in plan.rows]
+        if self.guidance is not None:
+            self.guidance.check(len(like), [point.time for point in points])
         return Evaluator(
             self,
             backend,
             plan.prediction,
-            [row.point for row in plan.rows],
+            points,
             conversions,
             self.labels(backend, plan.columns["label"][:-1, None], like),
             backend.network_dtype(self.network, self.dtype),
             plain=self.data_hook is None and not isinstance(self.guidance, Classifier),
+            start="x0" if plan.end.time > plan.start.time else "x_T",
         )
 
     def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
@@ -176,7 +181,8 @@ class Denoiser:
         values = schedule_labels
         if self.time_label != "float":
             values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
-        return backend.labels(values, like, self.time_label == "round")
+        dtype = backend.label_dtype(backend.network_dtype(self.network, self.dtype), like)
+        return backend.labels(values, like, None if self.time_label == "round" else dtype)
 
     def _conversions(self, plan: Plan) -> list[tuple[float, float]]:
         """For each evaluation, what makes the plan's output from the network's. PlanError where the plan is for another schedule.
@@ -240,14 +246,37 @@ class Denoiser:
             stacklevel=_outside(),
         )
 
-    def output(self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any) -> Any:
-        """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples."""
-        if isinstance(self.guidance, ClassifierFree):
-            return self.guidance.run(backend, partial(self._call, backend, dtype), x, label, time)
-        return self._call(backend, dtype, x, label, {})
+    def output(
+        self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
+    ) -> Any:
+        """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples.
 
-    def _call(self, backend: Backend, dtype: Any, x: Any, label: Any, kwargs: Mapping[str, Any]) -> Any:
-        raw = self.network(backend.cast(x, dtype), label, **self.network_kwargs, **kwargs)
+        Args:
+            lending: how a run lends x to the network; by default as a copy.
+        """
+        lending = lending or Lending(backend)
+        if self.guidance is None:
+            return self._call(backend, dtype, lending, x, label, {})
+        if isinstance(self.guidance, ClassifierFree):
+            return self.guidance.run(backend, partial(self._call, backend, dtype, lending), x, label, time)
+        # The classifier needs the label after the network, which may write into its own.
+        return self._call(backend, dtype, lending, x, backend.copy_to(label), {})
+
+    def _call(
+        self,
+        backend: Backend,
+        dtype: Any,
+        lending: Lending,
+        x: Any,
+        label: Any,
+        kwargs: Mapping[str, Any],
+        own: bool = False,
+    ) -> Any:
+        given = x if dtype is None else backend.cast(x, dtype)
+        own = own or given is not x
+        raw = self.network(given if own else lending.lend(x), label, **self.network_kwargs, **kwargs)
+        if not own:
+            lending.take_back()
         return backend.cast(self._checked(backend, raw, x), x.dtype)
 
     def _checked(self, backend: Backend, raw: Any, inputs: Any) -> Any:
@@ -286,7 +315,12 @@ class Evaluator:
     labels: Sequence[Any]
     dtype: Any
     plain: bool
-    pending: list[Any] = field(default_factory=list)
+    start: str
+    lending: Lending = field(init=False)
+    pending: list[tuple[int, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.lending = Lending(self.backend)
 
     def __call__(self, index: int, x: Any, out: Any = None) -> tuple[float, Any]:
         """Evaluation `index` on the state x: what the plan calls m, as a number times an array, which is written into `out`.
@@ -294,35 +328,50 @@ class Evaluator:
         The number saves a pass over the state: a x + b raw is a (x + (b/a) raw), and whoever combines outputs multiplies anyway.
         """
         point, label, (a, b) = self.points[index], self.labels[index], self.conversions[index]
-        raw = self.denoiser.output(self.backend, x, label, point.time, self.dtype)
-        self._check(index, raw)
+        raw = self.denoiser.output(self.backend, x, label, point.time, self.dtype, self.lending)
+        self.check(index, raw)
         if self.plain:
             return (a, self.backend.combine((1.0, b / a), (x, raw), out)) if a else (b, self.backend.copy_to(raw, out))
         return 1.0, evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, point, (a, b))
 
-    def _check(self, index: int, raw: Any) -> None:
-        flag = self.backend.finite(raw)
+    def check(self, index: int, values: Any) -> None:
+        """See that what evaluation `index` returned is finite, or the start (index -1), or the result (index nfe)."""
+        flag = self.backend.finite(values)
         if flag is True:
             return
+        self.pending.append((index, flag))
         if flag is False:
-            self._refuse(index)
-        self.pending.append(flag)
+            self._refuse(index, values)
 
     def finish(self, x: Any) -> None:
-        """SamplingError if any evaluation since the start, or the run's result x, was not finite."""
-        index = self.backend.first_false([*self.pending, self.backend.finite(x)])
-        if index is not None and index < len(self.pending):
-            self._refuse(index)
-        if index is not None:
-            raise SamplingError(
-                "the result is not finite, though the network was: look at the hooks and the guidance gradient"
-            )
+        """Raise for what was not finite since the start, or for the run's result x: here where asking a device had to wait."""
+        self.check(len(self.points), x)
+        if self.pending:
+            place = self.backend.first_false([flag for _, flag in self.pending])
+            if place is not None:
+                self._refuse(self.pending[place][0], x)
 
-    def _refuse(self, index: int) -> None:
+    def _refuse(self, index: int, values: Any) -> None:
+        """ValueError for the start, else SamplingError. `values` tell which samples are meant: what is not finite stays so to the end."""
+        where = in_samples(self.backend.not_finite(values), len(values))
+        if index < 0:
+            raise ValueError(f"{self.start} has NaN or infinity{where}: the run starts from it, so it must be finite")
+        if index == len(self.points):
+            raise SamplingError(
+                f"the result is not finite{where}, though the network was: look at the hooks and the guidance gradient"
+            )
         p = self.points[index]
         raise SamplingError(
             f"the network returned NaN or infinity at evaluation {index + 1} of {len(self.points)} (t={p.time:.6g}, label={p.label:.6g}, "
-            f"alpha={p.alpha:.6g}, sigma={p.sigma:.6g}): check its precision and the range of its input there"
+            f"alpha={p.alpha:.6g}, sigma={p.sigma:.6g}){where}: check its precision and the range of its input there"
+        )
+
+
+def require_finite(backend: Backend, values: Any, name: str) -> None:
+    """Raise ValueError, with the samples that are meant, unless all of an argument is finite."""
+    if bad := [] if backend.finite(values) is True else backend.not_finite(values):
+        raise ValueError(
+            f"{name} has NaN or infinity{in_samples(bad, len(values))}: the run starts from it, so it must be finite"
         )
 
 
@@ -351,7 +400,7 @@ def evaluate(
         if steer is not None:
             # grad log p(y|x) adds to the score, so it moves eps by -sigma and x_0 by sigma^2/alpha.
             push = point.sigma**2 / point.alpha if prediction == "data" else -point.sigma
-            converted = linear(backend, (1.0 + 0.0 * push, steer[0] * push), (converted, steer[1]))
+            converted = linear(backend, (1.0, steer[0] * push), (converted, steer[1]))
     if denoiser.data_hook is None:
         return converted
     if prediction == "data":
@@ -363,38 +412,12 @@ def evaluate(
 
 def _corrected(backend: Backend, hook: Callable[[Any, Point], Any], x0: Any, point: Point) -> Any:
     """What a hook makes of x_0, as a copy: the run writes into its outputs, and a hook may keep what it returned."""
-    corrected = backend.state(hook(x0, point))
+    corrected = hook(x0, point)
+    if not backend.is_float_array(corrected):
+        raise TypeError(
+            f"data_hook must return the corrected x0, an array like its input, got {type(corrected).__name__}"
+        )
+    corrected = backend.state(corrected)
     if corrected.shape != x0.shape:
         raise ValueError(f"data_hook must return x0's shape {tuple(x0.shape)}, got {tuple(corrected.shape)}")
     return backend.cast(corrected, x0.dtype)
-
-
-def linear(backend: Backend, coefficients: Sequence[Any], arrays: Sequence[Any]) -> Any:
-    """A linear combination with coefficients that are floats, or float64 arrays with one value per sample."""
-    if np.ndim(coefficients[-1]):
-        return backend.combine_each(coefficients, arrays)
-    return backend.combine(coefficients, arrays)
-
-
-def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> Callable[..., Any]:
-    """EDM's preconditioning around a raw network F: D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma)/4).
-
-    The result predicts data: `Denoiser(edm_preconditioned(F), EDM(), predicts="data")`. A network that is already preconditioned
-    (EDM's published pickles, k-diffusion's denoisers) is handed to `Denoiser` as it is, with `predicts="data"`. Where F is a torch
-    module, its input alone is cast to the type of its weights.
-
-    Source: Karras et al. 2022, arXiv 2206.00364, table 1 and eq. 7.
-    """
-    if not sigma_data > 0:
-        raise ValueError(f"sigma_data must be positive, got {sigma_data}")
-
-    def preconditioned(x: Any, sigma: Any, **kwargs: Any) -> Any:
-        each = sigma.reshape(-1, *[1] * (x.ndim - 1))
-        total = each**2 + sigma_data**2
-        log_sigma = sigma.log() if hasattr(sigma, "log") else np.log(sigma)
-        backend = backends.of(x)
-        dtype = backend.network_dtype(network, None) or x.dtype
-        out = network(backend.cast(x / total**0.5, dtype), log_sigma / 4, **kwargs)
-        return sigma_data**2 / total * x + each * sigma_data / total**0.5 * backend.cast(out, x.dtype)
-
-    return preconditioned

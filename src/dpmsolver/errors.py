@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["PlanError", "SamplingError", "unknown"]
+__all__ = ["PlanError", "SamplingError", "in_samples", "unknown"]
 
 _LISTED = 12  # more names than these are not read: a message then has the nearest ones only
 _NEAR = 5
@@ -41,3 +41,18 @@ def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str 
         return f"unknown {what} {given!r}{hint}; accepted: {', '.join(names)}"
     others = f"; near: {', '.join(near[1:])}" if near[1:] else ""
     return f"unknown {what} {given!r}{hint}{others}; all of them: {all_of_them or ', '.join(names)}"
+
+
+def in_samples(indices: Sequence[int], batch: int) -> str:
+    """The words that name some samples of a batch; nothing where there are none.
+
+    Examples:
+        >>> in_samples([1], 3), in_samples([0, 2], 3), in_samples([0, 1, 2], 3)
+        (' in sample 1 of 3', ' in samples 0, 2 of 3', ' in all 3 samples')
+    """
+    if not indices:
+        return ""
+    if len(indices) == batch > 1:
+        return f" in all {batch} samples"
+    names = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
+    return f" in sample{'s' if len(indices) > 1 else ''} {names} of {batch}"

@@ -2,124 +2,256 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dpmsolver.backends import Backend
+from dpmsolver import backends
+from dpmsolver.backends import Backend, linear
 from dpmsolver.errors import PlanError
+from dpmsolver.host import to_host
 
-__all__ = ["Classifier", "ClassifierFree"]
+__all__ = ["Classifier", "ClassifierFree", "Scale"]
+
+# A number; a function of the schedule's time; or one number per sample, in a list, an array or a tensor on any device.
+Scale: TypeAlias = Any
+_Interval: TypeAlias = tuple[float, float] | None
 
 
-def _check(scale: float, interval: tuple[float, float] | None) -> None:
-    if not np.isfinite(scale):
-        raise PlanError(f"guidance scale must be finite, got {scale}")
+def _checked(scale: Scale, interval: _Interval) -> Scale:
+    """The scale as a float, a tuple of floats, or the function that it is."""
     if interval is not None and not 0 <= interval[0] < interval[1]:
         raise PlanError(f"interval is (low, high) in the schedule's time, got {interval}")
+    if callable(scale):
+        return scale
+    try:
+        values = to_host(scale)
+    except (TypeError, ValueError):
+        values = np.empty((0, 0))
+    if isinstance(scale, str) or values.ndim > 1:
+        raise PlanError(
+            f"guidance scale must be a number, one number per sample or a function of time, got {type(scale).__name__}"
+            + (f" of shape {values.shape}" if values.size else "")
+        )
+    if not np.isfinite(values).all():
+        raise PlanError(f"guidance scale must be finite, got {scale}")
+    return tuple(values.tolist()) if values.ndim else float(values)
 
 
-def _scales(scale: float, outside: float, interval: tuple[float, float] | None, time: Any) -> Any:
-    """The scale at a time, or one per sample where times differ."""
-    if interval is None:
-        return scale if np.ndim(time) == 0 else np.full(np.shape(time), scale)
-    inside = (np.asarray(time) >= interval[0]) & (np.asarray(time) <= interval[1])
-    return np.where(inside, scale, outside) if np.ndim(time) else (scale if inside else outside)
+def _scale_at(scale: Scale, outside: float, interval: _Interval, time: Any, batch: int) -> float | NDArray[np.float64]:
+    """The scale of an evaluation: a float, or float64 (B,) where samples differ in their scale or their time."""
+    if interval is None and isinstance(scale, float) and isinstance(time, float):
+        return scale
+    times = np.asarray(time, dtype=np.float64)
+    values = np.asarray(scale) if not callable(scale) else _called(scale, times)
+    if values.ndim and len(values) != batch:
+        raise PlanError(f"guidance scale must be one number or one per sample: {batch} samples, {len(values)} numbers")
+    if interval is not None:
+        values = np.where((times >= interval[0]) & (times <= interval[1]), values, outside)
+    if not times.ndim and not values.ndim:
+        return float(values)
+    return np.array(np.broadcast_to(values, (batch,)), dtype=np.float64)
 
 
-@dataclass(frozen=True)
+def _called(scale: Callable[[float], Any], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    found = [to_host(scale(time)) for time in times.ravel().tolist()]
+    for time, value in zip(times.ravel(), found, strict=True):
+        if value.ndim or not np.isfinite(value):
+            raise PlanError(f"guidance scale must return one finite number, at t={time:.6g} it returned {value}")
+    return np.array(found, dtype=np.float64).reshape(times.shape)
+
+
+@dataclass(frozen=True, eq=False)
 class ClassifierFree:
-    """Classifier-free guidance: output = unconditional + scale (conditional - unconditional), in one batched call.
+    """Classifier-free guidance: output = unconditional + scale (conditional - unconditional).
 
     Args:
-        scale: 1 is the conditional network alone (and costs one call of the plain batch), 0 the unconditional one.
-        condition: keyword arguments of the conditional network; arrays have the batch as their first axis.
-        unconditional: the same names with the values of "no condition". Whatever else has the batch as its first axis belongs in
-            both as well: the call's batch is doubled, `Denoiser.network_kwargs` are not.
+        scale: a number, a function of the schedule's time, or one number per sample. 1 is the conditional network alone (and costs one
+            call of the plain batch), 0 the unconditional one.
+        condition: keyword arguments of the conditional network. Values may be arrays with the batch as their first axis, dicts, lists
+            and tuples of them, and whatever else the network takes.
+        unconditional: the same for "no condition". A name that it lacks is left out of the unconditional call, so that the network's
+            default holds; None lacks all of them.
         interval: (low, high) in the schedule's time; outside it the conditional network runs alone (Kynkaanniemi et al. 2024).
+        batched: both networks are evaluated in one call of twice the batch, for which arrays are joined along the batch; an array of
+            another first axis is shared if it is one object on both sides. False makes two calls, which every pair of conditions
+            allows, such as texts of unequal length. Where one side has None or nothing, two calls are made in any case.
 
-    One guided evaluation counts once in `nfe`, though its batch is twice as large.
+    One guided evaluation counts once in `nfe`, as one call of twice the batch or as two. `Denoiser.network_kwargs` are handed to either
+    call as they are: in one batched call they are not doubled, so an array with the batch as its first axis belongs in both conditions.
+
+    Raises:
+        PlanError: a scale that is not finite or not one per sample; a name that only `unconditional` has; before the first evaluation,
+            conditions that one call cannot hold. The message names the condition and its shapes.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> text, nothing = {"text": np.ones((2, 154, 8))}, {"text": np.zeros((2, 77, 8))}
+        >>> guidance = ClassifierFree([3.0, 7.5], text, nothing, batched=False)
+        >>> def network(x, t, text):
+        ...     return x * text.mean()
+        >>> denoiser = dpm.Denoiser(network, dpm.schedules.LinearVP(), guidance=guidance)
+        >>> dpm.sample(denoiser, np.ones((2, 3)), nfe=5).shape
+        (2, 3)
 
     Source: Ho & Salimans 2022, arXiv 2207.12598, eq. 6 (with scale = w + 1).
     """
 
-    scale: float
+    scale: Scale
     condition: Mapping[str, Any]
-    unconditional: Mapping[str, Any]
-    interval: tuple[float, float] | None = None
+    unconditional: Mapping[str, Any] | None = None
+    interval: _Interval = None
+    batched: bool = True
+    _two_calls: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check(self.scale, self.interval)
-        if set(self.condition) != set(self.unconditional):
+        object.__setattr__(self, "scale", _checked(self.scale, self.interval))
+        nothing = {} if self.unconditional is None else self.unconditional
+        for name, value in (("condition", self.condition), ("unconditional", nothing)):
+            if not isinstance(value, Mapping):
+                raise TypeError(
+                    f"guidance: {name} must be keyword arguments such as {{'y': labels}}, got {type(value).__name__}"
+                )
+        if extra := sorted(set(nothing) - set(self.condition)):
             raise PlanError(
-                f"condition and unconditional must have the same names, got {sorted(self.condition)} and {sorted(self.unconditional)}"
+                f"guidance: unconditional has {extra}, which condition lacks: give both the same names, or leave one out of "
+                f"unconditional where the network's default means no condition; condition has {sorted(self.condition)}"
             )
+        object.__setattr__(self, "_two_calls", not self.batched or _one_sided(self.condition, nothing))
+
+    def check(self, batch: int, times: Sequence[Any]) -> None:
+        """PlanError where this guidance does not fit a batch, or its scale not one of the times."""
+        for time in times:
+            _scale_at(self.scale, 1.0, self.interval, time, batch)
+        if not self._two_calls and self.scale != 1.0:
+            _joined("", self.unconditional, self.condition, batch, join=lambda arrays: None)
 
     def run(self, backend: Backend, call: Callable[..., Any], x: Any, label: Any, time: Any) -> Any:
-        """The guided network output; `call(x, label, kwargs)` is the network, whatever its conversions."""
-        scale = _scales(self.scale, 1.0, self.interval, time)
+        """The guided network output; `call(x, label, kwargs, own)` is the network, and `own` says that nobody else needs x."""
+        scale = _scale_at(self.scale, 1.0, self.interval, time, len(x))
         if np.all(scale == 1.0):
             return call(x, label, self.condition)
-        both = {
-            name: _pair(backend, name, self.unconditional[name], self.condition[name], len(x))
-            for name in self.condition
+        if self._two_calls:
+            without = call(x, backend.copy_to(label), self.unconditional or {})
+            # Scaled, and so copied, before the second call: a compiled network may return the same memory twice.
+            without = linear(backend, [1.0 - scale], [without])
+            return linear(backend, [1.0, scale], [without, call(x, label, self.condition)])
+        both = _joined("", self.unconditional, self.condition, len(x), join=_concatenated)
+        out = call(backend.concatenate([x, x]), backend.concatenate([label, label]), both, own=True)
+        return linear(backend, [1.0 - scale, scale], [out[: len(x)], out[len(x) :]])
+
+
+def _one_sided(condition: Any, unconditional: Any) -> bool:
+    """Whether one side has None or no value where the other has one, somewhere in it."""
+    if isinstance(condition, Mapping) and isinstance(unconditional, Mapping):
+        return condition.keys() != unconditional.keys() or any(
+            _one_sided(value, unconditional[name]) for name, value in condition.items()
+        )
+    if isinstance(condition, (list, tuple)) and isinstance(unconditional, (list, tuple)):
+        return any(map(_one_sided, condition, unconditional))
+    return (condition is None) != (unconditional is None)
+
+
+def _concatenated(arrays: Sequence[Any]) -> Any:
+    return backends.of(arrays[0]).concatenate(arrays)
+
+
+def _joined(path: str, unconditional: Any, condition: Any, batch: int, join: Callable[[Sequence[Any]], Any]) -> Any:
+    """Both as one value for a call of twice the batch: arrays through `join`, whatever holds them rebuilt."""
+    if isinstance(condition, Mapping) and isinstance(unconditional, Mapping):
+        return {
+            name: _joined(f"{path}.{name}" if path else str(name), unconditional[name], value, batch, join)
+            for name, value in condition.items()
         }
-        out = call(backend.concatenate([x, x]), backend.concatenate([label, label]), both)
-        without, with_condition = out[: len(x)], out[len(x) :]
-        if np.ndim(scale):
-            return backend.combine_each([1.0 - scale, scale], [without, with_condition])
-        return backend.combine([1.0 - scale, scale], [without, with_condition])
-
-
-def _pair(backend: Backend, name: str, unconditional: Any, condition: Any, batch: int) -> Any:
-    shapes = [getattr(v, "shape", None) for v in (unconditional, condition)]
-    if shapes == [None, None]:
-        if unconditional is not condition and unconditional != condition:
-            raise PlanError(
-                f"guidance: {name!r} must be an array of {batch} rows for one batched call, got {condition!r}"
-            )
+    if isinstance(condition, (list, tuple)) and isinstance(unconditional, (list, tuple)):
+        if len(condition) == len(unconditional):
+            pairs = enumerate(zip(unconditional, condition, strict=True))
+            items = [_joined(f"{path}[{i}]", a, b, batch, join) for i, (a, b) in pairs]
+            if isinstance(condition, list):
+                return items
+            return type(condition)(*items) if hasattr(condition, "_fields") else tuple(items)
+    elif _is_array(condition) and _is_array(unconditional):
+        if condition is unconditional and condition.shape[:1] != (batch,):
+            return condition
+        if _kind(condition) == _kind(unconditional) and condition.shape[:1] == (batch,):
+            return join([unconditional, condition])
+    elif _same(condition, unconditional):
         return condition
-    if shapes[0] is None or shapes[1] is None or shapes[0] != shapes[1] or shapes[0][:1] != (batch,):
-        raise PlanError(f"guidance: {name!r} needs two arrays of equal shape with {batch} rows, got shapes {shapes}")
-    return backend.concatenate([unconditional, condition])
+    raise PlanError(
+        f"guidance: {path!r} needs two arrays of equal shape with {batch} rows for one batched call, got {_kind(condition)} as condition "
+        f"and {_kind(unconditional)} as unconditional: give batched=False for two calls"
+    )
 
 
-@dataclass(frozen=True)
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and not isinstance(value, np.generic)
+
+
+def _kind(value: Any) -> str:
+    """What a value is, without its contents."""
+    if _is_array(value):
+        where = str(getattr(value, "device", "cpu"))
+        return f"{type(value).__name__} of shape {tuple(value.shape)}" + ("" if where == "cpu" else f" on {where}")
+    return type(value).__name__ + (f" of length {len(value)}" if isinstance(value, (list, tuple)) else "")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values that are no arrays are one or equal."""
+    if one is other:
+        return True
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except (RuntimeError, TypeError, ValueError):  # arrays somewhere inside do not say whether they are equal
+        return False
+
+
+@dataclass(frozen=True, eq=False)
 class Classifier:
     """Classifier guidance: eps <- eps - scale sigma grad_x log p(y | x_t).
 
     Args:
-        scale: strength.
+        scale: strength: a number, a function of the schedule's time, or one number per sample.
         log_probability: function (x, label, **kwargs) -> (B,), differentiated by torch.
         gradient: instead of it, a function (x, label, **kwargs) -> the gradient, of x's shape (for NumPy, or your own).
         kwargs: handed to either.
         interval: (low, high) in the schedule's time; no guidance outside.
 
+    Raises:
+        PlanError: a scale that is not finite or not one per sample; both functions, or none.
+
     Source: Dhariwal & Nichol 2021, arXiv 2105.05233, algorithm 2.
     """
 
-    scale: float
+    scale: Scale
     log_probability: Callable[..., Any] | None = None
     gradient: Callable[..., Any] | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    interval: tuple[float, float] | None = None
+    interval: _Interval = None
 
     def __post_init__(self) -> None:
-        _check(self.scale, self.interval)
+        object.__setattr__(self, "scale", _checked(self.scale, self.interval))
         if (self.log_probability is None) == (self.gradient is None):
             raise PlanError("give exactly one of log_probability and gradient")
 
+    def check(self, batch: int, times: Sequence[Any]) -> None:
+        """PlanError where the scale does not fit a batch or one of the times."""
+        for time in times:
+            _scale_at(self.scale, 0.0, self.interval, time, batch)
+
     def at(self, backend: Backend, x: Any, label: Any, time: Any) -> tuple[Any, Any] | None:
         """(scale, gradient), or None outside the interval."""
-        scale = _scales(self.scale, 0.0, self.interval, time)
+        scale = _scale_at(self.scale, 0.0, self.interval, time, len(x))
         if np.all(scale == 0.0):
             return None
         if self.gradient is not None:
-            gradient = self.gradient(x, label, **self.kwargs)
-            if tuple(gradient.shape) != tuple(x.shape):
-                raise ValueError(f"gradient must return x's shape {tuple(x.shape)}, got {tuple(gradient.shape)}")
+            # A copy, because the run needs x and the function may write into it.
+            gradient = self.gradient(backend.copy_to(x), label, **self.kwargs)
+            if not backend.is_float_array(gradient) or tuple(gradient.shape) != tuple(x.shape):
+                got = tuple(gradient.shape) if hasattr(gradient, "shape") else type(gradient).__name__
+                raise ValueError(f"gradient must return x's shape {tuple(x.shape)}, got {got}")
             return scale, gradient
         assert self.log_probability is not None
         return scale, backend.gradient(self.log_probability, x, label, self.kwargs)

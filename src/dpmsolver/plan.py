@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -304,6 +304,10 @@ class Plan:
             return cls(document["prediction"], rows, end, keeps_marginals=keeps, begin=begin, origin=origin, **made)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise PlanError(f"not a plan in JSON: {type(error).__name__}: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The plan alone: what its runs left behind (cached properties, a denoiser's notes) may not pickle."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def __str__(self) -> str:
         return self.table()

@@ -73,7 +73,7 @@ def sample(
         plan: a plan made before, instead of all of these.
         progress: True shows a progress bar (needs tqdm). A function (done, total) is called before each evaluation and after the last.
         callback: called with every `State`, which holds copies.
-        generator: randomness of stochastic solvers: a seed, one seed per sample, or a numpy or torch Generator.
+        generator: randomness of stochastic solvers: a seed, a numpy or torch Generator, or one of these per sample.
         noise: what a seed means to them: "independent" normals, or a "brownian" path, the same one for any number of steps, so that
             samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.noise`).
         state_hook: (x, point) -> x, applied to what the network is about to see and to the result: see `inpaint`.
@@ -82,8 +82,9 @@ def sample(
         The samples: x_T's framework, shape and device; float64 if x_T is, else float32.
 
     Raises:
-        PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit.
-        SamplingError: the network returned NaN or infinity; the message names the evaluation.
+        PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit, NaN in x_T included (which a GPU tells
+            at the end).
+        SamplingError: the network returned NaN or infinity; the message names the evaluation and the samples.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm
@@ -244,6 +245,7 @@ class _Run:
         self.plan, self.denoiser, self.state_hook = plan, denoiser, state_hook
         self.x = self.backend.state(x_T)
         self.evaluator = denoiser.evaluator(self.backend, plan, self.x)
+        self.evaluator.check(-1, self.x)
         self.draws = noise_source(noise, plan, generator, tuple(self.x.shape))
         self.begin, self.rows, self.combine = plan.begin, plan.rows, self.backend.combine
         if plan.elementwise:
@@ -296,7 +298,10 @@ class _Run:
 
     def _hooked(self, x: Any, u: Any, point: Point) -> tuple[Any, Any]:
         assert self.state_hook is not None
-        hooked = self.backend.state(self.state_hook(u, point))
+        hooked = self.state_hook(u, point)
+        if not self.backend.is_float_array(hooked):
+            raise TypeError(f"state_hook must return the state, an array like its input, got {type(hooked).__name__}")
+        hooked = self.backend.state(hooked)
         if hooked.shape != u.shape:
             raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(hooked.shape)}")
         hooked = self.backend.cast(hooked, u.dtype)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dpmsolver.errors import PlanError
 
-__all__ = ["Backend", "noise_keys", "of", "standard_normals"]
+__all__ = ["Backend", "linear", "noise_keys", "of", "standard_normals"]
 
 
 class Backend(Protocol):
@@ -35,8 +35,11 @@ class Backend(Protocol):
     def combine_each(self, coefficients: Sequence[NDArray[np.float64]], arrays: Sequence[Any]) -> Any:
         """The same with a coefficient per sample: each of shape (B,)."""
 
-    def labels(self, values: NDArray[np.float64], x: Any, integer: bool) -> Sequence[Any]:
-        """Values (N, B) or (N, 1) as N labels of shape (B,) on x's device: int64, or x's float type. One transfer."""
+    def labels(self, values: NDArray[np.float64], x: Any, dtype: Any) -> Sequence[Any]:
+        """Values (N, B) or (N, 1) as N labels of shape (B,) on x's device, in a float type; None: int64. One transfer."""
+
+    def label_dtype(self, network_dtype: Any, x: Any) -> Any:
+        """The float type of labels: float64 for a network that computes in it (None: in x's type), else float32, never half."""
 
     def cast(self, x: Any, dtype: Any) -> Any:
         """x in a float type; None: as it is."""
@@ -49,6 +52,12 @@ class Backend(Protocol):
 
     def finite(self, x: Any) -> Any:
         """Whether all of x is finite: a bool, or a device scalar where asking would wait for the device."""
+
+    def not_finite(self, x: Any) -> list[int]:
+        """The samples of x that hold NaN or infinity."""
+
+    def version(self, x: Any) -> int | None:
+        """A number that another one follows whenever x is written to; None where nothing counts that."""
 
     def first_false(self, flags: Sequence[Any]) -> int | None:
         """The index of the first flag that is false: one transfer from the device."""
@@ -97,40 +106,76 @@ def _of(kind: type) -> Backend:
         if name in _BACKENDS:
             backend: Backend = importlib.import_module(_BACKENDS[name]).BACKEND
             return backend
-    raise TypeError(f"the state must be a NumPy array or a torch tensor, got {kind.__module__}.{kind.__qualname__}")
+    raise TypeError(
+        f"the state must be a NumPy array or a torch tensor, got {kind.__module__}.{kind.__qualname__}: "
+        "convert it first, with np.asarray(x) or torch.as_tensor(x)"
+    )
+
+
+def linear(backend: Backend, coefficients: Sequence[Any], arrays: Sequence[Any]) -> Any:
+    """A linear combination with coefficients that are floats, or float64 arrays with one value per sample."""
+    for coefficient in coefficients:
+        if isinstance(coefficient, np.ndarray) and coefficient.ndim:
+            each = (np.array(np.broadcast_to(c, coefficient.shape), dtype=np.float64) for c in coefficients)
+            return backend.combine_each(list(each), arrays)
+    return backend.combine(coefficients, arrays)
 
 
 def noise_keys(generator: Any, batch: int) -> list[tuple[int, ...]]:
     """One key per sample from what a caller calls its randomness.
 
     Args:
-        generator: an int (sample i gets the key (seed, i)), a sequence of one int or tuple of ints per sample, a
-            `numpy.random.Generator` or `torch.Generator` (drawn from once per sample, in order), or None (fresh entropy).
+        generator: an int (sample i gets the key (seed, i)); one of these per sample, in a sequence: an int, a tuple of ints, a numpy or
+            torch Generator; a tensor or array of ints; one `numpy.random.Generator` or `torch.Generator` (drawn from once per sample,
+            in order); or None (fresh entropy).
 
     Raises:
-        PlanError: negative seeds, or another number of them than samples.
+        PlanError: negative seeds, seeds that are not integers, or another number of them than samples.
     """
     if generator is None:
         generator = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    if isinstance(generator, (int, np.integer)) and not isinstance(generator, bool):
-        seeds: list[tuple[int, ...]] = [(int(generator), i) for i in range(batch)]
-    elif isinstance(generator, np.random.Generator):
-        seeds = [(int(s),) for s in generator.integers(2**63 - 1, size=batch)]
-    elif type(generator).__module__.split(".")[0] == "torch":
-        seeds = importlib.import_module("dpmsolver.backends.torch").seeds_from(generator, batch)
-    elif isinstance(generator, (Sequence, np.ndarray)) and not isinstance(generator, str):
+    if hasattr(generator, "tolist"):
+        generator = generator.tolist()  # of an array or a tensor, wherever it lies: an int, or a list
+    if _is_int(generator):
+        keys: list[tuple[int, ...]] = [(int(generator), i) for i in range(batch)]
+    elif isinstance(generator, Sequence) and not isinstance(generator, str):
         if len(generator) != batch:
             raise PlanError(f"one seed per sample is needed: {batch} samples, {len(generator)} seeds")
-        seeds = [tuple(s) if isinstance(s, tuple) else (s,) for s in generator]
-        if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for key in seeds for part in key):
+        found = [_key(seed) for seed in generator]
+        keys = [key for key in found if key is not None]
+        if len(keys) != batch:
             raise PlanError(f"seeds must be integers, got {list(generator)[:4]}")
     else:
-        raise PlanError(
-            f"generator must be an int, one int per sample, or a numpy or torch Generator, got {type(generator).__name__}"
-        )
-    if any(s < 0 for key in seeds for s in key):
+        keys = _drawn(generator, batch)
+    if any(part < 0 for key in keys for part in key):
         raise PlanError("seeds must be >= 0")
-    return seeds
+    return keys
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _key(seed: Any) -> tuple[int, ...] | None:
+    """The key of one sample's seed; None for what is no seed."""
+    seed = seed.tolist() if hasattr(seed, "tolist") else seed
+    parts = seed if isinstance(seed, tuple) else (seed,)
+    if parts and all(map(_is_int, parts)):
+        return tuple(map(int, parts))
+    return None if isinstance(seed, (bool, int, float, str, tuple, list)) else _drawn(seed, 1)[0]
+
+
+def _drawn(generator: Any, batch: int) -> list[tuple[int, ...]]:
+    """Keys drawn from a Generator of NumPy or torch."""
+    if isinstance(generator, np.random.Generator):
+        return [(int(s),) for s in generator.integers(2**63 - 1, size=batch)]
+    if type(generator).__module__.split(".")[0] == "torch":
+        keys: list[tuple[int, ...]] = importlib.import_module("dpmsolver.backends.torch").seeds_from(generator, batch)
+        return keys
+    raise PlanError(
+        "generator must be an int, a numpy or torch Generator, or one of these per sample, "
+        f"got {type(generator).__name__}"
+    )
 
 
 def standard_normals(

@@ -20,15 +20,23 @@ class NumpyBackend:
             raise ValueError(f"the state must have a batch axis and at least one element, got shape {x.shape}")
         if x.dtype.kind != "f":
             raise TypeError(f"the state must be floating point, got {x.dtype}: convert it first")
-        return np.array(x, dtype=np.float64 if x.dtype == np.float64 else np.float32, order="C")
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(
+                "the state must be an ordinary array, got a masked one: fill it first, with x.filled(value)"
+            )
+        return np.array(x, dtype=np.float64 if x.dtype.itemsize >= 8 else np.float32, order="C")
 
     def is_float_array(self, x: Any) -> bool:
         return isinstance(x, np.ndarray) and x.dtype.kind == "f"
 
     def combine(self, coefficients: Sequence[float], arrays: Sequence[Any], out: Any = None) -> Any:
         used = [(c, a) for c, a in zip(coefficients, arrays, strict=True) if c] or [(0.0, arrays[0])]
-        result = np.multiply(used[0][1], used[0][0], out=out)
-        for coefficient, array in used[1:]:
+        (scale, first), done = used[0], 1
+        if scale == 1.0 and len(used) > 1:
+            result, done = np.add(first, used[1][0] * used[1][1], out=out), 2
+        else:
+            result = np.multiply(first, scale, out=out)
+        for coefficient, array in used[done:]:
             result += coefficient * array
         return result
 
@@ -38,8 +46,13 @@ class NumpyBackend:
             total = total + coefficient.astype(array.dtype).reshape(-1, *[1] * (array.ndim - 1)) * array
         return total
 
-    def labels(self, values: NDArray[np.float64], x: Any, integer: bool) -> Sequence[Any]:
-        return list(np.broadcast_to(values.astype(np.int64 if integer else x.dtype), (len(values), len(x))))
+    def labels(self, values: NDArray[np.float64], x: Any, dtype: Any) -> Sequence[Any]:
+        # An array of its own for each: a network may write into its label.
+        each = np.broadcast_to(values, (len(values), len(x)))
+        return list(each.astype(np.int64 if dtype is None else dtype))
+
+    def label_dtype(self, network_dtype: Any, x: Any) -> Any:
+        return np.float64 if (x.dtype if network_dtype is None else network_dtype) == np.float64 else np.float32
 
     def cast(self, x: Any, dtype: Any) -> Any:
         return x if dtype is None else x.astype(dtype, copy=False)
@@ -55,6 +68,12 @@ class NumpyBackend:
     def finite(self, x: Any) -> Any:
         with np.errstate(over="ignore", invalid="ignore"):
             return bool(np.isfinite(x.sum(dtype=np.float64))) or bool(np.isfinite(x).all())
+
+    def not_finite(self, x: Any) -> list[int]:
+        return np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1)).tolist()
+
+    def version(self, x: Any) -> int | None:
+        return None
 
     def first_false(self, flags: Sequence[Any]) -> int | None:
         return next((i for i, flag in enumerate(flags) if not flag), None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpmsolver.errors import PlanError
+from dpmsolver.host import to_host
+
 __all__ = ["BACKEND", "TorchBackend", "seeds_from"]
 
 
 def seeds_from(generator: Any, batch: int) -> list[tuple[int, ...]]:
     """One seed per sample drawn from a torch.Generator, in order."""
     if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+        raise PlanError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     drawn = torch.randint(2**63 - 1, (batch,), generator=generator, device=generator.device)
     return [(int(s),) for s in drawn.tolist()]
 
@@ -28,6 +32,20 @@ def _capturing(x: Tensor) -> bool:
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
+def _counted() -> AbstractContextManager[Any]:
+    """Where new tensors count how often they are written to: inference tensors do not."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+
+
+def _recordable(value: Any) -> Any:
+    """The same, with copies of tensors that were made under inference mode: autograd cannot save those for its backward pass."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, dict):
+        return {name: _recordable(each) for name, each in value.items()}
+    return type(value)(map(_recordable, value)) if type(value) in (list, tuple) else value
+
+
 class TorchBackend:
     """See `dpmsolver.backends.Backend`.
 
@@ -35,12 +53,19 @@ class TorchBackend:
     """
 
     def state(self, x: Tensor) -> Tensor:
+        if x.is_nested or x.layout != torch.strided:
+            kind = "a nested" if x.is_nested else f"a {x.layout}"
+            raise TypeError(
+                f"the state must be a dense tensor, got {kind} one: pad it (x.to_padded_tensor(0.0)) or convert it (x.to_dense()), "
+                "or sample each shape in a run of its own"
+            )
         if x.numel() == 0 or x.ndim == 0:
             raise ValueError(f"the state must have a batch axis and at least one element, got shape {tuple(x.shape)}")
         if not x.is_floating_point():
             raise TypeError(f"the state must be floating point, got {x.dtype}: convert it first")
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        return x.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+        with _counted():
+            return x.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
 
     def is_float_array(self, x: Any) -> bool:
         return isinstance(x, Tensor) and x.is_floating_point()
@@ -64,12 +89,16 @@ class TorchBackend:
             total.addcmul_(self.from_numpy(coefficient, array).reshape(-1, *[1] * (array.ndim - 1)), array)
         return total
 
-    def labels(self, values: NDArray[np.float64], x: Tensor, integer: bool) -> Sequence[Tensor]:
-        dtype = torch.int64 if integer else x.dtype
+    def labels(self, values: NDArray[np.float64], x: Tensor, dtype: Any) -> Sequence[Tensor]:
+        dtype = torch.int64 if dtype is None else dtype
         if _capturing(x):
             return [torch.full((len(x),), value, dtype=dtype, device=x.device) for value in values[:, 0].tolist()]
         host = torch.from_numpy(values).to(dtype)
-        return host.to(x.device).expand(-1, len(x)).unbind()
+        # Memory of its own for each label: a network may write into it.
+        return host.to(x.device).expand(-1, len(x)).contiguous().unbind()
+
+    def label_dtype(self, network_dtype: Any, x: Tensor) -> Any:
+        return torch.float64 if (network_dtype or x.dtype) == torch.float64 else torch.float32
 
     def cast(self, x: Tensor, dtype: Any) -> Tensor:
         return x if dtype is None or x.dtype == dtype else x.to(dtype)
@@ -77,6 +106,9 @@ class TorchBackend:
     def network_dtype(self, network: Any, dtype: str | None) -> Any:
         if dtype is not None:
             return getattr(torch, dtype)
+        if isinstance(network, partial):
+            return self.network_dtype(network.func, None)
+        network = getattr(network, "__self__", network)  # of a module's method, such as one that takes a scale
         if isinstance(network, torch.nn.Module):
             return next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
         return None
@@ -89,6 +121,16 @@ class TorchBackend:
             # A sum is one pass without a temporary; an overflow of its own is told apart by the second look.
             return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
         return x.isfinite().all()
+
+    def not_finite(self, x: Tensor) -> list[int]:
+        finite: list[bool] = x.isfinite().reshape(len(x), -1).all(dim=1).tolist()
+        return [i for i, each in enumerate(finite) if not each]
+
+    def version(self, x: Tensor) -> int | None:
+        try:
+            return x._version
+        except RuntimeError:  # of inference tensors nothing counts the writes
+            return None
 
     def first_false(self, flags: Sequence[Any]) -> int | None:
         stacked = torch.stack([torch.as_tensor(flag) for flag in flags])
@@ -104,15 +146,20 @@ class TorchBackend:
         return torch.from_numpy(values).to(dtype=like.dtype).to(like.device)
 
     def to_numpy(self, x: Tensor) -> NDArray[np.float64]:
-        return np.asarray(x.detach().cpu().double().numpy())
+        return to_host(x)
 
     def copy_to(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        return x.clone() if out is None else out.copy_(x)
+        if out is not None:
+            return out.copy_(x)
+        with _counted():
+            return x.detach().clone()
 
     def quantile(self, x: Tensor, q: float) -> Tensor:
-        # One sample at a time: torch.quantile takes at most 2^24 elements.
-        flat = torch.stack([sample.quantile(q) for sample in x.abs().reshape(len(x), -1)])
-        return flat.reshape(-1, *[1] * (x.ndim - 1))
+        # By sorting, because torch.quantile takes at most 2^24 numbers.
+        ordered = x.abs().reshape(len(x), -1).sort(dim=1).values
+        place = q * (ordered.shape[1] - 1)
+        low, high = ordered[:, math.floor(place)], ordered[:, math.ceil(place)]
+        return torch.lerp(low, high, place - math.floor(place)).reshape(-1, *[1] * (x.ndim - 1))
 
     def clip(self, x: Tensor, limit: Any) -> Tensor:
         return torch.clamp(x, -limit, limit)
@@ -122,12 +169,27 @@ class TorchBackend:
 
     def error_norm(self, high: Tensor, low: Tensor, before: Tensor, atol: float, rtol: float) -> NDArray[np.float64]:
         scale = torch.maximum(low.abs(), before.abs()).mul_(rtol).clamp_(min=atol)
-        return self.to_numpy((high - low).div_(scale).reshape(len(high), -1).double().square().mean(dim=1).sqrt())
+        ratio = (high - low).div_(scale).reshape(len(high), -1).abs_()
+        # Relative to the largest, whose square float32 may not hold: not every device has float64.
+        largest = ratio.amax(dim=1, keepdim=True).clamp_(min=torch.finfo(ratio.dtype).tiny)
+        return self.to_numpy(ratio.div_(largest).square_().mean(dim=1).sqrt_() * largest[:, 0])
 
     def gradient(self, function: Callable[..., Any], x: Tensor, label: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_(True)
-            return torch.autograd.grad(function(leaf, label, **kwargs).sum(), leaf)[0]
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = _recordable(x).detach().requires_grad_(True)
+            # A copy of the leaf: the function may write into its input, and into a leaf torch lets nobody write.
+            found = function(leaf.clone(), _recordable(label), **_recordable(dict(kwargs)))
+            if tuple(found.shape) != (len(x),):
+                raise ValueError(
+                    f"log_probability must return one number per sample, shape {(len(x),)}, got {tuple(found.shape)}"
+                )
+            gradients = torch.autograd.grad(found.sum(), leaf, allow_unused=True) if found.requires_grad else (None,)
+            if gradients[0] is None:
+                raise ValueError(
+                    "log_probability must be differentiable in x: compute it from x with torch, and outside torch.no_grad()"
+                )
+            gradient: Tensor = gradients[0]
+            return gradient
 
     def no_grad(self) -> AbstractContextManager[Any]:
         return torch.no_grad()

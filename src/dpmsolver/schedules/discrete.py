@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dpmsolver.host import to_host
 from dpmsolver.schedules.base import Floats, NoiseSchedule, log_alpha_vp, log_sigma_vp, require
 
 __all__ = ["Discrete", "scaled_linear_betas"]
@@ -139,7 +140,7 @@ class Discrete(NoiseSchedule):
 
 
 def _vector(name: str, values: ArrayLike | None) -> Floats:
-    array = np.array(values, dtype=np.float64)
+    array = to_host(values)
     require(
         array.ndim == 1 and array.size >= 2, f"{name} must be a vector of at least 2 values, got shape {array.shape}"
     )

@@ -22,6 +22,7 @@ from dpmsolver.denoiser import Denoiser, conversion
 from dpmsolver.errors import PlanError
 from dpmsolver.forward import StateHook
 from dpmsolver.grids import Grid
+from dpmsolver.host import to_host
 from dpmsolver.noise import NoiseName, noise_source
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.solvers import Solver, make_plan
@@ -183,7 +184,7 @@ def _refuse_rising(grid: object) -> None:
     """PlanError for an array of times that rises: a run towards noise is `encode`'s."""
     if grid is None or isinstance(grid, str) or callable(grid):
         return
-    times = np.asarray(grid, dtype=np.float64)
+    times = to_host(grid)
     if times.ndim == 1 and len(times) > 1 and times[0] < times[-1]:
         raise PlanError(
             f"times must fall in a run from noise to data, got {times[0]:.6g} to {times[-1]:.6g}: use dpm.encode to run backwards"

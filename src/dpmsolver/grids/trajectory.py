@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.registry import check_times
+from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["gits", "gits_costs"]
@@ -37,11 +38,11 @@ def gits_costs(schedule: NoiseSchedule, times: ArrayLike, states: ArrayLike, den
 
     Source: Chen et al. 2024 (arXiv 2405.11326), whose states are those of a variance-exploding process, x/alpha here.
     """
-    knots = np.asarray(times, dtype=np.float64)
+    knots = to_host(times)
     check_times(schedule, knots)
     if knots[-1] > knots[0]:
         raise PlanError(f"times must fall, as in sampling, got {knots[0]} to {knots[-1]}")
-    x, x0 = np.asarray(states, dtype=np.float64), np.asarray(denoised, dtype=np.float64)
+    x, x0 = to_host(states), to_host(denoised)
     if x.ndim < 2 or len(x) != len(knots) or x0.shape != (len(x) - 1, *x.shape[1:]):
         raise PlanError(
             f"{len(knots)} times need states ({len(knots)}, B, …) and denoised ({len(knots) - 1}, B, …), got {x.shape} and {x0.shape}"
@@ -90,7 +91,7 @@ def gits(times: ArrayLike, costs: ArrayLike, steps: int, gamma: float = 1.15) ->
 
     Source: GITS, Chen et al. 2024 (arXiv 2405.11326); gamma is the coefficient of its published code.
     """
-    knots, table = np.asarray(times, dtype=np.float64), np.asarray(costs, dtype=np.float64)
+    knots, table = to_host(times), to_host(costs)
     if knots.ndim != 1 or table.shape != (len(knots), len(knots)):
         raise PlanError(f"times (K+1,) need costs (K+1, K+1), got {knots.shape} and {table.shape}")
     if isinstance(steps, bool) or steps != int(steps) or not 1 <= steps < len(knots):

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dpmsolver.host import to_host
 from dpmsolver.phi import polynomial_weights
 
 __all__ = ["Floats", "NoiseSchedule", "check_range", "log_alpha_vp", "log_sigma_vp", "require"]
@@ -64,7 +65,7 @@ class NoiseSchedule(ABC):
 
         +inf gives 0. ValueError for a value that the schedule does not reach.
         """
-        lam = np.asarray(half_log_snr, dtype=np.float64)
+        lam = to_host(half_log_snr)
         clean = np.isposinf(lam)
         top, bottom = float(self.half_log_snr(self.t_min)), float(self.half_log_snr(self.t_max))
         with np.errstate(invalid="ignore"):
@@ -129,7 +130,7 @@ class NoiseSchedule(ABC):
         return self.last_time(nfe)
 
     def _at(self, t: ArrayLike, function: Callable[[Floats], Floats], clean: float) -> Floats:
-        t = np.asarray(t, dtype=np.float64)
+        t = to_host(t)
         inside = (t >= self.t_min * (1.0 - _TOLERANCE)) & (t <= self.t_max * (1.0 + _TOLERANCE))
         if not np.all(inside | (t == 0.0)):
             bad = t[~(inside | (t == 0.0))].flat[0]

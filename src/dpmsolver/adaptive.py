@@ -214,14 +214,13 @@ class Calls:
                 f"the adaptive run used up max_nfe={self.max_nfe} evaluations: loosen atol and rtol, or allow more"
             )
         each: dict[str, Any] = columns(points)
-        label = self.denoiser.labels(self.backend, each["label"][None], x)[0]
-        raw = self.denoiser.output(self.backend, x, label, each["time"], self.dtype)
+        here = Point(**each)
+        label, raw = self.denoiser.call(self.backend, x, here, self.dtype)
         self.nfe += 1
         if not bool(self.backend.finite(raw)):
             raise SamplingError(
                 f"the network returned NaN or infinity at evaluation {self.nfe}, at times {each['time'].min():.6g} "
                 f"to {each['time'].max():.6g}: check its precision and the range of its input there"
             )
-        here = Point(**each)
         coefficients = conversion(self.denoiser.predicts, self.prediction, here.alpha, here.sigma)
         return evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, here, coefficients)

@@ -7,17 +7,19 @@ x = alpha x_0 + sigma eps. So every conversion is `a x + b output` with two numb
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.errors import PlanError, SamplingError, unknown
 from dpmsolver.guidance import Classifier, ClassifierFree
-from dpmsolver.plan import Plan, Point, Prediction
+from dpmsolver.plan import Plan, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
 
 __all__ = ["Denoiser", "Evaluator", "Predicts", "conversion", "edm_preconditioned"]
@@ -196,6 +198,71 @@ class Denoiser:
                 f"the plan was made for another schedule: at t={times[k]:.6g} it has alpha={alphas[k]:.6g}, sigma={sigmas[k]:.6g}, "
                 f"this denoiser's {self.schedule!r} has alpha={alpha[k]:.6g}, sigma={sigma[k]:.6g}"
             )
+
+    def at(self, x: Any, t: ArrayLike, wanted: Predicts = "data") -> Any:
+        """Evaluate the network once and return its answer in any form, guidance and the data hook included.
+
+        Gradients are recorded where x requires them, as reconstruction guidance needs, and not otherwise. x is not changed.
+
+        Args:
+            x: the state alpha x_0 + sigma eps, shape (B, …), NumPy or torch.
+            t: the schedule's time, one number for all or one per sample; `schedule.time_from_label` makes it from a step number.
+            wanted: "data" (x_0), "noise" (eps), "v", "score" or "velocity": see `conversion`.
+
+        Returns:
+            An array of x's shape, framework and device; float64 if x is, else float32. What the network returns is not tested for NaN.
+
+        Raises:
+            PlanError: a time outside the schedule, a number of times other than one or B, an unknown name, and a point where the
+                output does not determine what is wanted (the data from noise at alpha = 0).
+
+        Examples:
+            >>> import numpy as np, dpmsolver as dpm
+            >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.0]).denoiser(dpm.schedules.EDM())  # all data are 1
+            >>> denoiser.at(np.array([[3.0], [5.0]]), 2.0, "data").ravel()
+            array([1., 1.])
+            >>> denoiser.at(np.array([[3.0], [5.0]]), [2.0, 4.0], "noise").ravel()
+            array([1., 1.])
+        """
+        backend = backends.of(x)
+        state, recorded = backend.state(x), bool(getattr(x, "requires_grad", False))
+        here = self._here(backend.to_numpy(t) if isinstance(t, type(x)) else t, len(state))
+        plain = self.data_hook is None and not isinstance(self.guidance, Classifier)
+        through = wanted if plain else "noise" if self.data_hook is None and wanted in ("noise", "score") else "data"
+        if through == "data" and isinstance(self.guidance, Classifier) and np.any(np.asarray(here.alpha) == 0.0):
+            raise PlanError(f"classifier guidance of a data prediction is not defined at alpha = 0, got t={t}")
+        inner = conversion(self.predicts, through, here.alpha, here.sigma)
+        outer = conversion(through, wanted, here.alpha, here.sigma)
+        if recorded:  # a copy that passes gradients on
+            state = backend.combine((1.0,), (backend.cast(x, state.dtype),))
+        with nullcontext() if recorded else backend.no_grad():
+            label, raw = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
+            if plain:
+                return linear(backend, inner, (state, raw))
+            found = evaluate(self, backend, cast(Prediction, through), state, raw, label, here, inner)
+            return found if through == wanted else linear(backend, outer, (state, found))
+
+    def _here(self, t: ArrayLike, batch: int) -> Point:
+        """The point at a time. With one time per sample, its numbers are arrays."""
+        times = np.asarray(t, dtype=np.float64)
+        if times.shape not in ((), (batch,)):
+            raise PlanError(f"t must be one time, or one per sample ({batch}), got shape {times.shape}")
+        if np.any(times == 0.0):
+            raise PlanError(
+                f"t=0 is clean data, where the network is not evaluated: its smallest time is {self.schedule.t_min:.6g}"
+            )
+        try:
+            if times.ndim == 0:
+                return Point.at(self.schedule, float(times))
+            each: dict[str, Any] = columns([Point.at(self.schedule, time) for time in times.tolist()])
+        except ValueError as error:
+            raise PlanError(str(error)) from None
+        return Point(**each)
+
+    def call(self, backend: Backend, x: Any, point: Point, dtype: Any) -> tuple[Any, Any]:
+        """The label that the network gets at a point, and its output there. A point's numbers may be one per sample."""
+        label = self.labels(backend, np.atleast_1d(point.label)[None], x)[0]
+        return label, self.output(backend, x, label, point.time, dtype)
 
     def output(self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any) -> Any:
         """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples."""

@@ -14,6 +14,7 @@ from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.denoiser import Denoiser, conversion, evaluate
 from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.forward import warn_of_start
 from dpmsolver.plan import Combination, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
@@ -89,6 +90,8 @@ def sample_adaptive(
 
     backend = backends.of(x_T)
     x = backend.state(x_T)
+    if end < start:
+        warn_of_start(x, backend.deviation(x), Point.at(schedule, start), stacklevel=2)
     batch = len(x)
     calls = Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
     goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])

@@ -12,6 +12,7 @@ from dpmsolver import backends
 from dpmsolver.adaptive import Calls, run_ends
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.forward import warn_of_start
 from dpmsolver.plan import Point
 
 __all__ = ["RK45Result", "sample_rk45"]
@@ -72,6 +73,8 @@ def sample_rk45(
 
     backend = backends.of(x_T)
     x = backend.state(x_T)
+    if end < start:
+        warn_of_start(x, backend.deviation(x), Point.at(schedule, start), stacklevel=2)
     calls = Calls(denoiser, backend, "noise", max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
 
     def slope(t: float, y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -230,7 +230,7 @@ class Denoiser:
         plain = self.data_hook is None and not isinstance(self.guidance, Classifier)
         through = wanted if plain else "noise" if self.data_hook is None and wanted in ("noise", "score") else "data"
         if through == "data" and isinstance(self.guidance, Classifier) and np.any(np.asarray(here.alpha) == 0.0):
-            raise PlanError(f"classifier guidance of a data prediction is not defined at alpha = 0, got t={t}")
+            raise PlanError(f"classifier guidance of a data prediction is not defined at alpha = 0, got t={here.time}")
         inner = conversion(self.predicts, through, here.alpha, here.sigma)
         outer = conversion(through, wanted, here.alpha, here.sigma)
         if recorded:  # a copy that passes gradients on

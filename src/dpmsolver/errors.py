@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["PlanError", "SamplingError", "unknown"]
+__all__ = ["ConventionWarning", "PlanError", "SamplingError", "unknown"]
 
 
 class PlanError(ValueError):
@@ -14,6 +14,10 @@ class PlanError(ValueError):
 
 class SamplingError(RuntimeError):
     """A run that cannot go on: the network returned NaN, or an adaptive run used up its evaluations."""
+
+
+class ConventionWarning(UserWarning):
+    """Something runs that is hardly meant, such as a start of the wrong size: the message says what is usual and how to get it."""
 
 
 def unknown(what: str, given: object, accepted: Iterable[str]) -> str:

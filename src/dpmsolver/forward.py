@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,13 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
-from dpmsolver.errors import PlanError
+from dpmsolver.errors import ConventionWarning, PlanError
 from dpmsolver.plan import Point
 from dpmsolver.schedules import NoiseSchedule
 
-__all__ = ["StateHook", "add_noise", "initial_noise", "inpaint"]
+__all__ = ["StateHook", "add_noise", "far_deviation", "initial_noise", "inpaint", "warn_of_start"]
 
 StateHook = Callable[[Any, Point], Any]
+_FEWEST = 100  # numbers whose deviation is known to about 7 %
 
 
 def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, *, like: Any = None) -> Any:
@@ -37,6 +40,30 @@ def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, 
     keys = backends.noise_keys(seed, int(shape[0]))
     normals = backends.standard_normals(keys, 0, shape[1:]) * schedule.sigma(schedule.default_start())
     return normals if like is None else backends.of(like).from_numpy(normals, like)
+
+
+def far_deviation(shape: tuple[int, ...], deviation: float, point: Point) -> str | None:
+    """A sentence, where the standard deviation of a start of this shape is far from that of a state at a point.
+
+    A state alpha x_0 + sigma eps varies by sigma at least: far is less than half of it. How much more it varies depends on the data, of
+    which a deviation of up to 10 is taken for usual: far is more than twice sigma + 10 alpha. Fewer than 100 numbers are not judged,
+    nor are constant states, which nobody takes for noise.
+    """
+    if math.prod(shape) < _FEWEST or deviation == 0.0:
+        return None
+    if 0.5 * point.sigma <= deviation <= 2.0 * (point.sigma + 10.0 * point.alpha):
+        return None
+    return (
+        f"x_T has a standard deviation of {deviation:.3g}, and a state at t={point.time:.4g} has sigma={point.sigma:.4g}: "
+        "start from dpm.initial_noise(schedule, shape), which is sigma times standard normals."
+    )
+
+
+def warn_of_start(x: Any, deviation: Any, point: Point, stacklevel: int) -> None:
+    """A ConventionWarning where `far_deviation` has something to say; `deviation` as `Backend.deviation` gives it."""
+    far = None if deviation is None else far_deviation(tuple(x.shape), float(deviation), point)
+    if far is not None:
+        warnings.warn(far, ConventionWarning, stacklevel=stacklevel + 1)
 
 
 def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> Any:

@@ -95,8 +95,8 @@ class Diagnosis:
         """The declared convention and the best others, with their errors over all levels and for each, from noisy to clean."""
         others = [h for h in self.hypotheses if h is not self.declared][: rows - 1]
         width = max(len(h.name) for h in (self.declared, *others))
-        times = "".join(f"{f't={t:.3g}':>9}" for t in self.times)
-        lines = [f"{'convention':<{width}}{'error':>9}  {times}"]
+        times = "".join(f"{f't={t:.2g}':>10}" for t in self.times)
+        lines = [f"{'convention':<{width}}{'error':>10}  {times}"]
         for each in (self.declared, *others):
             lines.append(f"{each.name:<{width}}{_number(each.error)}  {''.join(map(_number, each.errors))}")
         return "\n".join([*lines, "(0 is perfect, 1 is no better than a guess without the network)"])
@@ -331,4 +331,4 @@ def _finding(declared: Hypothesis, best: Hypothesis, fits: bool) -> tuple[str, s
 
 
 def _number(value: float) -> str:
-    return f"{value:9.2f}" if value < 1000 else f"{value:9.0e}"
+    return f"{value:10.2f}" if value < 1000 else f"{value:10.0e}"

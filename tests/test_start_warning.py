@@ -80,7 +80,9 @@ def test_right_starts_are_left_alone(schedule: Any) -> None:
 
 def test_states_that_say_nothing_are_left_alone() -> None:
     """Constants, which nobody takes for noise, fewer than 100 numbers, and runs towards the noise."""
-    silently(dpm.sample, denoiser(EDM), np.ones((4, 3, 8, 8)))
+    for constant in (np.ones((4, 3, 8, 8)), np.full((4, 3, 8, 8), 0.7, np.float32), torch.full((4, 3, 8, 8), 0.7)):
+        silently(dpm.sample, denoiser(EDM), constant)
+        silently(dpm.sample, denoiser(VP), constant)
     silently(dpm.sample, denoiser(EDM), NORMALS[:1, :, :4, :8])
     silently(dpm.encode, denoiser(EDM), 0.01 * PICTURES)
 

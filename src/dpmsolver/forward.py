@@ -19,6 +19,7 @@ __all__ = ["StateHook", "add_noise", "far_deviation", "initial_noise", "inpaint"
 
 StateHook = Callable[[Any, Point], Any]
 _FEWEST = 100  # numbers whose deviation is known to about 7 %
+_CONSTANT = 1e-6  # times sigma: the deviation that rounding gives a constant
 
 
 def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, *, like: Any = None) -> Any:
@@ -49,7 +50,7 @@ def far_deviation(shape: tuple[int, ...], deviation: float, point: Point) -> str
     which a deviation of up to 10 is taken for usual: far is more than twice sigma + 10 alpha. Fewer than 100 numbers are not judged,
     nor are constant states, which nobody takes for noise.
     """
-    if math.prod(shape) < _FEWEST or deviation == 0.0:
+    if math.prod(shape) < _FEWEST or deviation <= _CONSTANT * point.sigma:
         return None
     if 0.5 * point.sigma <= deviation <= 2.0 * (point.sigma + 10.0 * point.alpha):
         return None

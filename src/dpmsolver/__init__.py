@@ -14,7 +14,8 @@ from dpmsolver.adaptive import sample_adaptive
 from dpmsolver.black_box import sample_rk45
 from dpmsolver.calibration import calibrate
 from dpmsolver.denoiser import Denoiser, conversion
-from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.diagnosis import Diagnosis, check
+from dpmsolver.errors import ConventionWarning, PlanError, SamplingError
 from dpmsolver.forward import add_noise, initial_noise, inpaint
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.preconditioning import edm_preconditioned
@@ -31,7 +32,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Combination",
+    "ConventionWarning",
     "Denoiser",
+    "Diagnosis",
     "ModelStatistics",
     "Plan",
     "PlanError",
@@ -42,6 +45,7 @@ __all__ = [
     "State",
     "add_noise",
     "calibrate",
+    "check",
     "conversion",
     "edm_preconditioned",
     "encode",

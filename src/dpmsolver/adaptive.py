@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
+from dpmsolver.caution import warn_of_start
 from dpmsolver.denoiser import Denoiser, evaluate, require_finite
 from dpmsolver.errors import PlanError, SamplingError, in_samples
 from dpmsolver.lending import Lending
@@ -95,6 +96,8 @@ def sample_adaptive(
     backend = backends.of(x_T)
     x = backend.state(x_T)
     require_finite(backend, x, "x_T")
+    if end < start:
+        warn_of_start(x, backend.deviation(x), Point.at(schedule, ends.belongs))
     x = ends.scaled(backend, x)
     batch = len(x)
     calls = Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
@@ -139,12 +142,17 @@ def _check(order: int, prediction: str, **positive: float) -> None:
 
 @dataclass(frozen=True)
 class RunEnds:
-    """Where an adaptive run starts and ends: times and their half-log-SNRs; `to_zero`: one more step leads from there to clean data."""
+    """Where an adaptive run starts and ends.
+
+    start, end, half_log_snr: the times and their half-log-SNRs. belongs, scale: the time at which x_T has its deviation, and the factor
+    that gives it the start's. to_zero: one more step leads from `end` to clean data.
+    """
 
     schedule: NoiseSchedule
     start: float
     end: float
     half_log_snr: NDArray[np.float64]
+    belongs: float
     scale: float
     to_zero: bool
 
@@ -165,11 +173,12 @@ class RunEnds:
 def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunEnds:
     """Return where a run starts and ends: by default as plans do, but at the last time worth an evaluation where little noise is left."""
     schedule, last = denoiser.schedule, denoiser.schedule.last_time(20)
-    scale = 1.0
+    belongs, scale = start, 1.0
     if start is None:
-        start = default_start(schedule, denoiser.predicts, needs_signal=True)
+        belongs, start = schedule.default_start(), default_start(schedule, denoiser.predicts, needs_signal=True)
         scale = scale_of_start(schedule, start)
     start = one_time(schedule, "start", start)
+    belongs = start if belongs is None else float(belongs)
     if end is None:
         end = last if start > last and schedule.sigma(last) <= 0.05 * schedule.alpha(last) else 0.0
     end = one_time(schedule, "end", end)
@@ -181,7 +190,7 @@ def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunE
         raise PlanError(
             f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
         )
-    return RunEnds(schedule, start, end, lams, scale, to_zero)
+    return RunEnds(schedule, start, end, lams, belongs, scale, to_zero)
 
 
 @dataclass(frozen=True)
@@ -256,8 +265,8 @@ class Calls:
         each: dict[str, Any] = columns(points)
         if self.nfe == 0 and self.denoiser.guidance is not None:
             self.denoiser.guidance.check(len(x), [each["time"]])
-        label = self.denoiser.labels(self.backend, each["label"][None], x)[0]
-        raw = self.denoiser.output(self.backend, x, label, each["time"], self.dtype, self.lending)
+        here = Point(**each)
+        label, raw = self.denoiser.call(self.backend, x, here, self.dtype, self.lending)
         self.nfe += 1
         if not bool(self.backend.finite(raw)):
             raise SamplingError(
@@ -265,6 +274,5 @@ class Calls:
                 f"{each['time'].max():.6g}{in_samples(self.backend.not_finite(raw), len(raw))}: check its precision and the range "
                 "of its input there"
             )
-        here = Point(**each)
         coefficients = self.denoiser.conversion(self.prediction, here.alpha, here.sigma)
         return evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, here, coefficients)

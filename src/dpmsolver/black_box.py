@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.adaptive import Calls, run_ends
+from dpmsolver.caution import warn_of_start
 from dpmsolver.denoiser import Denoiser, require_finite
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.plan import Point
@@ -73,6 +74,8 @@ def sample_rk45(
     backend = backends.of(x_T)
     x = backend.state(x_T)
     require_finite(backend, x, "x_T")
+    if ends.end < ends.start:
+        warn_of_start(x, backend.deviation(x), Point.at(schedule, ends.belongs))
     x = ends.scaled(backend, x)
     calls = Calls(denoiser, backend, "noise", max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
 

@@ -6,22 +6,24 @@ x = alpha x_0 + sigma eps. So every conversion is `a x + b output` with two numb
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from dpmsolver import backends
 from dpmsolver.backends import Backend, linear
+from dpmsolver.caution import warn_of_large_factor
 from dpmsolver.errors import PlanError, SamplingError, in_samples, unknown
 from dpmsolver.guidance import Classifier, ClassifierFree
+from dpmsolver.host import to_host
 from dpmsolver.lending import Lending
-from dpmsolver.plan import Plan, Point, Prediction
+from dpmsolver.plan import Plan, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.span import LARGEST_FACTOR, default_start
 
 __all__ = ["Denoiser", "Evaluator", "Predicts", "conversion", "evaluate", "require_finite"]
 
@@ -196,7 +198,7 @@ class Denoiser:
         columns = plan.columns
         a, b = self.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         found = list(zip(a.tolist(), b.tolist(), strict=True))
-        self._warn_of_a_large_factor(plan, abs(b))
+        warn_of_large_factor(plan, self.schedule, self.predicts, b)
         plan.conversions.append((self.schedule, self.predicts, found))
         return found
 
@@ -223,28 +225,72 @@ class Denoiser:
                 f"{self.schedule!r} has label {wanted[k]:.6g}: make the plan with that schedule"
             )
 
-    def _warn_of_a_large_factor(self, plan: Plan, factors: Any) -> None:
-        """One warning where the plan multiplies the network's output, in units of its own size, by more than LARGEST_FACTOR."""
-        sizes = factors / plan.columns["sigma"][:-1] if self.predicts == "score" else factors
-        largest = sizes if plan.prediction == "data" and self.predicts in ("noise", "score") else np.zeros_like(sizes)
-        for k, row in enumerate(plan.rows):
-            for combination in (row.advance, row.predict):
-                for age, weight in enumerate(combination.outputs if combination is not None else ()):
-                    largest[k - age] = max(largest[k - age], float(np.max(np.abs(weight))) * sizes[k - age])
-        k = int(np.argmax(largest))
-        if largest[k] <= LARGEST_FACTOR:
-            return
-        point, out = plan.rows[k].point, default_start(self.schedule, self.predicts)
-        way = "start later (start=…), or take more steps"
-        if point.half_log_snr > 0.0:
-            way = "take a solver of data prediction, as dpm++2m, or end earlier (end=…)"
-        elif out < point.time:
-            way = f"start at t={out:.6g} or later, as dpm.sample does by itself and make_plan(…, predicts={self.predicts!r}) does"
-        warnings.warn(
-            f"this plan multiplies the network's output by up to {largest[k]:.2g} (at t={point.time:.6g}, half-log-SNR "
-            f"{point.half_log_snr:.3g}), and the network's error with it: {way}",
-            stacklevel=_outside(),
-        )
+    def at(self, x: Any, t: ArrayLike, wanted: Predicts = "data") -> Any:
+        """Evaluate the network once and return its answer in any form, guidance and the data hook included.
+
+        Gradients are recorded where x requires them, as reconstruction guidance needs, and not otherwise. x is not changed.
+
+        Args:
+            x: the state alpha x_0 + sigma eps, shape (B, …), NumPy or torch.
+            t: the schedule's time, one number for all or one per sample; `schedule.time_from_label` makes it from a step number.
+            wanted: "data" (x_0), "noise" (eps), "v", "score" or "velocity": see `conversion`.
+
+        Returns:
+            An array of x's shape, framework and device; float64 if x is, else float32. What the network returns is not tested for NaN.
+
+        Raises:
+            PlanError: a time outside the schedule, a number of times other than one or B, an unknown name, and a point where the
+                output does not determine what is wanted (the data from noise at alpha = 0).
+
+        Examples:
+            >>> import numpy as np, dpmsolver as dpm
+            >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.0]).denoiser(dpm.schedules.EDM())  # all data are 1
+            >>> denoiser.at(np.array([[3.0], [5.0]]), 2.0, "data").ravel()
+            array([1., 1.])
+            >>> denoiser.at(np.array([[3.0], [5.0]]), [2.0, 4.0], "noise").ravel()
+            array([1., 1.])
+        """
+        backend = backends.of(x)
+        state, recorded = backend.state(x), bool(getattr(x, "requires_grad", False))
+        here = self._here(t, len(state))
+        plain = self.data_hook is None and not isinstance(self.guidance, Classifier)
+        through = wanted if plain else "noise" if self.data_hook is None and wanted in ("noise", "score") else "data"
+        if through == "data" and isinstance(self.guidance, Classifier) and np.any(np.asarray(here.alpha) == 0.0):
+            raise PlanError(f"classifier guidance of a data prediction is not defined at alpha = 0, got t={here.time}")
+        inner = self.conversion(through, here.alpha, here.sigma)
+        outer = conversion(through, wanted, here.alpha, here.sigma)
+        if recorded:  # a copy that passes gradients on
+            state = backend.combine((1.0,), (backend.cast(x, state.dtype),))
+        with nullcontext() if recorded else backend.no_grad():
+            label, raw = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
+            if plain:
+                return linear(backend, inner, (state, raw))
+            found = evaluate(self, backend, cast(Prediction, through), state, raw, label, here, inner)
+            return found if through == wanted else linear(backend, outer, (state, found))
+
+    def _here(self, t: ArrayLike, batch: int) -> Point:
+        """The point at a time. With one time per sample, its numbers are arrays."""
+        times = to_host(t)
+        if times.shape not in ((), (batch,)):
+            raise PlanError(f"t must be one time, or one per sample ({batch}), got shape {times.shape}")
+        if np.any(times == 0.0):
+            raise PlanError(
+                f"t=0 is clean data, where the network is not evaluated: its smallest time is {self.schedule.t_min:.6g}"
+            )
+        try:
+            if times.ndim == 0:
+                return Point.at(self.schedule, float(times))
+            each: dict[str, Any] = columns([Point.at(self.schedule, time) for time in times.tolist()])
+        except ValueError as error:
+            raise PlanError(str(error)) from None
+        return Point(**each)
+
+    def call(
+        self, backend: Backend, x: Any, point: Point, dtype: Any, lending: Lending | None = None
+    ) -> tuple[Any, Any]:
+        """The label that the network gets at a point, and its output there. A point's numbers may be one per sample."""
+        label = self.labels(backend, np.atleast_1d(point.label)[None], x)[0]
+        return label, self.output(backend, x, label, point.time, dtype, lending)
 
     def output(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
@@ -373,14 +419,6 @@ def require_finite(backend: Backend, values: Any, name: str) -> None:
         raise ValueError(
             f"{name} has NaN or infinity{in_samples(bad, len(values))}: the run starts from it, so it must be finite"
         )
-
-
-def _outside() -> int:
-    """The depth of the first frame that is not this package's, for a warning that names the caller's line."""
-    depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("dpmsolver"):
-        depth, frame = depth + 1, frame.f_back
-    return depth
 
 
 def evaluate(

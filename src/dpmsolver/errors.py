@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["PlanError", "SamplingError", "in_samples", "unknown"]
+__all__ = ["ConventionWarning", "PlanError", "SamplingError", "in_samples", "unknown"]
 
 _LISTED = 12  # more names than these are not read: a message then has the nearest ones only
 _NEAR = 5
@@ -17,6 +17,10 @@ class PlanError(ValueError):
 
 class SamplingError(RuntimeError):
     """A run that cannot go on: the network returned NaN, or an adaptive run used up its evaluations."""
+
+
+class ConventionWarning(UserWarning):
+    """Something runs that is hardly meant, such as a start of the wrong size: the message says what is usual and how to get it."""
 
 
 def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str = "") -> str:

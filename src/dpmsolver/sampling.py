@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
+from dpmsolver.caution import warn_of_start
 from dpmsolver.denoiser import Denoiser, conversion
 from dpmsolver.errors import PlanError
 from dpmsolver.forward import StateHook
@@ -86,6 +87,9 @@ def sample(
         PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit, NaN in x_T included (which a GPU tells
             at the end).
         SamplingError: the network returned NaN or infinity; the message names the evaluation and the samples.
+
+    Warns:
+        ConventionWarning: x_T varies less than half as much as noise does at the start of the plan, or far more.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm
@@ -260,6 +264,9 @@ class _Run:
         `outputs` holds the arrays and `scales` their factors: m_k = scales[k] * outputs[k].
         """
         plan, combine, x = self.plan, self.combine, self.x
+        deviation = self.backend.deviation(x) if plan.end.time < plan.start.time else None
+        if isinstance(deviation, float):
+            warn_of_start(x, deviation, plan.start)
         history = plan.history
         u, stage = x, None
         outputs: list[Any] = []
@@ -287,6 +294,8 @@ class _Run:
         if self.state_hook is not None:
             x, _ = self._hooked(x, x, plan.end)
         self.evaluator.finish(x)
+        if deviation is not None and not isinstance(deviation, float):  # now nobody waits for the device any more
+            warn_of_start(x, deviation, plan.start)
         yield plan.nfe, x, None
 
     def _drawn(self, x: Any, noise: list[Any]) -> list[Any]:

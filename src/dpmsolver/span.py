@@ -41,17 +41,16 @@ _JUST_ABOVE = -math.log(LARGEST_FACTOR)  # alpha/sigma = 1e-3, where solvers sta
 def default_start(schedule: NoiseSchedule, predicts: str | None = None, *, needs_signal: bool = False) -> float:
     """Return the time at which a run starts unless the caller says: the schedule's own start, or the first one that can be used.
 
-        Args:
-            predicts: what the network predicts; None where it is not known.
-            needs_signal: the solver has no limit at alpha = 0, so that it starts where alpha/sigma is 1e-3.
+    Args:
+        predicts: what the network predicts; None where it is not known.
+        needs_signal: the solver has no limit at alpha = 0, so that it starts where alpha/sigma is 1e-3.
 
-        Examples:
-            >>> from dpmsolver.host import to_host
-    from dpmsolver.schedules import Flow, LinearVP
-            >>> default_start(LinearVP(), "noise"), default_start(Flow(), "velocity")
-            (1.0, 1.0)
-            >>> round(default_start(Flow(), "noise"), 4), round(default_start(Flow(), "velocity", needs_signal=True), 4)
-            (0.9939, 0.999)
+    Examples:
+        >>> from dpmsolver.schedules import Flow, LinearVP
+        >>> default_start(LinearVP(), "noise"), default_start(Flow(), "velocity")
+        (1.0, 1.0)
+        >>> round(default_start(Flow(), "noise"), 4), round(default_start(Flow(), "velocity", needs_signal=True), 4)
+        (0.9939, 0.999)
     """
     start = schedule.default_start()
     here = float(schedule.half_log_snr(start))
@@ -66,14 +65,13 @@ def default_start(schedule: NoiseSchedule, predicts: str | None = None, *, needs
 def scale_of_start(schedule: NoiseSchedule, start: float) -> float:
     """Return what an x_T with the deviation of the schedule's own start is multiplied by where the run starts at another time.
 
-        It is 1 where both deviations agree within 1 %, as they do unless the variance explodes. There it is their ratio: x_T is scaled down as
-        if the network had said between the two that all of it is noise.
+    It is 1 where both deviations agree within 1 %, as they do unless the variance explodes. There it is their ratio: x_T is scaled down as
+    if the network had said between the two that all of it is noise.
 
-        Examples:
-            >>> from dpmsolver.host import to_host
-    from dpmsolver.schedules import EDM, CosineVP
-            >>> round(scale_of_start(EDM(sigma_max=700.0), 70.0), 6), scale_of_start(CosineVP(t_max=1.0), 0.99)
-            (0.1, 1.0)
+    Examples:
+        >>> from dpmsolver.schedules import EDM, CosineVP
+        >>> round(scale_of_start(EDM(sigma_max=700.0), 70.0), 6), scale_of_start(CosineVP(t_max=1.0), 0.99)
+        (0.1, 1.0)
     """
     factor = float(schedule.sigma(start) / schedule.sigma(schedule.default_start()))
     return factor if abs(factor - 1.0) > 0.01 else 1.0

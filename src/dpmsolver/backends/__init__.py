@@ -77,6 +77,9 @@ class Backend(Protocol):
     def clip(self, x: Any, limit: Any) -> Any:
         """x between -limit and limit."""
 
+    def deviation(self, x: Any) -> Any:
+        """The standard deviation of some 1000 numbers of x: a float, a device scalar where asking would wait, or None in a graph."""
+
     def where(self, mask: NDArray[np.bool_], x: Any, y: Any) -> Any:
         """Sample i of x where mask[i], else of y."""
 

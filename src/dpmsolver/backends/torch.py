@@ -152,7 +152,7 @@ class TorchBackend:
         if out is not None:
             return out.copy_(x)
         with _counted():
-            return x.detach().clone()
+            return x.clone()
 
     def quantile(self, x: Tensor, q: float) -> Tensor:
         # By sorting, because torch.quantile takes at most 2^24 numbers.
@@ -163,6 +163,13 @@ class TorchBackend:
 
     def clip(self, x: Tensor, limit: Any) -> Tensor:
         return torch.clamp(x, -limit, limit)
+
+    def deviation(self, x: Tensor) -> Any:
+        if _capturing(x):
+            return None
+        flat = x.detach().reshape(-1)
+        found = flat[:: 1 + flat.numel() // 1024].std(correction=0)
+        return found.item() if x.device.type == "cpu" else found
 
     def where(self, mask: NDArray[np.bool_], x: Tensor, y: Tensor) -> Tensor:
         return torch.where(torch.from_numpy(mask).to(x.device).reshape(-1, *[1] * (x.ndim - 1)), x, y)

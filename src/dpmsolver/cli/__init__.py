@@ -1,4 +1,4 @@
-"""The command line: `dpmsolver sample`, `calibrate`, `compare`, `solvers`, `plan`.
+"""The command line: `dpmsolver sample`, `calibrate`, `check`, `compare`, `solvers`, `plan`.
 
 It calls what everybody can call from Python. What a command needs is imported when it runs, so that help and tables come without torch.
 Wrong input ends with one line on stderr and exit code 2, a run that fails with exit code 1, one that is interrupted (Ctrl-C) with 130;
@@ -14,7 +14,7 @@ from typing import Any
 import dpmsolver as dpm
 
 try:
-    from dpmsolver.cli import comparing, sampling, tables
+    from dpmsolver.cli import checking, comparing, sampling, tables
     from dpmsolver.cli.shared import Interrupted, app
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("typer", "rich"):
@@ -25,7 +25,7 @@ except ModuleNotFoundError as missing:
     )
     raise SystemExit(2) from None
 
-__all__ = ["app", "comparing", "main", "sampling", "tables"]
+__all__ = ["app", "checking", "comparing", "main", "sampling", "tables"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

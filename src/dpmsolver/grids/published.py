@@ -26,23 +26,22 @@ _SAME = 0.02  # in log sigma: the last figure of a table (0.029) is rounded by u
 def interpolated(schedule: NoiseSchedule, steps: int, start: float, end: float, sigmas: ArrayLike) -> Floats:
     """A table of noise levels sigma/alpha, carried over to any number of steps by log-linear interpolation.
 
-        The table's first and last level stand for the run's start and end. A run that starts or ends inside the table (image-to-image) takes
-        the part of the table between them, in even steps of the table's index. Where the run starts at alpha = 0 or ends at sigma = 0, the
-        logarithm is infinite: the table's own first or last level stays for the interpolation (or the schedule's last, if that comes before),
-        and this knot is then moved to the limit, so that the knots between are the published ones. A rising grid is the falling one read
-        backwards.
+    The table's first and last level stand for the run's start and end. A run that starts or ends inside the table (image-to-image) takes
+    the part of the table between them, in even steps of the table's index. Where the run starts at alpha = 0 or ends at sigma = 0, the
+    logarithm is infinite: the table's own first or last level stays for the interpolation (or the schedule's last, if that comes before),
+    and this knot is then moved to the limit, so that the knots between are the published ones. A rising grid is the falling one read
+    backwards.
 
-        Args:
-            sigmas: the table, falling, at least two levels; those of another paper or of your own search.
+    Args:
+        sigmas: the table, falling, at least two levels; those of another paper or of your own search.
 
-        Raises:
-            PlanError: levels that are not positive and strictly falling, or a run that lies on one side of the table and ends in a limit.
+    Raises:
+        PlanError: levels that are not positive and strictly falling, or a run that lies on one side of the table and ends in a limit.
 
-        Examples:
-            >>> from dpmsolver.host import to_host
-    from dpmsolver.schedules import EDM
-            >>> interpolated(EDM(), 4, 16.0, 1.0, sigmas=[16.0, 4.0, 1.0])
-            array([16.,  8.,  4.,  2.,  1.])
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> interpolated(EDM(), 4, 16.0, 1.0, sigmas=[16.0, 4.0, 1.0])
+        array([16.,  8.,  4.,  2.,  1.])
     """
     table = to_host(sigmas)
     if table.ndim != 1 or len(table) < 2 or not (np.isfinite(table) & (table > 0)).all() or (np.diff(table) >= 0).any():
@@ -70,14 +69,13 @@ def interpolated(schedule: NoiseSchedule, steps: int, start: float, end: float, 
 def ays_sd15(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
     """Align Your Steps for Stable Diffusion 1.5 (Sabour et al. 2024, arXiv 2404.14507, table 3), fitted by `interpolated`.
 
-        Examples:
-            >>> from dpmsolver.host import to_host
-    from dpmsolver.schedules import Discrete, scaled_linear_betas
-            >>> schedule = Discrete(betas=scaled_linear_betas())
-            >>> times = ays_sd15(schedule, 10, schedule.t_max, schedule.t_min)
-            >>> (schedule.sigma(times) / schedule.alpha(times)).round(3)
-            array([14.615,  6.475,  3.861,  2.697,  1.886,  1.396,  0.963,  0.652,
-                    0.399,  0.152,  0.029])
+    Examples:
+        >>> from dpmsolver.schedules import Discrete, scaled_linear_betas
+        >>> schedule = Discrete(betas=scaled_linear_betas())
+        >>> times = ays_sd15(schedule, 10, schedule.t_max, schedule.t_min)
+        >>> (schedule.sigma(times) / schedule.alpha(times)).round(3)
+        array([14.615,  6.475,  3.861,  2.697,  1.886,  1.396,  0.963,  0.652,
+                0.399,  0.152,  0.029])
     """
     return interpolated(schedule, steps, start, end, sigmas=AYS_SD15)
 

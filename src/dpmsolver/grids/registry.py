@@ -54,25 +54,24 @@ def make_grid(
 ) -> Floats:
     """The times of a run: float64 of shape (steps + 1,), strictly monotone.
 
-        A run to clean data whose grid would lie below the schedule's first time (many steps, or a short run) has its last inner knot there.
+    A run to clean data whose grid would lie below the schedule's first time (many steps, or a short run) has its last inner knot there.
 
-        Args:
-            grid: a name (`GRIDS`), a function (schedule, steps, start, end) -> times, an array of steps + 1 times, or None: see `default_grid`.
-            start, end: times; by default the schedule's own start, and its end for the budget. start < end runs the ODE backwards.
-            nfe: the budget of the run, which decides where it ends; by default one evaluation a step.
-            options: of the grid, named as the arguments of its function: `rho` of karras, `a` and `b` of beta, `shift` of shifted,
-                `image_seq_len` of dynamic-shift, `round` of trailing, `steps_offset` and `keep_last` of leading, …
+    Args:
+        grid: a name (`GRIDS`), a function (schedule, steps, start, end) -> times, an array of steps + 1 times, or None: see `default_grid`.
+        start, end: times; by default the schedule's own start, and its end for the budget. start < end runs the ODE backwards.
+        nfe: the budget of the run, which decides where it ends; by default one evaluation a step.
+        options: of the grid, named as the arguments of its function: `rho` of karras, `a` and `b` of beta, `shift` of shifted,
+            `image_seq_len` of dynamic-shift, `round` of trailing, `steps_offset` and `keep_last` of leading, …
 
-        Raises:
-            PlanError: unknown grid, times outside the schedule, duplicate or non-monotone times, another number of them than steps + 1.
+    Raises:
+        PlanError: unknown grid, times outside the schedule, duplicate or non-monotone times, another number of them than steps + 1.
 
-        Examples:
-            >>> from dpmsolver.host import to_host
-    from dpmsolver.schedules import Flow, LinearVP
-            >>> make_grid(LinearVP(), 2, "time", start=1.0, end=0.5)
-            array([1.  , 0.75, 0.5 ])
-            >>> make_grid(Flow(), 3, "quadratic", start=5e-4)  # a network of this flow is not evaluated below 1e-4
-            array([0.0005   , 0.0002618, 0.0001   , 0.       ])
+    Examples:
+        >>> from dpmsolver.schedules import Flow, LinearVP
+        >>> make_grid(LinearVP(), 2, "time", start=1.0, end=0.5)
+        array([1.  , 0.75, 0.5 ])
+        >>> make_grid(Flow(), 3, "quadratic", start=5e-4)  # a network of this flow is not evaluated below 1e-4
+        array([0.0005   , 0.0002618, 0.0001   , 0.       ])
     """
     if not (grid is None or isinstance(grid, str) or callable(grid)):
         if start is not None or end is not None or options:
@@ -158,16 +157,15 @@ _ROUNDED = 5e-3  # relative: three digits
 def from_sigmas(schedule: NoiseSchedule, sigmas: ArrayLike) -> Floats:
     """Times from noise levels sigma/alpha as k-diffusion and EDM count them; 0 is clean data.
 
-        Levels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
+    Levels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
 
-        Raises:
-            PlanError: a level outside the schedule, or negative.
+    Raises:
+        PlanError: a level outside the schedule, or negative.
 
-        Examples:
-            >>> from dpmsolver.host import to_host
-    from dpmsolver.schedules import EDM
-            >>> from_sigmas(EDM(), [80.0, 1.0, 0.0])
-            array([80.,  1.,  0.])
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> from_sigmas(EDM(), [80.0, 1.0, 0.0])
+        array([80.,  1.,  0.])
     """
     levels = _numbers("sigmas", sigmas)
     top, bottom = (math.exp(-float(schedule.half_log_snr(t))) for t in (schedule.t_min, schedule.t_max))
@@ -187,16 +185,15 @@ def from_sigmas(schedule: NoiseSchedule, sigmas: ArrayLike) -> Floats:
 def from_labels(schedule: NoiseSchedule, labels: ArrayLike) -> Floats:
     """Times from network labels, such as the integer timesteps of diffusers (append the end of the run yourself).
 
-        Labels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
+    Labels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
 
-        Raises:
-            PlanError: a label outside the schedule.
+    Raises:
+        PlanError: a label outside the schedule.
 
-        Examples:
-            >>> from dpmsolver.host import to_host
-    from dpmsolver.schedules import Discrete
-            >>> from_labels(Discrete(betas=np.linspace(1e-4, 0.02, 1000)), [999, 499])
-            array([1. , 0.5])
+    Examples:
+        >>> from dpmsolver.schedules import Discrete
+        >>> from_labels(Discrete(betas=np.linspace(1e-4, 0.02, 1000)), [999, 499])
+        array([1. , 0.5])
     """
     given = _numbers("labels", labels)
     times = _snapped(schedule, np.array([schedule.time_from_label(float(n)) for n in given]), _ROUNDED)

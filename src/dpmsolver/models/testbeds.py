@@ -38,7 +38,7 @@ from dpmsolver.models.acceleration import compiled_network, in_bfloat16
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
-__all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed"]
+__all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed", "made_by_user"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 FeaturesName: TypeAlias = Literal["auto", "digits", "cifar10", "inception", "none"]
@@ -326,21 +326,26 @@ def _in_bfloat16(testbed: Testbed) -> Testbed:
 
 def _from_user(name: str) -> Testbed:
     """The testbed that `path/to/file.py:function` or `module:function` returns."""
+    testbed = made_by_user(name)
+    if not isinstance(testbed, Testbed):
+        raise ValueError(f"{name} must return a dpmsolver.models.testbeds.Testbed, got {type(testbed).__name__}")
+    return testbed
+
+
+def made_by_user(name: str) -> Any:
+    """What `path/to/file.py:function` or `module:function` returns. ValueError where there is no such function, and where it raises."""
     place, _, function = name.rpartition(":")
     if not place or not function.isidentifier():
-        raise ValueError(f"a testbed of your own is written path/to/file.py:function or module:function, got {name!r}")
+        raise ValueError(f"a model of your own is written path/to/file.py:function or module:function, got {name!r}")
     module = _module(place)
     make = getattr(module, function, None)
     if not callable(make):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ValueError(unknown(f"function in {place}", function, functions))
     try:
-        testbed = make()
+        return make()
     except Exception as error:
         raise ValueError(f"{name} raised {type(error).__name__}: {error}") from error
-    if not isinstance(testbed, Testbed):
-        raise ValueError(f"{name} must return a dpmsolver.models.testbeds.Testbed, got {type(testbed).__name__}")
-    return testbed
 
 
 def _module(place: str) -> ModuleType:

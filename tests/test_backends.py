@@ -103,6 +103,7 @@ RUNS: dict[str, Any] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:this plan multiplies")  # statistics of three random points
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_no_run_makes_float64_on_the_device(run: Any) -> None:
     """From a float32 state to a float32 result, whatever the loop, with float64 coefficients that come from the host."""

@@ -401,6 +401,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(dpm, "sample", interrupted)
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs do not have
     assert cli.main(["sample", "--nfe", "3", "--num", "2", "--out", "pictures/"]) == 130
     said = capsys.readouterr().err
     assert said.endswith("dpmsolver: interrupted\n")
@@ -409,11 +410,18 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(
 
 
 def test_the_bar_copies_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command is told of evaluations, not handed states."""
+    """The command is told of evaluations, not handed states: the one copy is the input of a run's first evaluation."""
     from dpmsolver import backends
 
-    def copied(*_: object) -> object:
-        raise AssertionError("the state was copied")
+    copies: list[Any] = []
+    copy_to = backends.torch.TorchBackend.copy_to
+
+    def copied(backend: Any, x: Any, out: Any = None) -> Any:
+        copies.append(x)
+        return copy_to(backend, x, out)
 
     monkeypatch.setattr(backends.torch.TorchBackend, "copy_to", copied)
-    draw("--nfe", "2", "--num", "1")
+    for nfe in ("2", "7"):
+        copies.clear()
+        draw("--nfe", nfe, "--num", "1", "--solver", "dpm++2m")
+        assert len(copies) == 1

@@ -82,6 +82,11 @@ def written(folder: Path, seconds: float) -> str:
     return f"{folder / 'slow.py'}:testbed"
 
 
+def interruptible() -> None:
+    """Let a process be stopped by SIGINT, which a shell's background jobs, and what they start, ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Any]:
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -99,7 +104,9 @@ def test_a_comparison_that_was_stopped_resumes(
     """
     stopped, model = tmp_path / "stopped", written(tmp_path / "model", 0.05)
     command = [sys.executable, "-m", "dpmsolver.cli", "compare", model, *SHORT, "--out", str(stopped)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    )
     deadline = time.monotonic() + 60
     while len(list(stopped.rglob("begun/**/*.npz"))) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
@@ -125,7 +132,11 @@ def test_on_a_terminal_the_bar_moves_with_every_evaluation_and_is_closed(tmp_pat
     command = [sys.executable, "-m", "dpmsolver.cli", "compare", model, *SHORT, "--out", str(tmp_path / "out")]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        preexec_fn=interruptible,
     )
     os.close(theirs)
     said = b""

@@ -54,6 +54,8 @@ def warn_of_large_factor(plan: Plan, schedule: NoiseSchedule, predicts: str, con
     factors = abs(conversions)
     if predicts == "score":
         factors = factors / plan.columns["sigma"][:-1]
+    kept = [1.0 if row.output is None else float(np.max(np.abs(row.output.outputs[0]))) for row in plan.rows]
+    factors = factors * kept  # what a calibrated solver keeps of an output
     largest = factors.copy() if plan.prediction == "data" and predicts in ("noise", "score") else np.zeros_like(factors)
     for k, row in enumerate(plan.rows):
         for combination in (row.advance, row.predict):

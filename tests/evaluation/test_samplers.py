@@ -71,8 +71,8 @@ def test_a_tighter_tolerance_costs_more_and_comes_nearer(sampler: object) -> Non
 
 
 def test_the_end_is_the_plans() -> None:
-    assert plan_sampler("dpm++2m").end_time(SCHEDULE, 10) == pytest.approx(1e-3)
-    assert plan_sampler("dpm++2m", end=0.0).end_time(SCHEDULE, 10) == 0.0
+    assert plan_sampler("dpm++2m").plan(SCHEDULE, 10).end.time == pytest.approx(1e-3)
+    assert plan_sampler("dpm++2m", end=0.0).plan(SCHEDULE, 10).end.time == 0.0
 
 
 def test_counting_leaves_a_network_its_float_type() -> None:

@@ -95,7 +95,7 @@ class TorchBackend:
             return [torch.full((len(x),), value, dtype=dtype, device=x.device) for value in values[:, 0].tolist()]
         host = torch.from_numpy(values).to(dtype)
         # Memory of its own for each label: a network may write into it.
-        return host.to(x.device).expand(-1, len(x)).contiguous().unbind()
+        return host.expand(-1, len(x)).contiguous().to(x.device).unbind()
 
     def label_dtype(self, network_dtype: Any, x: Tensor) -> Any:
         return torch.float64 if (network_dtype or x.dtype) == torch.float64 else torch.float32
@@ -168,7 +168,7 @@ class TorchBackend:
         if _capturing(x):
             return None
         flat = x.detach().reshape(-1)
-        found = flat[:: 1 + flat.numel() // 1024].std(correction=0)
+        found = flat.unfold(0, 1, 1 + flat.numel() // 1024).std(correction=0)
         return found.item() if x.device.type == "cpu" else found
 
     def where(self, mask: NDArray[np.bool_], x: Tensor, y: Tensor) -> Tensor:

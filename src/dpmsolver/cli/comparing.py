@@ -242,7 +242,7 @@ def _check_sampler(sampler: Sampler) -> None:
     for schedule in (digits_schedule(), dpm.schedules.EDM(), dpm.schedules.Flow()):
         for nfe in range(1, 41):
             try:
-                sampler.plan(schedule, nfe)
+                sampler.plan(schedule, nfe, None)
             except (ValueError, TypeError) as error:
                 wrong = wrong or error
             else:

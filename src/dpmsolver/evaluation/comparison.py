@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +25,7 @@ from dpmsolver.evaluation.store import Arrays, Store
 from dpmsolver.evaluation.tape import Tape
 from dpmsolver.models.fingerprint import fingerprint
 from dpmsolver.models.testbeds import Testbed
+from dpmsolver.plan import Plan
 from dpmsolver.sampling import sample
 from dpmsolver.solvers.registry import make_plan
 
@@ -49,6 +51,17 @@ class Run:
     end: float
     stochastic: bool
     cost: int  # network evaluations per sample, a guess for those that choose their own steps
+    plan: Plan | None = None  # of samplers that have one
+
+    @property
+    def key(self) -> str:
+        """The name in the store: the sampler's, and a sum of its table, so that batches of another table are not taken for its own."""
+        return self.sampler.name if self.plan is None else f"{self.sampler.name} {_sum(self.plan)}"
+
+
+def _sum(*plans: Plan) -> str:
+    tables = [replace(plan, solver="", schedule="", grid="", options={}).to_json() for plan in plans]
+    return f"{zlib.crc32(''.join(tables).encode()):08x}"
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,10 @@ class Comparison:
             "testbed": self.testbed.name,
             "shape": list(self.testbed.shape),
             "seed": self.seed,
+            "schedule": repr(self.testbed.schedule),
+            "predicts": self.testbed.predicts,
             "reference": self.reference.description,
+            "reference_table": None if self.reference.exact else _sum(*self.reference.plans(0.0)),
             "bfloat16": self.testbed.bfloat16,
             "network": self.network,
             "features": fingerprint(self.testbed.features),
@@ -184,15 +200,16 @@ class Comparison:
         for sampler in self.samplers:
             for setting in sampler.settings or self.nfes:
                 try:
-                    end = sampler.end_time(self.testbed.schedule, setting)
+                    plan = sampler.plan and sampler.plan(self.testbed.schedule, int(setting), self.testbed.predicts)
+                    end = plan.end.time if plan else sampler.end_time(self.testbed.schedule, setting)
                 except PlanError as error:
                     if not _any_budget(sampler, self.testbed):
                         raise
                     skipped.append((sampler.name, setting, str(error)))
                     continue
                 cost = 50 if sampler.plan is None and sampler.settings is not None else int(setting)
-                stochastic = sampler.adds_noise(self.testbed.schedule, setting)
-                runs.append(Run(sampler, setting, end, stochastic, cost))
+                stochastic = plan.stochastic if plan else sampler.stochastic
+                runs.append(Run(sampler, setting, end, stochastic, cost, plan))
         return runs, skipped
 
     @property
@@ -245,7 +262,7 @@ class Comparison:
             yield _Item(HALVED, self.ends[0], min(self.num, CHECKED), evaluations, what, self._draw_halved)
         for run in self.runs:
             name = f"{run.sampler.name} with {run.setting:g}"
-            yield _Item(run.sampler.name, run.setting, self.num, run.cost, name, partial(self._draw_run, run))
+            yield _Item(run.key, run.setting, self.num, run.cost, name, partial(self._draw_run, run))
 
     def _missing(self) -> list[_Job]:
         """What is not stored, batch by batch: all runs have a batch before any has the next. A batch that was begun ends as it began."""
@@ -283,7 +300,7 @@ class Comparison:
         """What an evaluation of so many samples takes: the shorter of two, as the first may have to prepare things."""
         part = range(num)
         denoiser, x_T = self.testbed.denoiser(self.testbed.labels(part)), self.testbed.initial_noise(part, self.seed)
-        plan, seconds = make_plan("ddim", self.testbed.schedule, 1), math.inf
+        plan, seconds = make_plan("ddim", self.testbed.schedule, 1, predicts=self.testbed.predicts), math.inf
         for _ in range(2):
             begin = time.perf_counter()
             sample(denoiser, x_T, plan=plan)
@@ -336,7 +353,7 @@ class Comparison:
         self.store.write(HALVED, self.ends[0], start.part, {"error": error})
 
     def _draw_run(self, run: Run, start: _Start) -> None:
-        name, part = run.sampler.name, start.part
+        name, part = run.key, start.part
         counter, begin = Counter(), time.perf_counter()
         try:
             keys = self.testbed.keys(part, self.seed)
@@ -381,7 +398,7 @@ def _any_budget(sampler: Sampler, testbed: Testbed) -> bool:
         return True
     for nfe in range(1, 41):
         try:
-            sampler.plan(testbed.schedule, nfe)
+            sampler.plan(testbed.schedule, nfe, testbed.predicts)
         except PlanError:
             continue
         return True

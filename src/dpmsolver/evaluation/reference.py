@@ -45,7 +45,7 @@ class Reference:
         """The runs that lead to an end, one after the other."""
         schedule = self.testbed.schedule
         if end > 0.0:
-            return [make_plan(self.solver, schedule, self.nfe, "logsnr", end=end)]
+            return [make_plan(self.solver, schedule, self.nfe, "logsnr", end=end, predicts=self.testbed.predicts)]
         return [*self.plans(self.last_time), self._last_step]
 
     @property

@@ -63,7 +63,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         skipped = [{"nfe": setting, "why": why} for name, setting, why in comparison.skipped if name == sampler.name]
         points, grids = [], {}
         for run in runs:
-            batches = stored(comparison, run.sampler.name, run.setting)
+            batches = stored(comparison, run.key, run.setting)
             failed = [str(batch["failed"]) for batch in batches if "failed" in batch]
             if failed or not batches:
                 skipped.append({"nfe": run.setting, "why": failed[0] if failed else "not drawn yet"})
@@ -129,9 +129,8 @@ def _reported_nfe(run: Run, batches: Sequence[Arrays]) -> int:
 def _point(comparison: Comparison, run: Run, batches: Sequence[Arrays], found: Mapping[str, Figure]) -> dict[str, Any]:
     exact = {key: figure.interval() for key, figure in found.items()}
     law = comparison.testbed.gaussian
-    if law is not None and run.sampler.plan is not None:
-        plan = run.sampler.plan(comparison.testbed.schedule, int(run.setting))
-        value = plan.wasserstein(law.means[0], law.variances[0])
+    if law is not None and run.plan is not None:
+        value = run.plan.wasserstein(law.means[0], law.variances[0])
         exact["wasserstein"] = {"value": value, "low": value, "high": value}
     return {
         "nfe": _reported_nfe(run, batches),
@@ -160,8 +159,8 @@ def _why_missing(key: str, run: Run) -> str:
 
 
 def _grid(comparison: Comparison, run: Run) -> dict[str, list[float]]:
-    assert run.sampler.plan is not None
-    rows = run.sampler.plan(comparison.testbed.schedule, int(run.setting)).rows
+    assert run.plan is not None
+    rows = run.plan.rows
     lams = [row.point.half_log_snr for row in rows]
     return {"half_log_snr": [max(lam, -100.0) for lam in lams], "time": [row.point.time for row in rows]}
 
@@ -248,9 +247,9 @@ def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.fl
     """The first samples of every run, (K, …), by the curve's name and its evaluations; those of the converged run as "reference", 0."""
     shown = {}
     for run in comparison.runs:
-        batches = [b for b in stored(comparison, run.sampler.name, run.setting) if "shown" in b]
+        batches = [b for b in stored(comparison, run.key, run.setting) if "shown" in b]
         if batches:
-            nfe = _reported_nfe(run, stored(comparison, run.sampler.name, run.setting))
+            nfe = _reported_nfe(run, stored(comparison, run.key, run.setting))
             shown[run.sampler.name, nfe] = np.concatenate([batch["shown"] for batch in batches])
     if comparison.ends:
         batches = [b for b in stored(comparison, REFERENCE, comparison.ends[0]) if "shown" in b]

@@ -76,7 +76,8 @@ class Sampler:
     Args:
         name: what the curve is called; names of a comparison are unique.
         draw: draw(denoiser, x_T, setting, keys) -> samples. `keys` are one per sample, for samplers that add noise.
-        plan: plan(schedule, nfe) -> Plan, where there is one; PlanError for a budget that cannot be spent.
+        plan: plan(schedule, nfe, predicts) -> Plan, where there is one; `predicts` is what the network predicts, or None. PlanError for a
+            budget that cannot be spent.
         settings: the tolerances of a sampler that chooses its own steps; None: the budgets of the comparison.
         end: the time at which runs end, for samplers without a plan: the schedule's last time worth an evaluation (None), or 0.
         stochastic: for samplers without a plan: they add noise, so that their samples have no exact trajectory to be near to.
@@ -90,32 +91,27 @@ class Sampler:
 
     name: str
     draw: Callable[[Denoiser, Any, float, Keys], Any]
-    plan: Callable[[NoiseSchedule, int], Plan] | None = None
+    plan: Callable[[NoiseSchedule, int, str | None], Plan] | None = None
     settings: tuple[float, ...] | None = None
     end: float | None = None
     stochastic: bool = False
     solver: str = ""
     grid: str | None = None
 
-    def adds_noise(self, schedule: NoiseSchedule, setting: float) -> bool:
-        """Whether a run adds noise."""
-        return self.stochastic if self.plan is None else self.plan(schedule, int(setting)).stochastic
-
     def end_time(self, schedule: NoiseSchedule, setting: float) -> float:
-        """Where a run ends: what the exact trajectory is followed to."""
-        if self.plan is not None:
-            return self.plan(schedule, int(setting)).end.time
+        """Where a run without a plan ends: what the exact trajectory is followed to."""
         return schedule.last_time(1000) if self.end is None else self.end
 
 
 def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = None, **options: Any) -> Sampler:
     """A solver of the registry on a grid, with options; named `solver @ grid, option=value` unless told otherwise."""
 
-    def plan(schedule: NoiseSchedule, nfe: int) -> Plan:
-        return make_plan(solver, schedule, nfe, grid, **options)
+    def plan(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> Plan:
+        return make_plan(solver, schedule, nfe, grid, predicts=predicts, **options)
 
     def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
-        return sample(denoiser, x_T, plan=plan(denoiser.schedule, int(setting)), generator=list(keys))
+        made = plan(denoiser.schedule, int(setting), denoiser.predicts)
+        return sample(denoiser, x_T, plan=made, generator=list(keys))
 
     said = [f"{solver} @ {grid}" if grid else solver, *(f"{key}={value}" for key, value in options.items())]
     return Sampler(name or ", ".join(said), draw, plan, solver=solver, grid=grid)

@@ -136,6 +136,11 @@ class Testbed:
             raise TypeError(f"network_denoiser must return a Denoiser, got {type(denoiser).__name__}")
         return denoiser
 
+    @property
+    def predicts(self) -> str:
+        """What the network predicts."""
+        return self.denoiser(self.labels(range(1))).predicts
+
     def initial_noise(self, part: range, seed: int = 0) -> Any:
         """x_T of the samples in `part`, (len(part), *shape): sample i depends on (seed, i) alone."""
         return initial_noise(self.schedule, (len(part), *self.shape), self.keys(part, seed), like=self.like)

@@ -65,8 +65,8 @@ def sample_adaptive(
     Args:
         order: 2 (pair 1 and 2) or 3 (pair 2 and 3).
         prediction: "noise" as published, or "data".
-        atol, rtol: a step is accepted when RMS((x_high - x_low)/max(atol, rtol max(|x_low|, |x_prev|))) <= 1. 0.0078 is one
-            grey level of 256 for data in [-1, 1].
+        atol, rtol: a step is accepted when RMS((x_high - x_low)/max(atol, rtol max(|x_low|, |x_prev|))) <= 1, each x divided by
+            (alpha^2 + sigma^2)^(1/2) where it is. 0.0078 is one grey level of 256 for data in [-1, 1].
         h_init: the first step in half-log-SNR. theta: safety factor. t_err: a sample within this of the end time has arrived.
         start, end: times; by default from the first time that the network can be evaluated at to the last one worth an evaluation. end=0 is
             clean data: one more evaluation leads there from the last time. So does the default where that time has noise to be seen.
@@ -84,7 +84,8 @@ def sample_adaptive(
         >>> x.shape
         (4, 1)
 
-    Source: DPM-Solver, appendix C, algorithms 6 and 7 (the published control takes the largest error of the batch).
+    Source: DPM-Solver, appendix C, algorithms 6 and 7, for variance-preserving processes (the published control takes the largest error
+    of the batch).
     """
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
@@ -112,7 +113,10 @@ def sample_adaptive(
         ]
         with backend.no_grad():
             low, high = _attempt(calls, x, points, pairs)
-        errors = np.where(active, backend.error_norm(high, low, low_before, atol, rtol), 0.0)
+        high_, low_, before_ = _of_unit_variance(
+            backend, (high, low), [pair.target for pair in pairs], low_before, points
+        )
+        errors = np.where(active, backend.error_norm(high_, low_, before_, atol, rtol), 0.0)
         if not np.isfinite(errors).all():
             bad = in_samples(np.flatnonzero(~np.isfinite(errors)).tolist(), batch)
             raise SamplingError(f"the state became infinite after {calls.nfe} evaluations{bad}")
@@ -233,6 +237,20 @@ def _attempt(calls: Calls, x: Any, points: list[Point], pairs: list[_Pair]) -> t
         outputs.insert(0, calls(u, [pair.stages[index] for pair in pairs]))
     low = _combine(calls.backend, [pair.low for pair in pairs], x, outputs)
     return low, _combine(calls.backend, [pair.high for pair in pairs], x, outputs)
+
+
+def _of_unit_variance(
+    backend: Backend, reached: tuple[Any, Any], targets: list[Point], before: Any, points: list[Point]
+) -> list[Any]:
+    """The results of an attempt, and the one before, on the scale where alpha^2 + sigma^2 = 1, for which the tolerances are meant.
+
+    A process whose variance explodes has states of size sigma: against the state that a long step leaves, every error would be small.
+    """
+    there, here = (np.array([math.hypot(p.alpha, p.sigma) for p in each]) for each in (targets, points))
+    if np.allclose([there, here], 1.0, rtol=0.0, atol=1e-9):
+        return [*reached, before]
+    scaled = [backend.combine_each([1.0 / there], [x]) for x in reached]
+    return [*scaled, backend.combine_each([1.0 / here], [before])]
 
 
 def _combine(backend: Backend, combinations: list[Combination], x: Any, outputs: list[Any]) -> Any:

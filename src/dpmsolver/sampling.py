@@ -102,7 +102,7 @@ def sample(
     _refuse_rising(grid)
     chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
     run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
-    with run.backend.no_grad(), _reporting(progress) as report:
+    with run.backend.no_grad(), _reporting(progress, run.plan.nfe) as report:
         for moment in run.moments():
             if callback is not None:
                 callback(run.snapshot(moment))
@@ -383,7 +383,7 @@ def _on_device(plan: Plan, backend: Backend, x: Any) -> tuple[Combination | None
 
 
 @contextmanager
-def _reporting(progress: bool | Progress) -> Iterator[Progress | None]:
+def _reporting(progress: bool | Progress, total: int) -> Iterator[Progress | None]:
     """The function that is told of each evaluation, or None. A bar is closed however the run ends."""
     if not isinstance(progress, bool):
         yield progress
@@ -395,10 +395,5 @@ def _reporting(progress: bool | Progress) -> Iterator[Progress | None]:
         tqdm = importlib.import_module("tqdm.auto").tqdm
     except ImportError:
         raise ImportError("progress=True needs tqdm: pip install tqdm") from None
-    with tqdm(desc="sampling", unit="evaluation") as bar:
-
-        def update(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield update
+    with tqdm(total=total, desc="sampling", unit="evaluation") as bar:
+        yield lambda done, _: bar.update(done - bar.n)

@@ -63,7 +63,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         skipped = [{"nfe": setting, "why": why} for name, setting, why in comparison.skipped if name == sampler.name]
         points, grids = [], {}
         for run in runs:
-            batches = stored(comparison, run.key, run.setting)
+            batches = stored(comparison, run.sampler.name, run.setting)
             failed = [str(batch["failed"]) for batch in batches if "failed" in batch]
             if failed or not batches:
                 skipped.append({"nfe": run.setting, "why": failed[0] if failed else "not drawn yet"})
@@ -112,9 +112,10 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
 
 
 def stored(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
-    """The samples of a run that are there, in order, batch by batch."""
-    reach = min(comparison.store.reach(name, setting), comparison.num)
-    return comparison.store.read(name, setting, range(reach))
+    """The samples of a run, or of the reference, that are there, in order, batch by batch."""
+    key = next((run.key for run in comparison.runs if (run.sampler.name, run.setting) == (name, setting)), name)
+    reach = min(comparison.store.reach(key, setting), comparison.num)
+    return comparison.store.read(key, setting, range(reach))
 
 
 def _evaluations(batches: Sequence[Arrays]) -> float:
@@ -247,9 +248,9 @@ def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.fl
     """The first samples of every run, (K, …), by the curve's name and its evaluations; those of the converged run as "reference", 0."""
     shown = {}
     for run in comparison.runs:
-        batches = [b for b in stored(comparison, run.key, run.setting) if "shown" in b]
+        batches = [b for b in stored(comparison, run.sampler.name, run.setting) if "shown" in b]
         if batches:
-            nfe = _reported_nfe(run, stored(comparison, run.key, run.setting))
+            nfe = _reported_nfe(run, stored(comparison, run.sampler.name, run.setting))
             shown[run.sampler.name, nfe] = np.concatenate([batch["shown"] for batch in batches])
     if comparison.ends:
         batches = [b for b in stored(comparison, REFERENCE, comparison.ends[0]) if "shown" in b]

@@ -13,7 +13,7 @@ from dpmsolver import grids, guidance, models, schedules, thresholding, transfor
 from dpmsolver.adaptive import sample_adaptive
 from dpmsolver.black_box import sample_rk45
 from dpmsolver.calibration import calibrate
-from dpmsolver.denoiser import Denoiser, conversion
+from dpmsolver.denoiser import Denoiser
 from dpmsolver.diagnosis import Diagnosis, check
 from dpmsolver.errors import ConventionWarning, PlanError, SamplingError
 from dpmsolver.forward import add_noise, initial_noise, inpaint
@@ -22,6 +22,7 @@ from dpmsolver.preconditioning import edm_preconditioned
 from dpmsolver.sampling import State, encode, iterate, sample
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.statistics import ModelStatistics
+from dpmsolver.targets import conversion
 
 if TYPE_CHECKING:
     from dpmsolver.solvers import solvers

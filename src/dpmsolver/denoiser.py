@@ -1,8 +1,4 @@
-"""Denoiser: a network, what it predicts, and how it wants to be called.
-
-A network's output is one of five things, each a linear combination of the clean data x_0 and the noise eps, as is the state
-x = alpha x_0 + sigma eps. So every conversion is `a x + b output` with two numbers that depend on the point alone.
-"""
+"""Denoiser: a network, what it predicts, and how it wants to be called."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,53 +20,9 @@ from dpmsolver.host import to_host
 from dpmsolver.lending import Lending
 from dpmsolver.plan import Plan, Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.targets import PREDICTIONS, Predicts, conversion
 
-__all__ = ["Denoiser", "Evaluator", "Predicts", "conversion", "evaluate", "require_finite"]
-
-Predicts: TypeAlias = Literal["noise", "data", "v", "score", "velocity"]
-
-# Each target as (coefficient of x_0, coefficient of eps) at a point.
-_TARGETS: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
-    "noise": lambda _alpha, _sigma: (0.0, 1.0),
-    "data": lambda _alpha, _sigma: (1.0, 0.0),
-    "v": lambda alpha, sigma: (-sigma, alpha),  # Salimans & Ho 2022, appendix D
-    "score": lambda _alpha, sigma: (0.0, -1.0 / sigma),  # Song et al. 2021
-    "velocity": lambda _alpha, _sigma: (-1.0, 1.0),  # Liu et al. 2023
-}
-
-
-def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
-    """The numbers (a, b) with wanted = a x + b output, for a state x = alpha x_0 + sigma eps.
-
-    Args:
-        predicts, wanted: "noise" (eps), "data" (x_0), "v" (alpha eps - sigma x_0), "score" (-eps/sigma), "velocity" (eps - x_0).
-        alpha, sigma: floats, or float64 arrays with one value per sample.
-
-    Raises:
-        PlanError: an unknown name, or a point where the output does not determine what is wanted (noise at alpha = 0).
-
-    Examples:
-        >>> conversion("noise", "data", 0.8, 0.6)  # x_0 = (x - sigma eps) / alpha
-        (1.25, -0.7499999999999999)
-    """
-    for name in (predicts, wanted):
-        if name not in _TARGETS:
-            raise PlanError(unknown("prediction", name, _TARGETS))
-    if predicts == wanted:
-        return 0.0 * alpha, 1.0 + 0.0 * alpha
-    if "score" in (predicts, wanted) and np.any(np.asarray(sigma) == 0.0):
-        raise PlanError("the score is not defined at sigma = 0")
-    (p, q), (r, s) = _TARGETS[predicts](alpha, sigma), _TARGETS[wanted](alpha, sigma)
-    determinant = alpha * q - sigma * p
-    singular = np.asarray(determinant) == 0.0
-    if singular.any():
-        alpha, sigma = (float(np.broadcast_to(value, singular.shape)[singular][0]) for value in (alpha, sigma))
-        raise PlanError(
-            f"a network that predicts {predicts} does not determine {wanted} at alpha={alpha}, sigma={sigma}: "
-            f"start later (start=…), as dpm.sample does by itself and make_plan(…, predicts={predicts!r}) does, "
-            "or use a network that predicts v, velocity or data"
-        )
-    return (r * q - s * p) / determinant, (alpha * s - sigma * r) / determinant
+__all__ = ["Denoiser", "Evaluator", "evaluate", "require_finite"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +74,8 @@ class Denoiser:
             raise TypeError(
                 f"schedule must be a NoiseSchedule, such as dpm.schedules.Discrete(betas=…), got {type(self.schedule).__name__}"
             )
-        if self.predicts not in get_args(Predicts):
-            raise PlanError(unknown("prediction", self.predicts, get_args(Predicts)))
+        if self.predicts not in PREDICTIONS:
+            raise PlanError(unknown("prediction", self.predicts, PREDICTIONS))
         if not callable(self.time_label) and self.time_label not in ("float", "round"):
             raise PlanError(f"time_label must be 'float', 'round' or a function of the label, got {self.time_label!r}")
         if self.dtype is not None and self.dtype not in ("float16", "bfloat16", "float32", "float64"):

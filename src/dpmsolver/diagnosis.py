@@ -16,11 +16,12 @@ import numpy as np
 from dpmsolver import backends
 from dpmsolver.caution import far_deviation
 from dpmsolver.conventions import Trial, trials
-from dpmsolver.denoiser import Denoiser, Predicts, conversion
+from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
 from dpmsolver.guidance import ClassifierFree
 from dpmsolver.plan import Point
 from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.targets import Predicts, conversion
 
 __all__ = ["Diagnosis", "Hypothesis", "check"]
 

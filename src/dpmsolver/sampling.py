@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.caution import warn_of_start
-from dpmsolver.denoiser import Denoiser, conversion
+from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
 from dpmsolver.forward import StateHook
 from dpmsolver.grids import Grid
@@ -28,6 +28,7 @@ from dpmsolver.noise import NoiseName, noise_source
 from dpmsolver.plan import Combination, Plan, Point, Row
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.span import default_start, scale_of_start
+from dpmsolver.targets import conversion
 
 __all__ = ["DEFAULT_SOLVER", "State", "encode", "iterate", "sample"]
 

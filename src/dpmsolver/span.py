@@ -21,7 +21,6 @@ from dpmsolver.schedules import NoiseSchedule
 __all__ = [
     "LARGEST_FACTOR",
     "LITTLE_SIGNAL",
-    "PREDICTIONS",
     "default_end",
     "default_start",
     "has_little_signal",
@@ -29,7 +28,6 @@ __all__ = [
     "scale_of_start",
 ]
 
-PREDICTIONS = ("noise", "data", "v", "score", "velocity")  # what a network may predict
 LARGEST_FACTOR = 1e3  # by which a network's output may be multiplied without a warning
 LITTLE_SIGNAL = (
     2.5e-3  # alpha below which a schedule counts as one that starts from pure noise: 0.006 are 1000 linear betas

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
-from dpmsolver.denoiser import Denoiser, conversion
+from dpmsolver.denoiser import Denoiser
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.targets import conversion
 
 __all__ = ["Empirical", "Gaussian", "Mixture"]
 

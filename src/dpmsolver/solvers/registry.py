@@ -32,7 +32,8 @@ from dpmsolver.solvers import (
 from dpmsolver.solvers.auto import recommended
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.solver import Solver, check_nfe
-from dpmsolver.span import PREDICTIONS, default_end, default_start, one_time, scale_of_start
+from dpmsolver.span import default_end, default_start, one_time, scale_of_start
+from dpmsolver.targets import PREDICTIONS
 
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 

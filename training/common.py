@@ -248,7 +248,7 @@ def export(net: UNet2DModel, half: UNet2DModel, null_label: int, folder: Path, c
     # safetensors leaves the file readable by its owner only.
     (folder / "unet" / "diffusion_pytorch_model.safetensors").chmod(0o644)
     scheduler = DDPMScheduler(
-        num_train_timesteps=STEPS, beta_start=BETA_START, beta_end=BETA_END, beta_schedule="linear"
+        num_train_timesteps=STEPS, beta_start=BETA_START, beta_end=BETA_END, beta_schedule="linear", clip_sample=False
     )
     scheduler.save_pretrained(folder / "scheduler")
     index = {

@@ -79,7 +79,8 @@ class Pretrained:
             return ("The scheduler's config says thresholding: every predicted x_0 is thresholded.",)
         if self.clipping is not None:
             return (
-                "The scheduler's config says clip_sample: predictions of x_0 are clipped by denoiser(…, clip=True) alone.",
+                "The scheduler's config has clip_sample, which diffusers' solvers of first order follow: here predictions of x_0 are "
+                "not clipped unless clip=True is given to the model's denoiser.",
             )
         return ()
 

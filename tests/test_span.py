@@ -178,7 +178,7 @@ def spread(schedule: NoiseSchedule, nfe: int, factor: float, random: bool) -> fl
 
 
 ERRORS = ((1.01, False), (0.99, False), (1.0, True))
-FEW = (5, 6, 7, 8, 9, 10, 12, 15, 17, 18, 20, 24, 25, 50)
+FEW = (5, 6, 8, 9, 10, 15, 20, 25, 50)
 
 
 def spreads_too_far(schedule: NoiseSchedule, nfes: Any) -> list[tuple[int, float, bool, float]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from operator import mul
 from typing import Any, TypeAlias
@@ -103,7 +103,8 @@ def sample(
     _refuse_rising(grid)
     chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
     run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
-    with run.backend.no_grad(), _reporting(progress, run.plan.nfe) as report:
+    reporting = _reporting(progress, run.plan.nfe) if progress else nullcontext()
+    with run.backend.no_grad(), reporting as report:
         for moment in run.moments():
             if callback is not None:
                 callback(run.snapshot(moment))
@@ -384,13 +385,10 @@ def _on_device(plan: Plan, backend: Backend, x: Any) -> tuple[Combination | None
 
 
 @contextmanager
-def _reporting(progress: bool | Progress, total: int) -> Iterator[Progress | None]:
-    """The function that is told of each evaluation, or None. A bar is closed however the run ends."""
+def _reporting(progress: bool | Progress, total: int) -> Iterator[Progress]:
+    """The function that is told of each evaluation. A bar is closed however the run ends."""
     if not isinstance(progress, bool):
         yield progress
-        return
-    if not progress:
-        yield None
         return
     try:
         tqdm = importlib.import_module("tqdm.auto").tqdm

@@ -167,9 +167,14 @@ class TorchBackend:
     def deviation(self, x: Tensor) -> Any:
         if _capturing(x):
             return None
-        flat = x.detach().reshape(-1)
-        found = flat.unfold(0, 1, 1 + flat.numel() // 1024).std(correction=0)
-        return found.item() if x.device.type == "cpu" else found
+        flat, every = x.detach().view(-1), 1 + x.numel() // 1024
+        if x.device.type != "cpu":
+            return flat.unfold(0, 1, every).std(correction=0)
+        # Two sums cost a third of std; where they cancel, std has to tell.
+        some = flat[::every]
+        mean, power = some.sum().item() / some.numel(), some.dot(some).item() / some.numel()
+        variance = power - mean * mean
+        return math.sqrt(variance) if variance > 1e-3 * power else some.std(correction=0).item()
 
     def where(self, mask: NDArray[np.bool_], x: Tensor, y: Tensor) -> Tensor:
         return torch.where(torch.from_numpy(mask).to(x.device).reshape(-1, *[1] * (x.ndim - 1)), x, y)

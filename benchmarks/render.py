@@ -21,8 +21,8 @@ import numpy as np
 
 import dpmsolver as dpm
 from benchmarks import peers_text, solvers
-from benchmarks.paper import speedup
-from benchmarks.paper.drawing import digest, orders, quality
+from benchmarks.paper import cifar10_text, speedup
+from benchmarks.paper.drawing import cifar10, digest, orders, quality
 from benchmarks.paper.text import markdown, tables
 from dpmsolver.files import written_aside
 
@@ -172,6 +172,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "paper orders": paper_orders,
     "paper variance inside": lambda: paper_variance("inside"),
     "paper variance whole": lambda: paper_variance("whole"),
+    "cifar10 gaussian": lambda: f"{cifar10_text.gaussian(data('paper-cifar10'))}\n{_made(data('paper-cifar10'))}",
+    "cifar10 rank VP": lambda: cifar10_text.rank(data("paper-cifar10"), "VP"),
+    "cifar10 rank EDM": lambda: cifar10_text.rank(data("paper-cifar10"), "EDM"),
+    "cifar10 pierret-galerne": lambda: cifar10_text.pierret_galerne(data("paper-cifar10")),
+    "cifar10 needed": lambda: str(data("paper-cifar10")["gaussian"]["continuous"]["needed"][0]),
     "speedup": lambda: speedup.short(data("paper-speedup-digits")["claims"], _SHARES),
     "peers": lambda: peers_text.overview([data(f"peers-{name}") for name in _PEERS]),
 }
@@ -219,7 +224,10 @@ def rendered(text: str, blocks: Callable[[str], str] = block) -> str:
 
 def figures() -> dict[Path, tuple[Any, Callable[[Any], str]]]:
     """Every picture: where it lies, the data that it shows, and what draws it. Of comparisons, those that were measured."""
-    found: dict[Path, tuple[Any, Callable[[Any], str]]] = {IMAGES / "paper-orders.svg": (data("paper-orders"), orders)}
+    found: dict[Path, tuple[Any, Callable[[Any], str]]] = {
+        IMAGES / "paper-orders.svg": (data("paper-orders"), orders),
+        IMAGES / "paper-cifar10.svg": (data("paper-cifar10"), cifar10),
+    }
     for path in sorted(RESULTS.glob("paper-fid-*.json")):
         found[IMAGES / f"{path.stem}.svg"] = data(path.stem), quality
     return found

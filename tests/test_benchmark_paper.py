@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks import render
-from benchmarks.paper import common, fid, orders, speedup, table1, text
+from benchmarks.paper import cifar10, common, fid, orders, speedup, table1, text
 
 import dpmsolver as dpm
 from dpmsolver.evaluation import convergence, thresholds
-from dpmsolver.models import feature_networks
+from dpmsolver.models import cifar10_laws, feature_networks
 from tiny import saved, tiny_unet
 
 TINY = ["--num", "8", "--batch", "4"]
@@ -317,6 +317,50 @@ def test_speedup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert own["speedup"][k]["low"] <= own["speedup"][k]["value"] <= own["speedup"][k]["high"]
     assert later["speedup"][k]["value"] > 1.0
     assert "| DPM-Solver |" in capsys.readouterr().out
+
+
+# CIFAR-10 without a network -------------------------------------------------------------------------------------------------------
+
+CIFAR10: dict[str, Any] = json.loads((Path(__file__).parent.parent / cifar10.RESULTS).read_text())
+
+
+@pytest.mark.parametrize("name", ["continuous", "discrete"])
+def test_ten_evaluations_where_ddim_needs_four_times_as_many(name: str) -> None:
+    """The headline, measured again: DPM-Solver's distances, and DDIM just before and at the budget that matches 10 of them."""
+    law, found = cifar10_laws.gaussian(), CIFAR10["gaussian"][name]
+    mean, variance, schedule = law.means[0], law.variances[0], cifar10.SCHEDULES[name]
+    plans = [dpm.make_plan("dpm-fast", schedule, nfe, "logsnr", end=cifar10.END) for nfe in cifar10.BUDGETS]
+    own = [plan.wasserstein(mean, variance) for plan in plans]
+    assert own == pytest.approx(found["dpm-fast"], rel=1e-3)
+    needed = found["needed"][0]
+    before, at = (cifar10.nearest(schedule, nfe, mean, variance)[0] for nfe in (needed - 1, needed))
+    assert at <= own[0] < before
+    ratios = {nfe: ddim / nfe for nfe, ddim in zip(CIFAR10["budgets"], found["needed"], strict=True)}
+    assert all(4.0 <= ratios[nfe] <= 16.0 for nfe in (10, 15, 20))
+
+
+def test_the_table_of_pierret_and_galerne_is_as_printed() -> None:
+    """Every cell on their eigenvalues, to the printed digits; a part on the law that ships, measured again."""
+    found = CIFAR10["pierret_galerne"]
+    for scheme in cifar10.SCHEMES:
+        printed = np.array(cifar10.PRINTED[scheme])[:, 2:]
+        np.testing.assert_allclose(found["theirs"][scheme], printed, atol=0.0055)
+    again = cifar10.pierret_galerne(cifar10_laws.gaussian().variances[0], points=(50,))
+    for scheme in cifar10.SCHEMES:
+        np.testing.assert_allclose(again[scheme], np.array(found["ours"][scheme])[:, :2], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["VP", "EDM"])
+def test_rank_correlations_follow_from_the_rows(name: str) -> None:
+    """What the page shows under the tables is computed from them."""
+    found = CIFAR10["rank"][name]
+    assert found["spearman"] == pytest.approx(cifar10.correlations(name, found["rows"]), abs=1e-3)
+
+
+def test_a_wrong_spectrum_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    assert cifar10.main(["--spectrum", str(tmp_path / "x.npy"), "--json", str(tmp_path / "x.json")]) == 2
+    assert "must hold 3072 positive eigenvalues, it has 3" in capsys.readouterr().err
 
 
 # The online path ------------------------------------------------------------------------------------------------------------------

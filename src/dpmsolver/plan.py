@@ -22,6 +22,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import islice, repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -187,15 +188,19 @@ class Plan:
         """A denoiser's notes: (schedule, what its network predicts, conversions), for each that this plan has run with."""
         return []
 
-    def moments(self, mean: ArrayLike, variance: ArrayLike) -> tuple[Floats, Floats]:
+    def moments(
+        self, mean: ArrayLike, variance: ArrayLike, *, begins: Literal["marginal", "noise"] = "marginal"
+    ) -> tuple[Floats, Floats]:
         """Mean and variance of the result for Gaussian data and the optimal network, exactly: nothing is drawn.
 
         The optimal network of Gaussian data is affine in the state. So the result is an affine function of independent normals, the
-        start and each draw of noise, and is followed coefficient by coefficient. The start has the data's marginal at `start`.
+        start and each draw of noise, and is followed coefficient by coefficient.
 
         Args:
             mean, variance: of independent coordinates, shape (D,) or numbers. Data with a covariance: its eigenvalues, and the mean in
                 its eigenbasis; every linear solver acts on each coordinate alone.
+            begins: "marginal", the run begins with the data's marginal at `start`, which leaves out what is wrong with the start; or
+                "noise", with normals of standard deviation sigma, as `initial_noise` draws them.
 
         Returns:
             mean and variance of the result, each float64 (D,).
@@ -207,16 +212,19 @@ class Plan:
             (array([1.]), array([0.25]))
         """
         mean, variance = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (mean, variance))
-        draws = self.nfe + (self.begin is not None)
-        size = draws + 2  # rows: the constant 1, the normal of the start, one normal per evaluation and for `begin`
+        # Where a row hands on nothing but its state, the normals so far are merged into one: the law is the same.
+        merged = self.begin is None and self.history == 1 and all(row.predict is None for row in self.rows)
+        draws = 0 if not self.noise_history else 1 if merged else self.nfe + (self.begin is not None)
+        size = draws + 2  # rows: the constant 1, the normal of the start, one normal per draw
         x = np.zeros((size, *np.broadcast_shapes(mean.shape, variance.shape)))
-        x[0] = self.start.alpha * mean
-        x[1] = np.sqrt(self.start.alpha**2 * variance + self.start.sigma**2)
+        signal = self.start.alpha if begins == "marginal" else 0.0
+        x[0] = signal * mean
+        x[1] = np.sqrt(signal**2 * variance + self.start.sigma**2)
         one = np.zeros((size, *[1] * (x.ndim - 1)))
         one[0] = 1.0
-        normals = iter(_unit_vectors(x, draws))
+        normals = repeat(next(_unit_vectors(x, 1))) if merged and draws else _unit_vectors(x, draws)
         outputs: list[Floats] = []
-        noise: list[Floats] = [] if self.begin is None else [next(normals)]
+        noise: list[Floats] = [] if self.begin is None else [*islice(normals, 1)]
         u = x if self.begin is None else self.begin(x, outputs, noise, one)
         for row in self.rows:
             alpha, sigma = row.point.alpha, row.point.sigma
@@ -226,16 +234,27 @@ class Plan:
             if self.prediction == "data":
                 output[0] += mean
             output = output if row.output is None else row.output(u, [output], (), one)
-            outputs, noise = [output, *outputs][: self.history], [next(normals), *noise][: self.noise_history]
+            outputs, noise = [output, *outputs][: self.history], [*islice(normals, 1), *noise][: self.noise_history]
             x = x if row.advance is None else row.advance(x, outputs, noise, one)
+            if merged:
+                x[1] = np.sqrt(np.square(x[1:]).sum(axis=0))
+                x[2:] = 0.0
             u = x if row.predict is None else row.predict(x, outputs, noise, one)
         return x[0], np.square(x[1:]).sum(axis=0)
 
-    def wasserstein(self, mean: ArrayLike, variance: ArrayLike, *, to: Literal["data", "end"] = "data") -> float:
+    def wasserstein(
+        self,
+        mean: ArrayLike,
+        variance: ArrayLike,
+        *,
+        to: Literal["data", "end"] = "data",
+        begins: Literal["marginal", "noise"] = "marginal",
+    ) -> float:
         """The 2-Wasserstein distance between the result and Gaussian data, exactly (see `moments`): how good a plan is, in no time.
 
         Args:
             to: "data", or "end": the data's marginal at the end of the run, which leaves the solver's error alone.
+            begins: as in `moments`.
 
         Examples:
             >>> from dpmsolver import make_plan, schedules
@@ -243,7 +262,7 @@ class Plan:
             >>> good < poor
             True
         """
-        reached, spread = self.moments(mean, variance)
+        reached, spread = self.moments(mean, variance, begins=begins)
         alpha, sigma = (1.0, 0.0) if to == "data" else (self.end.alpha, self.end.sigma)
         deviation = np.sqrt(alpha**2 * np.asarray(variance, dtype=np.float64) + sigma**2)
         gaps = np.square(reached - alpha * np.asarray(mean)) + np.square(np.sqrt(spread) - deviation)

@@ -459,7 +459,7 @@ def nothing(labels: Any) -> None:
         (lambda: made(num_classes=0), ValueError, "num_classes must be an integer >= 1 or None, got 0"),
         (lambda: made(feature_statistics=(np.zeros(3), np.eye(2))), ValueError, r"got \(3,\), \(2, 2\)"),
         (lambda: made(gaussian="normal"), TypeError, r"gaussian must be a models\.Gaussian, got str"),
-        (lambda: made(shape=(3,), gaussian=LAW), ValueError, r"gaussian has 2 dimensions, samples have \(3,\)"),
+        (lambda: made(shape=(3,), gaussian=LAW), ValueError, r"gaussian has the shape \(2,\), samples have \(3,\)"),
         (lambda: made(network_denoiser=nothing).denoiser(), TypeError, "must return a Denoiser, got NoneType"),
         (lambda: made().initial_noise(range(0)), ValueError, "at least one sample"),
         (lambda: made().initial_noise(range(2), seed=-1), ValueError, "seeds must be >= 0"),

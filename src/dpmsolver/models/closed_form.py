@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 
 from dpmsolver import backends
 from dpmsolver.denoiser import Denoiser
+from dpmsolver.host import to_host
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.targets import conversion
 
-__all__ = ["Empirical", "Gaussian", "Mixture"]
+__all__ = ["Basis", "Empirical", "Gaussian", "Mixture"]
 
 _CHUNK = 2**24  # numbers of a block of distances: 128 MiB
 
@@ -26,9 +29,12 @@ class ClosedForm(ABC):
         """E[x_0 | x_t = x], the optimal data prediction, of x's shape and framework."""
 
     def denoiser(self, schedule: NoiseSchedule, predicts: str = "data") -> Denoiser:
-        """The optimal network of this distribution under a schedule; `predicts` as in `Denoiser`."""
+        """The optimal network of this distribution under a schedule; `predicts` as in `Denoiser`.
 
-        def network(x: Any, label: Any) -> Any:
+        The network takes, per sample, whatever else `predict_data` takes, such as the `class_labels` of a `Mixture` with classes.
+        """
+
+        def network(x: Any, label: Any, **conditions: Any) -> Any:
             levels = np.unique(backends.of(x).to_numpy(label))
             out = backends.of(x).copy_to(x)
             for level in levels:
@@ -37,10 +43,38 @@ class ClosedForm(ABC):
                 rows = backends.of(x).to_numpy(label) == level
                 sign = schedule.velocity_sign if predicts == "velocity" else 1.0
                 a, b = (sign * number for number in conversion("data", predicts, alpha, sigma))
-                out[rows] = a * x[rows] + b * self.predict_data(x[rows], alpha, sigma)
+                chosen = {name: to_host(value)[rows] for name, value in conditions.items()}
+                out[rows] = a * x[rows] + b * self.predict_data(x[rows], alpha, sigma, **chosen)
             return out
 
         return Denoiser(network, schedule, predicts)  # type: ignore[arg-type]
+
+
+class Basis(Protocol):
+    """An orthonormal change of coordinates. `shape` is that of one state."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def forward(self, states: Any) -> Any:
+        """States (n, *shape) to coordinates (n, D), in float64."""
+
+    def inverse(self, coordinates: Any) -> Any:
+        """Coordinates (n, D) to states (n, *shape), in float64."""
+
+
+class _Axes:
+    """The basis of the columns of an orthonormal matrix; of None, the coordinates themselves."""
+
+    def __init__(self, dimensions: int, axes: Any = None) -> None:
+        self.shape: tuple[int, ...] = (dimensions,)
+        self._axes = axes
+
+    def forward(self, states: Any) -> Any:
+        return states if self._axes is None else states @ self._axes
+
+    def inverse(self, coordinates: Any) -> Any:
+        return coordinates if self._axes is None else coordinates @ self._axes.T
 
 
 class Mixture(ClosedForm):
@@ -48,17 +82,31 @@ class Mixture(ClosedForm):
 
     Args:
         means: (K, D). variances: (K, D), >= 0. weights: (K,), positive; normalised. Uniform by default.
+        classes: (K,), the class of each component, 0 to C - 1, each at least once. Its network then takes `class_labels`, one per sample,
+            where the label C is "no class": so classifier-free guidance has an exact network. Without it there are no classes.
+        basis: an orthonormal change of coordinates in which the covariances are diagonal, with `forward`, `inverse` and `shape`; then
+            states have its shape. By default the coordinates themselves.
 
     Raises:
-        ValueError: shapes that do not fit, negative variances, weights that are not positive.
+        ValueError: shapes that do not fit, negative variances, weights that are not positive, classes that are not 0 to C - 1.
 
     Examples:
-        >>> model = Mixture(means=[[-1.0], [1.0]], variances=[[0.1], [0.1]])
+        >>> model = Mixture(means=[[-1.0], [1.0]], variances=[[0.1], [0.1]], classes=[0, 1])
         >>> float(model.predict_data(np.zeros((1, 1)), alpha=0.5, sigma=0.5)[0, 0])
         0.0
+        >>> model.predict_data(np.zeros((3, 1)), alpha=0.5, sigma=0.5, class_labels=[0, 1, 2]).round(3).ravel() + 0.0
+        array([-0.909,  0.909,  0.   ])
     """
 
-    def __init__(self, means: ArrayLike, variances: ArrayLike, weights: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        means: ArrayLike,
+        variances: ArrayLike,
+        weights: ArrayLike | None = None,
+        *,
+        classes: ArrayLike | None = None,
+        basis: Basis | None = None,
+    ) -> None:
         self.means = np.array(means, dtype=np.float64)
         self.variances = np.array(variances, dtype=np.float64)
         self.weights = np.ones(len(self.means)) if weights is None else np.array(weights, dtype=np.float64)
@@ -73,38 +121,126 @@ class Mixture(ClosedForm):
         if (self.variances < 0).any() or not (self.weights > 0).all():
             raise ValueError("variances must be >= 0 and weights > 0")
         self.weights /= self.weights.sum()
-        self._basis: Any = (
-            None  # orthonormal columns in which the covariances are diagonal; None: those of the coordinates
-        )
+        self.classes = None if classes is None else _checked_classes(classes, len(self.means))
+        self.basis: Basis = _Axes(self.means.shape[1]) if basis is None else basis
+        if math.prod(self.basis.shape) != self.means.shape[1]:
+            raise ValueError(
+                f"basis has states of shape {self.basis.shape}, means have {self.means.shape[1]} coordinates"
+            )
 
-    def predict_data(self, x: Any, alpha: float, sigma: float) -> Any:
-        """E[x_0 | x_t = x], the optimal data prediction; x (B, D), NumPy (float64 inside) or torch (through the host)."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one state."""
+        return tuple(self.basis.shape)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes are 0 to num_classes - 1; None: there are none."""
+        return None if self.classes is None else int(self.classes.max()) + 1
+
+    def predict_data(self, x: Any, alpha: float, sigma: float, class_labels: Any = None) -> Any:
+        """E[x_0 | x_t = x], the optimal data prediction, of x's shape and framework; torch passes through the host.
+
+        Args:
+            x: states (n, *shape).
+            class_labels: (n,), the class of each sample, or `num_classes` for none of them; None: for none.
+
+        Raises:
+            ValueError: class labels of a mixture without classes, or that it does not have.
+        """
         backend = backends.of(x)
-        centre = self.weights @ self.means  # products lose the fewest digits about it
-        gap, means = self._into_basis(backend.to_numpy(x)) - alpha * centre, self.means - centre
-        total = alpha**2 * self.variances + sigma**2
-        # |gap - alpha means|^2 / total and the means, multiplied out: matrix products of (B, D) and (D, K), no array (B, K, D).
-        squares = gap**2 @ (1.0 / total).T - gap @ (2.0 * alpha * means / total).T
-        constant = np.log(self.weights) - 0.5 * ((alpha * means) ** 2 / total + np.log(total)).sum(axis=1)
-        log_likelihood = constant - 0.5 * squares
-        responsibility = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+        # Float64 for float32 states too: log-likelihoods of thousands of coordinates are large numbers whose small differences count.
+        gap, centre = self._about_centre(x, alpha)
+        logs, means, total = self._component_logs(gap, centre, alpha, sigma, class_labels)
+        responsibility = np.exp(logs - logs.max(axis=1, keepdims=True))
         responsibility /= responsibility.sum(axis=1, keepdims=True)
         gain = alpha * self.variances / total
         data = centre + responsibility @ (means - alpha * gain * means) + gap * (responsibility @ gain)
-        return backend.from_numpy(self._from_basis(data), x)
+        return backend.from_numpy(self.basis.inverse(data), x)
 
-    def sample(self, num: int, seed: int = 0) -> Any:
-        """Exact samples, float64 (num, D)."""
+    def log_density(self, x: Any, alpha: float = 1.0, sigma: float = 0.0, class_labels: Any = None) -> Any:
+        """The log density of x_t = alpha x_0 + sigma eps, of the data by default: float64 (n,). Arguments as in `predict_data`.
+
+        Examples:
+            >>> model = Gaussian(mean=[0.0], variance=[1.0])
+            >>> model.log_density(np.zeros((1, 1))).round(4)
+            array([-0.9189])
+        """
+        logs, *_ = self._component_logs(*self._about_centre(x, alpha), alpha, sigma, class_labels)
+        return logsumexp(logs, axis=1) - 0.5 * self.means.shape[1] * math.log(2.0 * math.pi)
+
+    def classify(self, x: Any, sigma: float = 0.01) -> Any:
+        """Return the most probable class of each of the data, int64 (n,).
+
+        Args:
+            x: data (n, *shape).
+            sigma: of the noise that is left in them, as a run that ends before sigma = 0 leaves it. Without it, directions of little
+                variance would outweigh all others.
+
+        Raises:
+            ValueError: a mixture without classes.
+        """
+        if self.num_classes is None:
+            raise ValueError("this mixture has no classes to choose from: give it classes=")
+        logs, *_ = self._component_logs(*self._about_centre(x, 1.0), 1.0, sigma, None)
+        of_class = [logsumexp(logs[:, self.classes == c], axis=1) for c in range(self.num_classes)]
+        return np.argmax(of_class, axis=0)
+
+    def sample(self, num: int, seed: int = 0, class_labels: Any = None) -> Any:
+        """Exact samples, float64 (num, *shape): of all components, or each of its class."""
         rng = np.random.default_rng(seed)
-        which = rng.choice(len(self.means), size=num, p=self.weights)
+        if class_labels is None:
+            which = rng.choice(len(self.means), size=num, p=self.weights)
+        else:
+            shares = np.exp(self._log_weights(class_labels, num))
+            shares /= shares.sum(axis=1, keepdims=True)
+            which = np.array([rng.choice(len(self.means), p=share) for share in shares])
         normals = rng.standard_normal((num, self.means.shape[1]))
-        return self._from_basis(self.means[which] + np.sqrt(self.variances[which]) * normals)
+        return self.basis.inverse(self.means[which] + np.sqrt(self.variances[which]) * normals)
 
-    def _into_basis(self, x: Any) -> Any:
-        return x if self._basis is None else x @ self._basis
+    def _about_centre(self, x: Any, alpha: float) -> tuple[Any, Any]:
+        """The states about the mean of the mixture, where matrix products lose the fewest digits; and that mean."""
+        host = backends.of(x).to_numpy(x)
+        if host.shape[1:] != self.shape:
+            raise ValueError(f"states must have shape (n, {', '.join(map(str, self.shape))}), got {host.shape}")
+        centre = self.weights @ self.means
+        return self.basis.forward(host) - alpha * centre, centre
 
-    def _from_basis(self, x: Any) -> Any:
-        return x if self._basis is None else x @ self._basis.T
+    def _component_logs(
+        self, gap: Any, centre: Any, alpha: float, sigma: float, class_labels: Any
+    ) -> tuple[Any, Any, Any]:
+        """Log-likelihoods (n, K) times weights, but for a constant; means about the centre and variances of x_t, (K, D)."""
+        means, total = self.means - centre, alpha**2 * self.variances + sigma**2
+        # |gap - alpha means|^2 / total, multiplied out: matrix products of (n, D) and (D, K), no array (n, K, D).
+        squares = gap**2 @ (1.0 / total).T - gap @ (2.0 * alpha * means / total).T
+        constant = ((alpha * means) ** 2 / total + np.log(total)).sum(axis=1)
+        return self._log_weights(class_labels, len(gap)) - 0.5 * (squares + constant), means, total
+
+    def _log_weights(self, class_labels: Any, num: int) -> Any:
+        """Logarithms of the weights, (1, K), or (num, K) given classes: those of other classes are zero, and each class sums to 1."""
+        logs = np.log(self.weights)[None]
+        if class_labels is None:
+            return logs
+        labels = to_host(class_labels)
+        if self.num_classes is None:
+            raise ValueError(
+                "class_labels were given to a mixture without classes: leave them out, or give it classes="
+            )
+        if labels.shape != (num,) or not np.isin(labels, np.arange(self.num_classes + 1)).all():
+            raise ValueError(
+                f"class_labels must be one of 0 … {self.num_classes} for each of {num} samples ({self.num_classes}: no class), "
+                f"got {class_labels!r}"
+            )
+        assert self.classes is not None
+        own = (labels[:, None] == self.classes) | (labels[:, None] == self.num_classes)
+        return np.where(own, logs - np.log(own @ self.weights)[:, None], -np.inf)
+
+
+def _checked_classes(classes: ArrayLike, components: int) -> Any:
+    found = np.asarray(classes)
+    if found.shape != (components,) or not np.array_equal(np.unique(found), np.arange(len(np.unique(found)))):
+        raise ValueError(f"classes must be 0 to C - 1, one for each of {components} components, got {classes!r}")
+    return found.astype(np.int64)
 
 
 class Gaussian(Mixture):
@@ -113,6 +249,7 @@ class Gaussian(Mixture):
     Args:
         mean: (D,).
         variance: (D,), of independent coordinates. Or covariance: (D, D), symmetric and positive semidefinite. One of the two.
+        basis: of `variance`, as in `Mixture`.
 
     `means[0]` and `variances[0]` are those along the principal axes, as `Plan.moments` wants them.
 
@@ -128,23 +265,29 @@ class Gaussian(Mixture):
     """
 
     def __init__(
-        self, mean: ArrayLike, variance: ArrayLike | None = None, *, covariance: ArrayLike | None = None
+        self,
+        mean: ArrayLike,
+        variance: ArrayLike | None = None,
+        *,
+        covariance: ArrayLike | None = None,
+        basis: Basis | None = None,
     ) -> None:
         if (variance is None) == (covariance is None):
             raise ValueError("give exactly one of variance (D,) and covariance (D, D)")
         if covariance is None:
-            super().__init__([np.asarray(mean)], [np.asarray(variance)])
+            super().__init__([np.asarray(mean)], [np.asarray(variance)], basis=basis)
             return
+        if basis is not None:
+            raise ValueError("a covariance has axes of its own: give basis with variance, or leave it out")
         matrix, centre = np.array(covariance, dtype=np.float64), np.array(mean, dtype=np.float64)
         if matrix.shape != (*centre.shape, *centre.shape) or not np.allclose(matrix, matrix.T):
             raise ValueError(
                 f"covariance must be symmetric of shape (D, D) for a mean (D,), got {matrix.shape}, {centre.shape}"
             )
-        variances, basis = np.linalg.eigh(matrix)
+        variances, axes = np.linalg.eigh(matrix)
         if variances[0] < -1e-9 * abs(variances[-1]):
             raise ValueError(f"covariance must be positive semidefinite, its smallest eigenvalue is {variances[0]:.4g}")
-        super().__init__([centre @ basis], [variances.clip(min=0.0)])
-        self._basis = basis
+        super().__init__([centre @ axes], [variances.clip(min=0.0)], basis=_Axes(len(axes), axes))
 
     def trajectory(self, schedule: NoiseSchedule, x: Any, start: float, end: float) -> Any:
         """Where the exact ODE takes x from time start to time end: (x - alpha mu)/sqrt(alpha^2 c + sigma^2) is constant along each axis."""
@@ -155,8 +298,8 @@ class Gaussian(Mixture):
 
         (mean_s, std_s), (mean_t, std_t) = moments(start), moments(end)
         backend = backends.of(x)
-        moved = mean_t + (self._into_basis(backend.to_numpy(x)) - mean_s) * std_t / std_s
-        return backend.from_numpy(self._from_basis(moved), x)
+        moved = mean_t + (self.basis.forward(backend.to_numpy(x)) - mean_s) * std_t / std_s
+        return backend.from_numpy(self.basis.inverse(moved), x)
 
 
 class Empirical(ClosedForm):

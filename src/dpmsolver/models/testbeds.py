@@ -279,7 +279,8 @@ def _from_pretrained(
     name: str, device: str | None, features: str, statistics: str | Path | None, compiled: bool
 ) -> Testbed:
     folder = Path(name).expanduser()
-    if not name or (name not in _NAMES and not folder.is_dir() and not re.fullmatch(pretrained.HUB_ID, name)):
+    known_name = name in pretrained.EMBEDDED or name in trained.DIGITS
+    if not name or not (known_name or folder.is_dir() or re.fullmatch(pretrained.HUB_ID, name)):
         raise ValueError(f"{unknown('testbed', name, _NAMES)}, {_OTHERS}")
     chosen = _features_name(name, features, statistics)
     given = None if statistics is None else feature_networks.load_statistics(Path(statistics))

@@ -234,12 +234,20 @@ def save_checkpoint(run: Run, folder: Path) -> None:
         torch.save(run.state(), aside)
 
 
-def export(net: UNet2DModel, half: UNet2DModel, null_label: int, folder: Path, card: str | None = None) -> None:
+def export(
+    net: UNet2DModel,
+    half: UNet2DModel,
+    null_label: int,
+    folder: Path,
+    card: str | None = None,
+    scheduler: Any = None,
+) -> None:
     """Write a folder in diffusers' pipeline format, half-precision safetensors.
 
     Args:
         half: a network of the same shape on the CPU, which takes the weights.
         card: the text of README.md, if there is to be one.
+        scheduler: of diffusers, whose config says the forward process; by default that of DDPM with linear betas.
     """
     half.load_state_dict(net.state_dict())
     # A name with an underscore: diffusers keeps it in the config and does not warn that it does not know it.
@@ -247,15 +255,20 @@ def export(net: UNet2DModel, half: UNet2DModel, null_label: int, folder: Path, c
     half.half().save_pretrained(folder / "unet")
     # safetensors leaves the file readable by its owner only.
     (folder / "unet" / "diffusion_pytorch_model.safetensors").chmod(0o644)
-    scheduler = DDPMScheduler(
-        num_train_timesteps=STEPS, beta_start=BETA_START, beta_end=BETA_END, beta_schedule="linear", clip_sample=False
-    )
+    if scheduler is None:
+        scheduler = DDPMScheduler(
+            num_train_timesteps=STEPS,
+            beta_start=BETA_START,
+            beta_end=BETA_END,
+            beta_schedule="linear",
+            clip_sample=False,
+        )
     scheduler.save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "DDPMPipeline",
         "_diffusers_version": "0.42.1",
         "unet": ["diffusers", "UNet2DModel"],
-        "scheduler": ["diffusers", "DDPMScheduler"],
+        "scheduler": ["diffusers", type(scheduler).__name__],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     if card is not None:

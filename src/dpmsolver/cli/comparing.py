@@ -46,7 +46,8 @@ def compare(
         str,
         typer.Argument(
             help="'digits', 'gaussian', 'mixture-2', 'mixture-16', 'mixture-3072', 'empirical', 'cifar10-gaussian', "
-            "'cifar10-mixture', a folder in diffusers format, a hub id, "
+            "'cifar10-mixture', in a checkout of the repository 'digits-flow' and other trained networks (docs/compare.md), "
+            "a folder in diffusers format, a hub id, "
             "or path/to/file.py:function that returns a Testbed."
         ),
     ] = "digits",

@@ -24,6 +24,7 @@ from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import unknown
 from dpmsolver.forward import initial_noise
 from dpmsolver.guidance import ClassifierFree
+from dpmsolver.models import trained
 from dpmsolver.plan import Point
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.targets import Predicts
@@ -177,11 +178,12 @@ def outline(name: str | Path = "digits") -> Outline | None:
 
 
 def load(name: str | Path = "digits", *, device: str | None = None) -> Pretrained:
-    """Load a pretrained model: an embedded one by its name (`EMBEDDED`), a folder in diffusers format, or a hub id.
+    """Load a pretrained model: one by its name, a folder in diffusers format, or a hub id.
 
     Args:
-        name: one of `EMBEDDED`, such as "digits"; a folder with unet/ and scheduler/, or with config.json beside
-            scheduler_config.json; or "owner/name" on the Hugging Face hub, which diffusers downloads and caches.
+        name: one of `EMBEDDED`, such as "digits"; in a checkout of the repository one of `trained.DIGITS`; a folder with unet/ and
+            scheduler/, or with config.json beside scheduler_config.json; or "owner/name" on the Hugging Face hub, which diffusers
+            downloads and caches.
         device: such as "cuda"; the CPU by default. Weights are float32.
 
     Raises:
@@ -241,9 +243,11 @@ def _device(name: str | None) -> torch.device:
 
 
 def _local(name: str) -> str | None:
-    """Where a model lies: the embedded folder or the caller's; None for a hub id. ValueError for a name that is none of them."""
+    """Where a model lies: the folder of its name or the caller's; None for a hub id. ValueError for a name that is none of them."""
     if name in EMBEDDED:
         return str(EMBEDDED[name])
+    if name in trained.DIGITS:
+        return str(trained.folder(name))
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser())
     if not re.fullmatch(HUB_ID, name):

@@ -11,6 +11,10 @@ empirical      300 points on a spiral in the plane: the ideal denoiser of a fini
 cifar10-gaussian   the Gaussian with the mean and the spectrum of CIFAR-10, and
 cifar10-mixture    a mixture of Gaussians fitted to CIFAR-10 by class: pictures, with classes (`dpmsolver.models.cifar10_laws`).
 
+In a checkout of the repository there are small trained networks too, each under a schedule of its own (`trained.TRAINED`): U-Nets of
+digits (`digits-flow`, `digits-cosine`, `digits-cosine-v`, `digits-edm`) and perceptrons of two moons in the plane, in float64 NumPy
+(`moons-linear`, `moons-edm`, `moons-flow`).
+
 Importing this module imports neither torch nor diffusers.
 """
 
@@ -35,7 +39,7 @@ from dpmsolver import backends
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import unknown
 from dpmsolver.forward import initial_noise
-from dpmsolver.models import cifar10_laws, feature_networks, pretrained
+from dpmsolver.models import cifar10_laws, feature_networks, pretrained, trained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
@@ -165,8 +169,8 @@ def load_testbed(
     """A testbed by its name.
 
     Args:
-        name: one of `TESTBEDS`; a folder in diffusers format or a hub id (see `load`); or "path/to/file.py:function" or
-            "module:function", a function without arguments that returns a `Testbed`.
+        name: one of `TESTBEDS`; in a checkout of the repository one of `trained.TRAINED`; a folder in diffusers format or a hub id (see
+            `load`); or "path/to/file.py:function" or "module:function", a function without arguments that returns a `Testbed`.
         device: of the network, such as "cuda"; the CPU by default.
         features: of the Frechet distance: "digits" or "cifar10" (classifiers of these data), "inception" (needs torchmetrics and
             torch-fidelity), "none", or "auto": an embedded model's own classifier, "inception" for other pictures with statistics.
@@ -189,10 +193,9 @@ def load_testbed(
         raise ValueError(unknown("features", features, get_args(FeaturesName)))
     name = str(name)
     users = ":" in name and not Path(name).is_dir()
-    if (users or name in _CLOSED_FORM) and (device, features, statistics, compiled) != (None, "auto", None, False):
-        why = (
-            "is known in closed form" if name in _CLOSED_FORM else "says by itself what it runs on and what is measured"
-        )
+    why = "says by itself what it runs on and what is measured" if users else ""
+    why = "is known in closed form" if name in _CLOSED_FORM else "runs in NumPy" if name in trained.MOONS else why
+    if why and (device, features, statistics, compiled) != (None, "auto", None, False):
         raise ValueError(f"{name} {why}: device, features, statistics and compiled are not for it")
     if schedule is not None and name not in _CLOSED_FORM:
         raise ValueError(
@@ -202,6 +205,8 @@ def load_testbed(
         testbed = _closed_form(name, _CLOSED_FORM[name](), schedule or Discrete(betas=np.linspace(1e-4, 0.02, 1000)))
     elif users:
         testbed = _from_user(name)
+    elif name in trained.MOONS:
+        testbed = _moons(name)
     else:
         testbed = _from_pretrained(name, device, features, statistics, compiled)
     return _in_bfloat16(testbed) if bfloat16 else testbed
@@ -283,19 +288,24 @@ _CLOSED_FORM: dict[str, Callable[[], ClosedForm]] = {
     "cifar10-mixture": cifar10_laws.mixture,
 }
 TESTBEDS: tuple[str, ...] = (*pretrained.EMBEDDED, *_CLOSED_FORM)
+_NAMES = (*TESTBEDS, *trained.TRAINED)
 
 
 # Networks -------------------------------------------------------------------------------------------------------------------------
+
+
+def _moons(name: str) -> Testbed:
+    schedule, denoiser = trained.load_moons(trained.folder(name))
+    return Testbed(name, schedule, (2,), np.empty(0), lambda labels: denoiser, data=trained.two_moons)
 
 
 def _from_pretrained(
     name: str, device: str | None, features: str, statistics: str | Path | None, compiled: bool
 ) -> Testbed:
     folder = Path(name).expanduser()
-    if not name or (
-        name not in pretrained.EMBEDDED and not folder.is_dir() and not re.fullmatch(pretrained.HUB_ID, name)
-    ):
-        raise ValueError(f"{unknown('testbed', name, TESTBEDS)}, {_OTHERS}")
+    known_name = name in pretrained.EMBEDDED or name in trained.DIGITS
+    if not name or not (known_name or folder.is_dir() or re.fullmatch(pretrained.HUB_ID, name)):
+        raise ValueError(f"{unknown('testbed', name, _NAMES)}, {_OTHERS}")
     chosen = _features_name(name, features, statistics)
     given = None if statistics is None else feature_networks.load_statistics(Path(statistics))
     model = pretrained.load(name, device=device)
@@ -327,8 +337,8 @@ def _from_pretrained(
 def _features_name(name: str, features: str, statistics: str | Path | None) -> str:
     """Which features are measured. ValueError for a choice that the statistics do not fit."""
     if features == "auto":
-        own = name in pretrained.EMBEDDED and feature_networks.has_weights(name)
-        return name if own else "none" if statistics is None else "inception"
+        own = "digits" if name in trained.DIGITS else name if name in pretrained.EMBEDDED else ""
+        return own if feature_networks.has_weights(own) else "none" if statistics is None else "inception"
     if features == "inception" and statistics is None:
         raise ValueError(
             "features='inception' needs the statistics of data: a safetensors file with mean and covariance, or .npz with mu and sigma"

@@ -186,7 +186,7 @@ def spreads_too_far(schedule: NoiseSchedule, nfes: Any) -> list[tuple[int, float
     return [case for case in found if not case[-1] <= 1.3]
 
 
-@pytest.mark.parametrize("num", [20, 1000])
+@pytest.mark.parametrize("num", [20, 1000, 4000])
 @pytest.mark.parametrize("betas", BETAS)
 def test_one_percent_of_error_spreads_no_sample(betas: str, num: int) -> None:
     """A noise-predicting network that is 1 % off, in one direction or at random, gives samples as wide as the data by default."""
@@ -272,10 +272,11 @@ def test_a_flow_that_ends_below_1_is_a_flow(predicts: str | None) -> None:
     """How small alpha is tells the kind of a schedule, not that it is 0: `Flow(t_max=0.999)` and cosine betas are of a flow's kind."""
     for nfe in (5, 10, 30):
         assert recommended(Flow(t_max=0.999), nfe, predicts) == recommended(Flow(), nfe, predicts)
-        assert recommended(COSINE, nfe, predicts) == recommended(Flow(), nfe, predicts)
+        if predicts != "noise":
+            assert recommended(COSINE, nfe, predicts) == recommended(Flow(), nfe, predicts)
     for solver in ("dpm++2m", "unipc-3"):
         grids = {dpm.make_plan(solver, s, 8, predicts=predicts).grid for s in (Flow(t_max=0.999), Flow())}
-        assert grids == {"time"}
+        assert grids == {"logsnr" if predicts == "noise" else "time"}  # a network of noise starts at a finite log-SNR
 
 
 def test_predicts_is_checked() -> None:

@@ -6,6 +6,8 @@ and five closed forms: `benchmarks/choice.py` measures them, docs/choosing.md sh
 
 from __future__ import annotations
 
+import math
+
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.span import has_little_signal
 
@@ -17,8 +19,14 @@ _CHOICES: dict[str, tuple[tuple[int, str, str], ...]] = {
     "variance preserving": ((8, "unipc-2", "quadratic"), (24, "ipndm-3", "quadratic"), (_MANY, "unipc-3", "logsnr")),
     "variance exploding": ((12, "ipndm-3", "logsnr"), (24, "dpm-3m", "karras"), (_MANY, "unipc-3", "logsnr")),
     "no signal at the start": ((7, "unipc-2", "beta"), (17, "unipc-2", "quadratic"), (_MANY, "unipc-3", "quadratic")),
-    # A network that predicts noise starts late there. The first step of the quadratic grid is then a long one, and multiplies its error.
-    "noise where there is no signal": ((24, "unipc-2", "beta"), (_MANY, "unipc-3", "logsnr")),
+    # A network that predicts noise starts late there. The first step of a grid in time is then a long one, and multiplies its error: on a
+    # trained network with cosine betas, grids in log-SNR are 1.5 to 5 times nearer. Flows end at sigma = 0, too far away for such a grid.
+    "noise where there is no signal": (
+        (5, "unipc-2", "logsnr"),
+        (24, "ipndm-3", "logsnr"),
+        (_MANY, "unipc-3", "logsnr"),
+    ),
+    "noise on a flow": ((24, "unipc-2", "beta"), (_MANY, "unipc-3", "logsnr")),
 }
 
 
@@ -46,4 +54,8 @@ def _kind(schedule: NoiseSchedule, predicts: str | None) -> str:
         return "variance exploding"
     if not has_little_signal(schedule):
         return "variance preserving"
-    return "noise where there is no signal" if predicts in ("noise", "score") else "no signal at the start"
+    if predicts not in ("noise", "score"):
+        return "no signal at the start"
+    middle = schedule.time(0.0)
+    preserving = abs(math.hypot(schedule.alpha(middle), schedule.sigma(middle)) - 1.0) < 1e-3
+    return "noise where there is no signal" if preserving else "noise on a flow"

@@ -107,7 +107,6 @@ def make_plan(
             own = schedule.default_start()
             start = default_start(schedule, predicts, needs_signal=solver.prediction == "noise" or solver.finite)
             moved = Point.at(schedule, own) if start != own else None
-            grid = default_grid(schedule, own, start) if grid is None else grid
         else:
             start = one_time(schedule, "start", start)
         end = default_end(schedule, nfe, start, needs_noise=solver.finite) if end is None else end

@@ -113,10 +113,8 @@ def sample_adaptive(
         ]
         with backend.no_grad():
             low, high = _attempt(calls, x, points, pairs)
-        high_, low_, before_ = _of_unit_variance(
-            backend, (high, low), [pair.target for pair in pairs], low_before, points
-        )
-        errors = np.where(active, backend.error_norm(high_, low_, before_, atol, rtol), 0.0)
+        scaled = _of_unit_variance(backend, high, low, [pair.target for pair in pairs], low_before, points)
+        errors = np.where(active, backend.error_norm(*scaled, atol, rtol), 0.0)
         if not np.isfinite(errors).all():
             bad = in_samples(np.flatnonzero(~np.isfinite(errors)).tolist(), batch)
             raise SamplingError(f"the state became infinite after {calls.nfe} evaluations{bad}")
@@ -184,7 +182,7 @@ def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunE
     start = one_time(schedule, "start", start)
     belongs = start if belongs is None else float(belongs)
     if end is None:
-        end = last if start > last and schedule.sigma(last) <= 0.05 * schedule.alpha(last) else 0.0
+        end = last if start > last and not schedule.leaves_noise(last) else 0.0
     end = one_time(schedule, "end", end)
     to_zero = end == 0.0
     if to_zero:
@@ -240,17 +238,17 @@ def _attempt(calls: Calls, x: Any, points: list[Point], pairs: list[_Pair]) -> t
 
 
 def _of_unit_variance(
-    backend: Backend, reached: tuple[Any, Any], targets: list[Point], before: Any, points: list[Point]
-) -> list[Any]:
+    backend: Backend, high: Any, low: Any, targets: list[Point], before: Any, points: list[Point]
+) -> tuple[Any, Any, Any]:
     """The results of an attempt, and the one before, on the scale where alpha^2 + sigma^2 = 1, for which the tolerances are meant.
 
     A process whose variance explodes has states of size sigma: against the state that a long step leaves, every error would be small.
     """
     there, here = (np.array([math.hypot(p.alpha, p.sigma) for p in each]) for each in (targets, points))
     if np.allclose([there, here], 1.0, rtol=0.0, atol=1e-9):
-        return [*reached, before]
-    scaled = [backend.combine_each([1.0 / there], [x]) for x in reached]
-    return [*scaled, backend.combine_each([1.0 / here], [before])]
+        return high, low, before
+    high, low = (backend.combine_each([1.0 / there], [x]) for x in (high, low))
+    return high, low, backend.combine_each([1.0 / here], [before])
 
 
 def _combine(backend: Backend, combinations: list[Combination], x: Any, outputs: list[Any]) -> Any:

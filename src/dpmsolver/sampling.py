@@ -22,7 +22,7 @@ from dpmsolver.caution import warn_of_start
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
 from dpmsolver.forward import StateHook
-from dpmsolver.grids import Grid
+from dpmsolver.grids import Grid, are_times
 from dpmsolver.host import to_host
 from dpmsolver.noise import NoiseName, noise_source
 from dpmsolver.plan import Combination, Plan, Point, Row
@@ -167,7 +167,7 @@ def encode(
     grid, plan = options.pop("grid", None), options.pop("plan", None)
     if plan is None and isinstance(denoiser, Denoiser):
         solver = solver or "dpm-2m"
-        if grid is None or isinstance(grid, str) or callable(grid):
+        if not are_times(grid):
             start = denoiser.schedule.last_time(nfe or 1) if start is None else start
             end = _noisy_end(denoiser) if end is None else end
             if not start < end:
@@ -188,7 +188,7 @@ def _noisy_end(denoiser: Denoiser) -> float:
 
 def _refuse_rising(grid: object) -> None:
     """PlanError for an array of times that rises: a run towards noise is `encode`'s."""
-    if grid is None or isinstance(grid, str) or callable(grid):
+    if not are_times(grid):
         return
     times = to_host(grid)
     if times.ndim == 1 and len(times) > 1 and times[0] < times[-1]:

@@ -10,7 +10,16 @@ Your own grid: an array of times, or any function with this signature. A grid me
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
 from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, sigma, time
 from dpmsolver.grids.published import AYS_SD15, AYS_SDXL, AYS_SVD, ays_sd15, ays_sdxl, ays_svd, interpolated
-from dpmsolver.grids.registry import GRIDS, Grid, check_times, default_grid, from_labels, from_sigmas, make_grid
+from dpmsolver.grids.registry import (
+    GRIDS,
+    Grid,
+    are_times,
+    check_times,
+    default_grid,
+    from_labels,
+    from_sigmas,
+    make_grid,
+)
 from dpmsolver.grids.shifts import dynamic_shift, shifted
 from dpmsolver.grids.trajectory import gits, gits_costs
 
@@ -20,6 +29,7 @@ __all__ = [
     "AYS_SVD",
     "GRIDS",
     "Grid",
+    "are_times",
     "ays_sd15",
     "ays_sdxl",
     "ays_svd",

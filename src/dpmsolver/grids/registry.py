@@ -18,7 +18,7 @@ from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.span import LITTLE_SIGNAL, default_end, default_start, one_time
 
-__all__ = ["GRIDS", "Grid", "check_times", "default_grid", "from_labels", "from_sigmas", "make_grid"]
+__all__ = ["GRIDS", "Grid", "are_times", "check_times", "default_grid", "from_labels", "from_sigmas", "make_grid"]
 
 GRIDS: dict[str, Grid] = {
     "logsnr": logsnr,
@@ -73,7 +73,7 @@ def make_grid(
         >>> make_grid(Flow(), 3, "quadratic", start=5e-4)  # a network of this flow is not evaluated below 1e-4
         array([0.0005   , 0.0002618, 0.0001   , 0.       ])
     """
-    if not (grid is None or isinstance(grid, str) or callable(grid)):
+    if are_times(grid):
         if start is not None or end is not None or options:
             raise PlanError(
                 "an array of times already says where the run starts and ends: drop start, end and grid options"
@@ -88,7 +88,7 @@ def make_grid(
         name = default_grid(schedule, start, end) if grid is None else grid
         if isinstance(name, str) and name not in GRIDS:
             raise PlanError(unknown("grid", name, GRIDS, "dpm.grids.GRIDS"))
-        function = GRIDS[name] if isinstance(name, str) else name
+        function: Any = GRIDS[name] if isinstance(name, str) else name
         if getattr(function, "takes_last", False):
             options["last"] = schedule.last_time(nfe or steps)
         times = _inside(schedule, function, steps, start, end, options)
@@ -102,6 +102,11 @@ def make_grid(
     if len(times) != steps + 1:
         raise PlanError(f"{steps} steps need {steps + 1} times, the grid has {len(times)}")
     return times
+
+
+def are_times(grid: object) -> bool:
+    """Whether a caller's grid is an array of times, not a name, a function or None."""
+    return not (grid is None or isinstance(grid, str) or callable(grid))
 
 
 def _inside(

@@ -13,10 +13,6 @@ from dpmsolver.schedules.base import Floats, NoiseSchedule, log_alpha_vp, log_si
 
 __all__ = ["Discrete", "scaled_linear_betas"]
 
-_NOISE_LEFT = (
-    0.05  # of data of deviation 1: above the 0.029 of Stable Diffusion's first step, below the 0.1 of 100 linear betas
-)
-
 
 def scaled_linear_betas(beta_start: float = 0.00085, beta_end: float = 0.012, num: int = 1000) -> Floats:
     """The betas of Stable Diffusion 1 and XL: linear in their square root. Returns float64 (num,)."""
@@ -128,8 +124,8 @@ class Discrete(NoiseSchedule):
         return self.t_min
 
     def default_end(self, nfe: int) -> float:
-        """The first training step, or clean data where that step still has noise to be seen: sigma(1/N) above 0.05."""
-        return self.t_min if self.sigma(self.t_min) <= _NOISE_LEFT else 0.0
+        """The first training step, or clean data where that step leaves noise."""
+        return 0.0 if self.leaves_noise(self.t_min) else self.t_min
 
     def __repr__(self) -> str:
         start = f", lambda_min={self.lambda_min:g}" if self.lambda_min > -math.inf else ""

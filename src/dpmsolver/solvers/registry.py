@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
-from dpmsolver.grids import GRIDS, Grid, default_grid, make_grid
+from dpmsolver.grids import GRIDS, Grid, are_times, default_grid, make_grid
 from dpmsolver.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers import (
@@ -102,7 +102,7 @@ def make_plan(
     rest = {k: v for k, v in options.items() if k not in chosen}
     _refuse(rest, _grid_options(grid), solver.name, solver.accepted_options())
     moved: Point | None = None
-    if grid is None or isinstance(grid, str) or callable(grid):
+    if not are_times(grid):
         if start is None:
             own = schedule.default_start()
             start = default_start(schedule, predicts, needs_signal=solver.prediction == "noise" or solver.finite)
@@ -135,11 +135,10 @@ def _scaled_from(origin: Point, factor: float, plan: Plan) -> Plan:
 
 def _grid_name(grid: object, schedule: NoiseSchedule, times: Floats) -> str:
     """What a plan says of its grid: its name, that of a function, or that the times were given."""
-    if isinstance(grid, str):
-        return grid
-    if grid is None:
-        return default_grid(schedule, float(times[0]), float(times[-1]))
-    return str(getattr(grid, "__name__", "your own")) if callable(grid) else "given times"
+    if are_times(grid):
+        return "given times"
+    name = default_grid(schedule, float(times[0]), float(times[-1])) if grid is None else grid
+    return name if isinstance(name, str) else str(getattr(name, "__name__", "your own"))
 
 
 def _recorded(value: object) -> object:

@@ -38,6 +38,7 @@ _UNKNOWN = "a folder cannot tell it from another network of the same name"
     "dpmsolver compare --num 200 --nfe 5,10,20 --out report\n\n"
     "dpmsolver compare mixture-2 --solvers ddim,heun,dpm++2m@karras,sa-solver:tau=0.5 --num 2000\n\n"
     "dpmsolver compare gaussian --solvers dpm++2m,unipc-2 --grids default,karras,time\n\n"
+    "dpmsolver compare cifar10-mixture --features efficientnet --num 500 --nfe 5,10,20\n\n"
     "dpmsolver compare my_model.py:testbed --solvers ddim,dpm-23,rk45 --nfe 10,20\n\n"
     "dpmsolver compare google/ddpm-cifar10-32 --device cuda --features inception --statistics fid_stats_cifar10.npz"
 )
@@ -77,7 +78,10 @@ def compare(
     ] = REFERENCE_NFE,
     reference_solver: Annotated[str, typer.Option(metavar="NAME", help="The solver of that run.")] = REFERENCE_SOLVER,
     features: Annotated[
-        str, typer.Option(metavar="NAME", help="Of the Frechet distance: auto, digits, cifar10, inception, none.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Of the Frechet distance: auto, digits, cifar10, efficientnet, inception, none."
+        ),
     ] = "auto",
     statistics: Annotated[
         Path | None,
@@ -277,6 +281,9 @@ def _print(results: dict[str, Any]) -> None:
     limit = results["reference"]["measures"].get(key)
     if limit and key != "error":
         table.add_row("converged ODE", *[""] * (len(budgets) - 1), f"{limit['value']:.4g}")
+    floor = results["yardsticks"].get(key, {})
+    if "num" in floor:
+        table.add_row("exact draws", *[""] * (len(budgets) - 1), f"{floor['value']:.4g}")
     wide_console().print(table)
     for curve in results["curves"]:
         for why, nfes in _reasons(curve, key).items():

@@ -206,6 +206,17 @@ def test_the_table_says_why_a_figure_is_not_there(tmp_path: Path, capsys: pytest
     assert "adds noise: its samples have no exact trajectory to be near to" in (tmp_path / "index.html").read_text()
 
 
+def test_a_slow_start_is_told_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a while, and not where there is nothing to say or the work was done before."""
+    monkeypatch.setattr(comparing, "_FIRST_LINE", 0.05)
+    for line, seconds, said in (("computing", 0.3, "computing\n"), ("", 0.3, ""), ("computing", 0.0, "")):
+        with comparing._said_if_slow(line):
+            time.sleep(seconds)
+        assert capsys.readouterr().err == said
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
 WITH_FEATURES = """
 from dataclasses import replace
 import numpy as np

@@ -29,6 +29,7 @@ _SOLVERS = "ddim,dpm++2m,unipc-2,auto"
 _NFES = "5,6,8,10,12,15,20,50"
 _INTERRUPTED = 130  # the exit code of what was stopped, as a shell has it
 _FIRST_LINE, _LATER_LINES = 10.0, 30.0  # seconds
+_FIRST_STATISTICS = "computing the statistics of exact draws, a minute or two; they are kept for the next time"
 _NONE = "–"  # in place of a figure
 _UNKNOWN = "a folder cannot tell it from another network of the same name"
 
@@ -110,14 +111,15 @@ def compare(
         _check_sampler(sampler)
     try:
         with _terminated_as_interrupted():
-            testbed = load_testbed(
-                model,
-                device=device,
-                features=cast(FeaturesName, features),
-                statistics=statistics,
-                bfloat16=bfloat16,
-                compiled=compiled,
-            )
+            with _said_if_slow(_FIRST_STATISTICS if features == "efficientnet" and statistics is None else ""):
+                testbed = load_testbed(
+                    model,
+                    device=device,
+                    features=cast(FeaturesName, features),
+                    statistics=statistics,
+                    bfloat16=bfloat16,
+                    compiled=compiled,
+                )
             comparison = Comparison(
                 testbed,
                 chosen,
@@ -149,6 +151,19 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _said_if_slow(line: str) -> Iterator[None]:
+    """Write a line after ten seconds, unless the block has ended before or the line is empty."""
+    timer = threading.Timer(_FIRST_LINE, typer.echo, (line,), {"err": True})
+    timer.daemon = True
+    if line:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _draw(comparison: Comparison) -> None:

@@ -249,8 +249,10 @@ def test_nfe_history_and_stochastic_follow_from_the_rows(
 def test_marginal_follows_alpha_and_sigma() -> None:
     """Section 1 of the design, by hand: data outputs add to alpha, noise outputs to sigma, drawn noise in squares."""
     combination = Combination(0.5, (0.2, 0.1), (0.3, 0.4))
-    assert combination.marginal("data", 0.8, 0.6) == pytest.approx((0.5 * 0.8 + 0.3, math.sqrt(0.3**2 + 0.25)))
-    assert combination.marginal("noise", 0.8, 0.6) == pytest.approx((0.5 * 0.8, math.sqrt(0.6**2 + 0.25)))
+    assert combination.marginal((0.8, 0.6), [(1.0, 0.0)] * 2) == pytest.approx(
+        (0.5 * 0.8 + 0.3, math.sqrt(0.3**2 + 0.25))
+    )
+    assert combination.marginal((0.8, 0.6), [(0.0, 1.0)] * 2) == pytest.approx((0.5 * 0.8, math.sqrt(0.6**2 + 0.25)))
 
 
 def test_limits_of_half_log_snr() -> None:

@@ -22,7 +22,7 @@ python() {
 }
 
 digits() {
-    python digits_small.py "$@" --data "$data" --minutes "$minutes"
+    python small.py "$@" --data "$data" --minutes "$minutes"
 }
 
 # One lane; the other runs beside it.

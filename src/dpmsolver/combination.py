@@ -71,12 +71,20 @@ class Combination:
         constant = self.constant + self.state * inner.constant
         return Combination(self.state * inner.state, merged(self.outputs, inner.outputs), noise, constant)
 
-    def marginal(self, prediction: Prediction, alpha: float, sigma: float) -> tuple[float, float]:
-        """The alpha and sigma of the result, for a state that has `alpha` and `sigma` and outputs that are exact and constant."""
-        total, spread = math.fsum(self.outputs), math.fsum(c * c for c in self.noise)
-        if prediction == "data":
-            return self.state * alpha + total, math.hypot(self.state * sigma, math.sqrt(spread))
-        return self.state * alpha, math.hypot(self.state * sigma + total, math.sqrt(spread))
+    def marginal(self, state: tuple[float, float], outputs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        """Return the alpha and sigma of the result.
+
+        Args:
+            state: alpha and sigma of the state.
+            outputs: those of each output, newest first: (1, 0) for the exact data, (0, 1) for the exact noise.
+
+        Examples:
+            >>> Combination(0.5, (0.25,)).marginal((1.0, 2.0), [(1.0, 0.0)])
+            (0.75, 1.0)
+        """
+        terms = list(zip(self.outputs, outputs, strict=False))
+        alpha, sigma = (math.fsum([self.state * own, *(c * m[i] for c, m in terms)]) for i, own in enumerate(state))
+        return alpha, math.hypot(sigma, *self.noise)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Combination):

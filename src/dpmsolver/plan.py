@@ -137,8 +137,8 @@ class Plan:
             for combination in (row.advance, row.predict, row.output):
                 if combination is not None:
                     _check_combination(combination, index, first)
-        if self.keeps_marginals and (self.elementwise or any(row.output for row in self.rows)):
-            raise PlanError("a plan with arrays as coefficients, or its own outputs, has keeps_marginals=False")
+        if self.keeps_marginals and self.elementwise:
+            raise PlanError("a plan with arrays as coefficients has keeps_marginals=False")
         if self.keeps_marginals:
             _check_marginals(self)
 
@@ -363,14 +363,18 @@ def _check_combination(combination: Combination, index: int, first: int) -> None
 
 def _check_marginals(plan: Plan) -> None:
     """Follow (alpha, sigma) of the state through the rows and hold it against every point where the network is evaluated."""
-    state = (plan.start.alpha, plan.start.sigma)
+    exact = (1.0, 0.0) if plan.prediction == "data" else (0.0, 1.0)
+    state = reached = (plan.start.alpha, plan.start.sigma)
+    outputs: list[tuple[float, float]] = []
     rows, points = list(plan.rows), [row.point for row in plan.rows[1:]] + [plan.end]
     if plan.begin is not None:
         rows, points = [Row(plan.start, predict=plan.begin), *rows], [plan.rows[0].point, *points]
     for index, (row, target) in enumerate(zip(rows, points, strict=True), start=len(plan.rows) - len(rows)):
+        output = exact if row.output is None else row.output.marginal(reached, [exact])
+        outputs = [output, *outputs][: plan.history]
         if row.advance is not None:
-            state = row.advance.marginal(plan.prediction, *state)
-        reached = state if row.predict is None else row.predict.marginal(plan.prediction, *state)
+            state = row.advance.marginal(state, outputs)
+        reached = state if row.predict is None else row.predict.marginal(state, outputs)
         miss = math.hypot(reached[0] - target.alpha, reached[1] - target.sigma)
         if not miss <= _TOLERANCE * math.hypot(target.alpha, target.sigma):
             where = f"row {index}" if index >= 0 else "begin"

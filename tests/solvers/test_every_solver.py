@@ -66,18 +66,23 @@ def test_every_row_preserves_the_marginals(name: str, data: st.DataObject) -> No
     _, plan = random_setting(data, SOLVERS[name])
     points = [row.point for row in plan.rows] + [plan.end]
     alpha, variance = points[0].alpha, points[0].sigma ** 2
+    said = np.array(
+        [1.0, 0.0] if plan.prediction == "data" else [0.0, 1.0]
+    )  # x_0 and noise in an exact network's output
+    outputs: list[np.ndarray] = []
 
     def follow(combination: Combination) -> tuple[float, float]:
-        outputs, drawn = sum(combination.outputs), sum(c**2 for c in combination.noise)
-        if plan.prediction == "data":
-            return combination.state * alpha + outputs, combination.state**2 * variance + drawn
-        return combination.state * alpha, (combination.state * math.sqrt(variance) + outputs) ** 2 + drawn
+        drawn = sum(c**2 for c in combination.noise)
+        signal, noise = sum(c * m for c, m in zip(combination.outputs, outputs, strict=False)) + np.zeros(2)
+        return combination.state * alpha + signal, (combination.state * math.sqrt(variance) + noise) ** 2 + drawn
 
     def close(reached: tuple[float, float], point: Point) -> bool:
         scale = math.hypot(point.alpha, point.sigma)
         return abs(reached[0] - point.alpha) < 1e-9 * scale and abs(math.sqrt(reached[1]) - point.sigma) < 1e-9 * scale
 
     for index, row in enumerate(plan.rows):
+        u = np.array([row.point.alpha, row.point.sigma])
+        outputs.insert(0, said if row.output is None else row.output.state * u + row.output.outputs[0] * said)
         if row.advance is not None:
             alpha, variance = follow(row.advance)
             assert any(close((alpha, variance), p) for p in points), f"row {index} commits a state off the schedule"
@@ -129,10 +134,12 @@ def test_encoding_preserves_the_marginals_too(solver: Solver) -> None:
 def execute(plan: Plan, x: Any, output: Callable[[Point], Any]) -> Any:
     """The loop of the design for outputs that depend on the point alone, and drawn noise of zero."""
     outputs: list[Any] = []
+    u = x
     for row in plan.rows:
-        outputs.insert(0, output(row.point))
-        if row.advance is not None:
-            x = apply(row.advance, x, outputs)
+        m = output(row.point)
+        outputs.insert(0, m if row.output is None else apply(row.output, u, [m]))
+        x = x if row.advance is None else apply(row.advance, x, outputs)
+        u = x if row.predict is None else apply(row.predict, x, outputs)
     return x
 
 

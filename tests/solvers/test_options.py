@@ -25,7 +25,7 @@ HIGHER = [f"{p}{n}m{form}" for p in ("dpm-", "dpm++") for n, form in ((3, ""), (
 GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["ddim"], {"eta": 0.5}),
     (["ddpm"], {"variance": "large"}),
-    (["dpm-1", "dpm-fast", "pndm", "s-pndm", "plms", "lms-1", "ipndm-1", "unip-1"], {}),
+    (["dpm-1", "dpm-fast", "dpm++fast", "pndm", "s-pndm", "plms", "lms-1", "ipndm-1", "unip-1"], {}),
     (["res-2s", "res-3s", "etdrk4-krogstad", "etdrk4-ho"], {}),
     ([f"rk{p}-{variable}" for p in (2, 3, 4) for variable in ("t", "lambda")], {}),
     (["dpm-2", "dpm-2-exact", "dpm++2s", "dpm++2s-exact"], STAGE),
@@ -44,7 +44,10 @@ GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["sa-solver"], {"predictor_order": 2, "corrector_order": 2, "tau": 0.5, "lower_order_final": False}),
     ([f"deis-{form}{n}" for form in ("tab", "rhoab", "logrho") for n in (1, 2, 3)], ORDERS),
     ([f"{name}-{n}" for name in ("lms", "ipndm-v") for n in (2, 3, 4)], ORDERS),
-    ([f"ipndm-{n}" for n in (2, 3, 4)], {"lower_order_final": True, "ramp": "ones"}),
+    (
+        [*(f"ipndm-{n}" for n in (2, 3, 4)), *(f"velocity-{n}m" for n in (2, 3))],
+        {"lower_order_final": True, "ramp": "ones"},
+    ),
     (["euler", "heun", "dpm2"], CHURN),
     (["euler-ancestral", "dpm2-ancestral", "dpm++2s-ancestral"], ANCESTRAL),
     ([f"er-sde-{n}" for n in (1, 2, 3)], {"noise_scale": lambda rho: rho**2}),

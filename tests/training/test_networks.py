@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 TRAINING = Path(__file__).parents[2] / "training"
-SCRIPTS = ("common", "processes", "digits", "digits_small", "moons")
+SCRIPTS = ("common", "processes", "digits", "cifar10_data", "small", "moons")
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_a_network_of_digits_resumes_and_exports_a_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A call that ends at once leaves a checkpoint; the next one takes one step from it, and the export loads with its schedule."""
-    small = script("digits_small")
+    small = script("small")
     options = ("digits-flow", "--data", data, "--run", tmp_path, "--batch", 2, "--threads", 1)
     run(small, monkeypatch, *options, "--stop-after", 0)
     assert "stopped, and the same command resumes: 0 steps" in capsys.readouterr().out
@@ -165,10 +166,33 @@ def test_a_network_of_digits_resumes_and_exports_a_model(
         torch.testing.assert_close(value, average[name].half().float())
 
 
-@pytest.mark.parametrize("name", ["digits-flow", "digits-cosine", "digits-cosine-v", "digits-edm"])
+def test_a_network_of_colour_exports_a_model(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step on four pictures; a file that is no CIFAR-10 is refused with a sentence before anything is built."""
+    image, small = pytest.importorskip("PIL.Image"), script("small")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    encoded = []
+    for each in pixels:
+        image.fromarray(each).save(buffer := io.BytesIO(), "JPEG")
+        encoded.append(buffer.getvalue())
+    path = tmp_path / "cifar10_jpeg.npz"
+    offsets = np.cumsum([0, *map(len, encoded)])
+    np.savez(
+        path, train_jpeg=np.frombuffer(b"".join(encoded), np.uint8), train_offsets=offsets, train_labels=[0, 1, 2, 9]
+    )
+    options = ("cifar10-small", "--run", tmp_path, "--batch", 2, "--threads", 1, "--minutes", 1e-9)
+    run(small, monkeypatch, *options, "--data", path)
+    model = pretrained.load(tmp_path / "model")
+    assert (model.shape, model.num_classes, model.predicts) == ((3, 32, 32), 10, "noise")
+    with pytest.raises(SystemExit):
+        run(small, monkeypatch, *options, "--data", tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize("name", ["digits-flow", "digits-cosine", "digits-cosine-v", "digits-edm", "cifar10-small"])
 def test_a_target_is_what_the_library_reads(script: Callable[[str], ModuleType], name: str) -> None:
     """A network that says exactly its target is read by the config's schedule as the data that it was made from, at each label."""
-    process = script("digits_small").PROCESSES[name]()
+    process = script("small").PROCESSES[name]()
     draw = process.draw(torch.tensor([0.03, 0.2, 0.5, 0.8, 0.97], dtype=torch.float64))
     x_0, noise = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
     target = draw.data * x_0 + draw.eps * noise
@@ -191,5 +215,5 @@ def test_a_target_is_what_the_library_reads(script: Callable[[str], ModuleType],
 
 def test_names_of_the_scripts_are_the_names_of_the_library(script: Callable[[str], ModuleType]) -> None:
     """Each trained network has its training."""
-    assert tuple(script("digits_small").PROCESSES) == trained.DIGITS
+    assert tuple(script("small").PROCESSES) == trained.PICTURES
     assert tuple(script("moons").PROCESSES) == trained.MOONS

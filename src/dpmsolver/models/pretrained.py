@@ -181,7 +181,7 @@ def load(name: str | Path = "digits", *, device: str | None = None) -> Pretraine
     """Load a pretrained model: one by its name, a folder in diffusers format, or a hub id.
 
     Args:
-        name: one of `EMBEDDED`, such as "digits"; in a checkout of the repository one of `trained.DIGITS`; a folder with unet/ and
+        name: one of `EMBEDDED`, such as "digits"; in a checkout of the repository one of `trained.PICTURES`; a folder with unet/ and
             scheduler/, or with config.json beside scheduler_config.json; or "owner/name" on the Hugging Face hub, which diffusers
             downloads and caches.
         device: such as "cuda"; the CPU by default. Weights are float32.
@@ -246,7 +246,7 @@ def _local(name: str) -> str | None:
     """Where a model lies: the folder of its name or the caller's; None for a hub id. ValueError for a name that is none of them."""
     if name in EMBEDDED:
         return str(EMBEDDED[name])
-    if name in trained.DIGITS:
+    if name in trained.PICTURES:
         return str(trained.folder(name))
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser())

@@ -165,6 +165,7 @@ def load_testbed(
     bfloat16: bool = False,
     compiled: bool = False,
     schedule: NoiseSchedule | None = None,
+    predicts: str | None = None,
 ) -> Testbed:
     """A testbed by its name.
 
@@ -181,6 +182,8 @@ def load_testbed(
         bfloat16: run the network in bfloat16 (torch's autocast): faster on GPUs, slower on many processors.
         compiled: run a pretrained network through torch.compile, which takes a minute to start and rounds differently.
         schedule: of a closed form; by default 1000 linear betas. A network has its own.
+        predicts: of a closed form, what its network says: "noise", "data", "v", "score" or "velocity"; by default the noise, or the data
+            where the schedule starts without a signal.
 
     Raises:
         ValueError: an unknown name, options that the testbed cannot have, statistics of another width, and whatever `load` refuses.
@@ -204,12 +207,14 @@ def load_testbed(
             raise ValueError(f"{name} {why}: statistics are for it with features='efficientnet' only")
     elif why and (device, features, statistics, compiled) != (None, "auto", None, False):
         raise ValueError(f"{name} {why}: device, features, statistics and compiled are not for it")
-    if schedule is not None and name not in _CLOSED_FORM:
+    if (schedule, predicts) != (None, None) and name not in _CLOSED_FORM:
         raise ValueError(
-            f"{name} was made for a schedule, so schedule= is not for it: it is for {', '.join(_CLOSED_FORM)}"
+            f"{name} was made for a schedule and predicts one thing, so schedule= and predicts= are not for it: "
+            f"they are for {', '.join(_CLOSED_FORM)}"
         )
     if name in _CLOSED_FORM:
-        testbed = _closed_form(name, _CLOSED_FORM[name](), schedule or Discrete(betas=np.linspace(1e-4, 0.02, 1000)))
+        schedule = schedule or Discrete(betas=np.linspace(1e-4, 0.02, 1000))
+        testbed = _closed_form(name, _CLOSED_FORM[name](), schedule, predicts)
         testbed = _with_features(testbed, features, statistics) if features != "auto" else testbed
     elif users:
         testbed = _from_user(name)
@@ -223,9 +228,10 @@ def load_testbed(
 # Closed forms ---------------------------------------------------------------------------------------------------------------------
 
 
-def _closed_form(name: str, law: Any, schedule: NoiseSchedule) -> Testbed:
-    # Noise is what most networks predict, and it does not determine the data at alpha = 0.
-    predicts = "data" if schedule.alpha(schedule.default_start()) == 0.0 else "noise"
+def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | None) -> Testbed:
+    if predicts is None:
+        # Noise is what most networks predict, and it does not determine the data at alpha = 0.
+        predicts = "data" if schedule.alpha(schedule.default_start()) == 0.0 else "noise"
     plain, shape = law.denoiser(schedule, predicts), law.sample(1).shape[1:]
     classes = law.num_classes if isinstance(law, Mixture) else None
 
@@ -327,7 +333,7 @@ def _from_pretrained(
     name: str, device: str | None, features: str, statistics: str | Path | None, compiled: bool
 ) -> Testbed:
     folder = Path(name).expanduser()
-    known_name = name in pretrained.EMBEDDED or name in trained.DIGITS
+    known_name = name in pretrained.EMBEDDED or name in trained.PICTURES
     if not name or not (known_name or folder.is_dir() or re.fullmatch(pretrained.HUB_ID, name)):
         raise ValueError(f"{unknown('testbed', name, _NAMES)}, {_OTHERS}")
     chosen = _features_name(name, features, statistics)

@@ -19,11 +19,12 @@ from dpmsolver.denoiser import Denoiser
 from dpmsolver.preconditioning import edm_preconditioned
 from dpmsolver.schedules import Floats, NoiseSchedule
 
-__all__ = ["DIGITS", "MOONS", "TRAINED", "Perceptron", "folder", "load_moons", "two_moons"]
+__all__ = ["DIGITS", "MOONS", "PICTURES", "TRAINED", "Perceptron", "folder", "load_moons", "two_moons"]
 
 DIGITS = ("digits-flow", "digits-cosine", "digits-cosine-v", "digits-edm")
 MOONS = ("moons-linear", "moons-edm", "moons-flow")
-TRAINED = (*DIGITS, *MOONS)
+PICTURES = (*DIGITS, "cifar10-small")
+TRAINED = (*PICTURES, *MOONS)
 NETWORKS = Path(__file__).resolve().parents[3] / "training" / "networks"
 _SPREAD = 0.05  # of the moons, and of their points around them
 _FREQUENCIES = np.pi * 2.0 ** np.arange(4)

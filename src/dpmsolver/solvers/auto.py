@@ -11,7 +11,7 @@ import math
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.span import has_little_signal
 
-__all__ = ["recommended"]
+__all__ = ["choice_of", "kind_of", "recommended"]
 
 # (largest budget, solver, grid), by kind of schedule. Few evaluations go where time is, many where log-SNR is.
 _MANY = 10**9
@@ -45,11 +45,16 @@ def recommended(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) 
         >>> recommended(Flow(), 12, "velocity"), recommended(Flow(), 12, "noise")
         (('unipc-2', 'quadratic'), ('unipc-2', 'beta'))
     """
-    return next((solver, grid) for largest, solver, grid in _CHOICES[_kind(schedule, predicts)] if nfe <= largest)
+    return choice_of(kind_of(schedule, predicts), nfe)
 
 
-def _kind(schedule: NoiseSchedule, predicts: str | None) -> str:
-    """Which of the kinds a run is."""
+def choice_of(kind: str, nfe: int) -> tuple[str, str]:
+    """Return the solver and the grid for a kind of run and a budget."""
+    return next((solver, grid) for largest, solver, grid in _CHOICES[kind] if nfe <= largest)
+
+
+def kind_of(schedule: NoiseSchedule, predicts: str | None) -> str:
+    """Return the kind of a run, a key of the choices."""
     if float(schedule.alpha(schedule.default_start())) == 1.0:
         return "variance exploding"
     if not has_little_signal(schedule):

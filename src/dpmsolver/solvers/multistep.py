@@ -60,12 +60,18 @@ def adams_plan(
     lower_order_final: bool,
     ramp: Sequence[int] | None,
     keeps_marginals: bool = True,
+    output: Callable[[Point], Combination] | None = None,
 ) -> Plan:
-    """The plan of any Adams-like method: `step(source, target, nodes)` with as many of the newest nodes as each step's order."""
+    """The plan of any Adams-like method: `step(source, target, nodes)` with as many of the newest nodes as each step's order.
+
+    Args:
+        output: what the steps combine in place of the network's output, as a combination of both at a point.
+    """
     points = [Point.at(schedule, t) for t in times]
     orders = orders_of_steps(len(points) - 1, order, lower_order_final, ramp)
     rows = (
-        Row(points[k], advance=step(points[k], points[k + 1], points[k::-1][:kept])) for k, kept in enumerate(orders)
+        Row(points[k], step(points[k], points[k + 1], points[k::-1][:kept]), output=output and output(points[k]))
+        for k, kept in enumerate(orders)
     )
     return Plan(prediction, tuple(rows), points[-1], keeps_marginals=keeps_marginals)
 

@@ -200,17 +200,21 @@ def understood(name: str, known: Mapping[str, Solver]) -> Spec:
 
 
 def known_grid(name: str) -> tuple[str, dict[str, Any]]:
-    """Find the grid of `GRIDS`, and its options, for a name that people type.
+    """Find the grid of `GRIDS`, and its options, for a name that people type, which `:option=value` may follow.
 
     Raises:
         PlanError: there is no such grid; where one of ours is near, the message says which.
 
     Examples:
-        >>> known_grid("AYS_SDXL"), known_grid("beta57")
-        (('ays-sdxl', {}), ('beta', {'a': 0.5, 'b': 0.7}))
+        >>> known_grid("AYS_SDXL"), known_grid("beta57"), known_grid("karras:rho=5")
+        (('ays-sdxl', {}), ('beta', {'a': 0.5, 'b': 0.7}), ('karras', {'rho': 5}))
     """
     if name in GRIDS:
         return name, {}
+    if ":" in name:
+        written = parsed(name)
+        found, options = known_grid(written.solver)
+        return found, {**options, **written.options}
     key = _key(name)
     alias = {_key(theirs): ours for theirs, ours in {**{g: g for g in GRIDS}, **GRID_ALIASES}.items()}.get(key)
     if alias is not None:

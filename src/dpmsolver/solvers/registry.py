@@ -28,6 +28,7 @@ from dpmsolver.solvers import (
     singlestep,
     stochastic,
     unipc,
+    velocity,
 )
 from dpmsolver.solvers.auto import recommended
 from dpmsolver.solvers.names import resolved
@@ -38,7 +39,10 @@ from dpmsolver.targets import PREDICTIONS
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 
 
-_FAMILIES = (ddim, singlestep, multistep, unipc, exponential_rk, adams, pndm, classical, stochastic, calibrated)
+_FAMILIES = (
+    *(ddim, singlestep, multistep, unipc, exponential_rk, adams, velocity, pndm, classical, stochastic),
+    calibrated,
+)
 SOLVERS: dict[str, Solver] = {solver.name: solver for family in _FAMILIES for solver in family.SOLVERS}
 
 
@@ -93,28 +97,29 @@ def make_plan(
     solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
     if isinstance(solver, str) and solver == "auto":
         check_nfe(nfe)
-        solver, suited = recommended(schedule, nfe, predicts)
+        chosen, suited = recommended(schedule, nfe, predicts)
         grid = suited if grid is None else grid
+        solver, grid, start, end, options = resolved(SOLVERS, chosen, grid, start, end, options)
     if isinstance(solver, str):
         solver = SOLVERS[solver]
     evaluations = solver.spend(nfe)
-    chosen = {k: v for k, v in options.items() if k in solver.accepted_options()}
-    rest = {k: v for k, v in options.items() if k not in chosen}
+    own = {k: v for k, v in options.items() if k in solver.accepted_options()}
+    rest = {k: v for k, v in options.items() if k not in own}
     _refuse(rest, _grid_options(grid), solver.name, solver.accepted_options())
     moved: Point | None = None
     if not are_times(grid):
         if start is None:
-            own = schedule.default_start()
+            first = schedule.default_start()
             start = default_start(schedule, predicts, needs_signal=solver.prediction == "noise" or solver.finite)
-            moved = Point.at(schedule, own) if start != own else None
+            moved = Point.at(schedule, first) if start != first else None
         else:
             start = one_time(schedule, "start", start)
         end = default_end(schedule, nfe, start, needs_noise=solver.finite) if end is None else end
     times = make_grid(schedule, len(evaluations), grid, start, end, nfe=nfe, **rest)
     if "orders" in inspect.signature(solver.build).parameters:
-        chosen["orders"] = evaluations
+        own["orders"] = evaluations
     said = {name: _recorded(value) for name, value in options.items()}
-    made = solver.build(schedule, times, **chosen)
+    made = solver.build(schedule, times, **own)
     if moved is not None and (factor := scale_of_start(schedule, made.start.time)) != 1.0:
         made = _scaled_from(moved, factor, made)
     return replace(

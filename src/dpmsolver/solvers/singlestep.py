@@ -214,6 +214,16 @@ _FAST = Solver(
     steps=fast_orders,
     family="DPM-Solver",
 )
+_FAST_PLUS = Solver(
+    "dpm++fast",
+    partial(singlestep, prediction="data", quadrature="published", tau=0.0, r1=None, r2=None),
+    "data",
+    2,
+    "singlestep of order 3 with data prediction, the rest of the budget at order 2 and 1",
+    "Lu et al. 2022, arXiv 2211.01095, algorithm 1; the official code's singlestep method of order 3",
+    steps=fast_orders,
+    family="DPM-Solver",
+)
 _DPM_1 = Solver(
     "dpm-1",
     partial(singlestep, prediction="noise", quadrature="published", tau=0.0, r1=None, r2=None),
@@ -223,4 +233,4 @@ _DPM_1 = Solver(
     "Lu et al. 2022, arXiv 2206.00927, eq. 3.7",
     family="first order",
 )
-SOLVERS = (_DPM_1, _FAST, *_entries(), *_stochastic())
+SOLVERS = (_DPM_1, _FAST, _FAST_PLUS, *_entries(), *_stochastic())

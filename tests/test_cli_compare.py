@@ -206,6 +206,42 @@ def test_the_table_says_why_a_figure_is_not_there(tmp_path: Path, capsys: pytest
     assert "adds noise: its samples have no exact trajectory to be near to" in (tmp_path / "index.html").read_text()
 
 
+def test_a_slow_start_is_told_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a while, and not where there is nothing to say or the work was done before."""
+    monkeypatch.setattr(comparing, "_FIRST_LINE", 0.05)
+    for line, seconds, said in (("computing", 0.3, "computing\n"), ("", 0.3, ""), ("computing", 0.0, "")):
+        with comparing._said_if_slow(line):
+            time.sleep(seconds)
+        assert capsys.readouterr().err == said
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+WITH_FEATURES = """
+from dataclasses import replace
+import numpy as np
+from dpmsolver.models.testbeds import load_testbed
+
+def testbed():
+    law = load_testbed("mixture-16")
+    data = law.data(500, 0)
+    return replace(law, features=np.asarray, feature_statistics=(data.mean(axis=0), np.cov(data.T)))
+"""
+
+
+def test_the_frechet_distance_of_exact_draws_stands_below_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the table and, as a level line, on the page."""
+    (tmp_path / "own.py").write_text(WITH_FEATURES)
+    arguments = ["--solvers", "ddim", "--nfe", "5", "--num", "20", "--out", str(tmp_path / "report")]
+    assert cli.main(["compare", f"{tmp_path / 'own.py'}:testbed", *arguments]) == 0
+    floor = json.loads((tmp_path / "report" / "results.json").read_text())["yardsticks"]["frechet"]["value"]
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "exact draws" in line)
+    assert f"{floor:.4g}" in row
+    assert "20 exact draws of the data" in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_samplers_that_all_add_noise_are_compared_by_another_measure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

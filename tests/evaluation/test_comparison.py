@@ -15,6 +15,8 @@ import dpmsolver as dpm
 import dpmsolver.evaluation.comparison
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.comparison import Comparison, Run
+from dpmsolver.evaluation.frechet import frechet_distance_to
+from dpmsolver.evaluation.measures import MEASURES
 from dpmsolver.evaluation.results import shown_samples, summarise, write_results
 from dpmsolver.evaluation.samplers import (
     Counter,
@@ -394,3 +396,30 @@ def test_a_name_of_the_reference_and_names_twice_are_refused(tmp_path: Path) -> 
     for samplers in ([plan_sampler("ddim", name="reference")], [plan_sampler("ddim"), plan_sampler("ddim")], []):
         with pytest.raises(ValueError, match="name"):
             Comparison(GAUSSIAN, samplers, [5], folder=tmp_path)
+
+
+def test_exact_draws_tell_how_small_a_frechet_distance_can_be(tmp_path: Path) -> None:
+    """As many as the samples, through the same features; another number is another set; without features there is no such figure."""
+    testbed = replace(with_features(GAUSSIAN), feature_yardstick=0.5)
+    assert testbed.data is not None
+    assert testbed.feature_statistics is not None
+    for num in (30, 40):
+        results = drawn(made(tmp_path / "known", nfes=(5,), num=num, testbed=testbed))
+        floor = results["yardsticks"]["frechet"]
+        draws = testbed.data(num, dpmsolver.evaluation.comparison._EXACT_SEED)
+        assert floor["value"] == pytest.approx(frechet_distance_to(draws, *testbed.feature_statistics), rel=1e-5)
+        assert floor["low"] < floor["value"] < floor["high"]
+        assert (floor["num"], floor["title"]) == (num, f"{num} exact draws of the data")
+    bare = replace(testbed, data=None)
+    assert drawn(made(tmp_path / "test set", nfes=(5,), testbed=bare))["yardsticks"]["frechet"]["value"] == 0.5
+    assert drawn(made(tmp_path / "none", nfes=(5,)))["yardsticks"] == {}
+
+
+def test_wide_features_have_fewer_resamples(tmp_path: Path) -> None:
+    """A Frechet distance of a thousand features takes a second for each."""
+    rows = np.random.default_rng(0).standard_normal((20, 300))
+    wide = replace(GAUSSIAN, feature_statistics=(np.zeros(300), np.eye(300)))
+    narrow = replace(GAUSSIAN, feature_statistics=(np.zeros(8), np.eye(8)))
+    frechet = MEASURES["frechet"]
+    assert len(frechet.resampled(wide, rows, 50)) == 5
+    assert len(frechet.resampled(narrow, rows[:, :8], 50)) == 50

@@ -29,6 +29,7 @@ _SOLVERS = "ddim,dpm++2m,unipc-2,auto"
 _NFES = "5,6,8,10,12,15,20,50"
 _INTERRUPTED = 130  # the exit code of what was stopped, as a shell has it
 _FIRST_LINE, _LATER_LINES = 10.0, 30.0  # seconds
+_FIRST_STATISTICS = "computing the statistics of exact draws, a minute or two; they are kept for the next time"
 _NONE = "–"  # in place of a figure
 _UNKNOWN = "a folder cannot tell it from another network of the same name"
 
@@ -38,6 +39,7 @@ _UNKNOWN = "a folder cannot tell it from another network of the same name"
     "dpmsolver compare --num 200 --nfe 5,10,20 --out report\n\n"
     "dpmsolver compare mixture-2 --solvers ddim,heun,dpm++2m@karras,sa-solver:tau=0.5 --num 2000\n\n"
     "dpmsolver compare gaussian --solvers dpm++2m,unipc-2 --grids default,karras,time\n\n"
+    "dpmsolver compare cifar10-mixture --features efficientnet --num 500 --nfe 5,10,20\n\n"
     "dpmsolver compare my_model.py:testbed --solvers ddim,dpm-23,rk45 --nfe 10,20\n\n"
     "dpmsolver compare google/ddpm-cifar10-32 --device cuda --features inception --statistics fid_stats_cifar10.npz"
 )
@@ -77,7 +79,10 @@ def compare(
     ] = REFERENCE_NFE,
     reference_solver: Annotated[str, typer.Option(metavar="NAME", help="The solver of that run.")] = REFERENCE_SOLVER,
     features: Annotated[
-        str, typer.Option(metavar="NAME", help="Of the Frechet distance: auto, digits, cifar10, inception, none.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Of the Frechet distance: auto, digits, cifar10, efficientnet, inception, none."
+        ),
     ] = "auto",
     statistics: Annotated[
         Path | None,
@@ -106,14 +111,15 @@ def compare(
         _check_sampler(sampler)
     try:
         with _terminated_as_interrupted():
-            testbed = load_testbed(
-                model,
-                device=device,
-                features=cast(FeaturesName, features),
-                statistics=statistics,
-                bfloat16=bfloat16,
-                compiled=compiled,
-            )
+            with _said_if_slow(_FIRST_STATISTICS if features == "efficientnet" and statistics is None else ""):
+                testbed = load_testbed(
+                    model,
+                    device=device,
+                    features=cast(FeaturesName, features),
+                    statistics=statistics,
+                    bfloat16=bfloat16,
+                    compiled=compiled,
+                )
             comparison = Comparison(
                 testbed,
                 chosen,
@@ -145,6 +151,19 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _said_if_slow(line: str) -> Iterator[None]:
+    """Write a line after ten seconds, unless the block has ended before or the line is empty."""
+    timer = threading.Timer(_FIRST_LINE, typer.echo, (line,), {"err": True})
+    timer.daemon = True
+    if line:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _draw(comparison: Comparison) -> None:
@@ -277,6 +296,9 @@ def _print(results: dict[str, Any]) -> None:
     limit = results["reference"]["measures"].get(key)
     if limit and key != "error":
         table.add_row("converged ODE", *[""] * (len(budgets) - 1), f"{limit['value']:.4g}")
+    floor = results["yardsticks"].get(key, {})
+    if "num" in floor:
+        table.add_row("exact draws", *[""] * (len(budgets) - 1), f"{floor['value']:.4g}")
     wide_console().print(table)
     for curve in results["curves"]:
         for why, nfes in _reasons(curve, key).items():

@@ -29,9 +29,11 @@ from dpmsolver.plan import Plan
 from dpmsolver.sampling import sample
 from dpmsolver.solvers.registry import make_plan
 
-__all__ = ["CHECKED", "HALVED", "REFERENCE", "Comparison", "Run"]
+__all__ = ["CHECKED", "EXACT_DRAWS", "HALVED", "REFERENCE", "Comparison", "Run"]
 
 REFERENCE, HALVED = "reference", "reference, halved"  # the names that the converged runs have in the store
+EXACT_DRAWS = "exact draws"  # the name in the store of draws of the data's law itself
+_EXACT_SEED = 2  # of those draws
 CHECKED = 50  # samples that the error of the converged run is measured on
 _BATCH = 100
 _FEWEST, _FEW = 10, 4  # samples of a batch at least, and of one that is timed
@@ -119,7 +121,7 @@ class Comparison:
             or samples may be added later, and the batch may change.
         batch: samples that are drawn at once; None: 100, or on a processor fewer, down to 10, where 100 take long.
         reference_nfe, reference_solver: of the converged run that errors are measured against.
-        resamples: how often samples are drawn anew for an interval.
+        resamples: how often samples are drawn anew for an interval; a tenth as often for Frechet distances of more than 256 features.
 
     Raises:
         ValueError: names that are not unique, budgets or counts that are not positive integers, nothing that can be run, a folder of
@@ -156,6 +158,7 @@ class Comparison:
         self.reference = Reference(self.testbed, self.reference_nfe, self.reference_solver)
         self.measures: tuple[Measure, ...] = measures_of(self.testbed)
         self.runs, self.skipped = self._runs()
+        self._exact_draws: NDArray[np.float64] | None = None
         self._pace: float | None = None  # seconds of an evaluation of one sample in the batch before
         if not self.runs:
             raise ValueError(f"none of the samplers can spend any of nfe={list(self.nfes)}: {self.skipped[0][2]}")
@@ -181,6 +184,8 @@ class Comparison:
             raise ValueError(f"samplers must be at least one, with names of their own, got {names}")
         if {REFERENCE, HALVED} & {*names}:
             raise ValueError(f"{REFERENCE!r} is the name of the converged run: name the sampler differently")
+        if EXACT_DRAWS in names:
+            raise ValueError(f"{EXACT_DRAWS!r} is the name of draws of the data's law: name the sampler differently")
         for name, value in (
             ("num", self.num),
             ("batch", 1 if self.batch is None else self.batch),
@@ -250,6 +255,11 @@ class Comparison:
         """The number of samples that are kept for a report to show."""
         return _PICTURES if self.testbed.pictures else _POINTS if self.testbed.shape == (2,) else 0
 
+    @property
+    def has_floor(self) -> bool:
+        """Whether exact draws of the data, as many as the samples, tell how small a Frechet distance can be."""
+        return self.testbed.data is not None and any(measure.key == "frechet" for measure in self.measures)
+
     def _items(self) -> Iterator[_Item]:
         """What is drawn, in the order in which each batch needs it."""
         for end in self.ends:
@@ -260,6 +270,9 @@ class Comparison:
             evaluations = max(1, self.reference_nfe // 2)
             what = "the error of the reference"
             yield _Item(HALVED, self.ends[0], min(self.num, CHECKED), evaluations, what, self._draw_halved)
+        if self.has_floor:
+            # Draws depend on how many are made at once: another number is another set.
+            yield _Item(EXACT_DRAWS, float(self.num), self.num, 0, "exact draws of the data", self._draw_exactly)
         for run in self.runs:
             name = f"{run.sampler.name} with {run.setting:g}"
             yield _Item(run.key, run.setting, self.num, run.cost, name, partial(self._draw_run, run))
@@ -344,6 +357,14 @@ class Comparison:
     def _stored_reference(self, end: float, part: range) -> NDArray[np.float64]:
         pieces = [piece["samples"] for piece in self.store.read(REFERENCE, end, part)]
         return np.concatenate(pieces).astype(np.float64)
+
+    def _draw_exactly(self, start: _Start) -> None:
+        """Draws of the data's law itself: even they have a Frechet distance to it, for their number is finite."""
+        if self._exact_draws is None:
+            assert self.testbed.data is not None
+            self._exact_draws = self.testbed.data(self.num, _EXACT_SEED)
+        drawn = self._exact_draws[start.part.start : start.part.stop]
+        self._keep(EXACT_DRAWS, float(self.num), start, backends.of(start.x_T).from_numpy(drawn, start.x_T), {})
 
     def _draw_halved(self, start: _Start) -> None:
         """The converged run with half the evaluations: how far it is from the whole bounds the error of the whole."""

@@ -20,6 +20,7 @@ from dpmsolver.models.testbeds import Testbed
 
 __all__ = ["MEASURES", "Measure", "Observation", "host", "measures_of"]
 
+_NARROW = 256  # features up to which an interval has all its resamples
 _SMALL = 64  # coordinates of a sample up to which all of it is kept
 
 
@@ -99,6 +100,8 @@ def _frechet(testbed: Testbed, features: NDArray[Any]) -> float:
 
 def _frechet_replicates(testbed: Testbed, features: NDArray[Any], times: int) -> NDArray[np.float64]:
     assert testbed.feature_statistics is not None
+    # With 1280 features one takes half a second.
+    times = times if features.shape[1] <= _NARROW else max(2, times // 10)
     return frechet_replicates(features, *testbed.feature_statistics, resamples=times, strata=testbed.num_classes or 1)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.evaluation.comparison import CHECKED, HALVED, REFERENCE, Comparison, Run
+from dpmsolver.evaluation.comparison import CHECKED, EXACT_DRAWS, HALVED, REFERENCE, Comparison, Run
 from dpmsolver.evaluation.frechet import frechet_bias
 from dpmsolver.evaluation.measures import MEASURES
 from dpmsolver.evaluation.store import Arrays
@@ -87,7 +87,6 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         )
     reference, limits = _reference(comparison)
     testbed = comparison.testbed
-    yardstick = testbed.feature_yardstick
     return {
         "title": testbed.name,
         "testbed": testbed.name,
@@ -103,9 +102,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         "date": date.today().isoformat(),
         "measures": _measured(comparison),
         "reference": reference,
-        "yardsticks": {}
-        if yardstick is None
-        else {"frechet": {"value": yardstick, "title": "test set to training set"}},
+        "yardsticks": _yardsticks(comparison),
         "curves": curves,
         "thresholds": _thresholds(comparison, curves, measured, limits),
     }
@@ -193,6 +190,17 @@ def _reference(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Figure
             "high": float(np.percentile(errors, 97.5)),
         }
     return said, limits
+
+
+def _yardsticks(comparison: Comparison) -> dict[str, Any]:
+    """How small a Frechet distance can be: that of as many exact draws where there are such, else that of a test set where it is known."""
+    known = comparison.testbed.feature_yardstick
+    drawn = stored(comparison, EXACT_DRAWS, float(comparison.num)) if comparison.has_floor else []
+    if drawn:
+        num = sum(int(batch["size"]) for batch in drawn)
+        interval = figures(comparison, drawn)["frechet"].interval()
+        return {"frechet": {**interval, "num": num, "title": f"{num:,} {EXACT_DRAWS} of the data"}}
+    return {} if known is None else {"frechet": {"value": known, "title": "test set to training set"}}
 
 
 def _thresholds(

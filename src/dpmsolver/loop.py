@@ -1,0 +1,87 @@
+"""The sampling loop: the one place where a plan becomes a run, for arrays of any kind.
+
+The network stays outside. `steps` is a coroutine that stops where an evaluation is wanted and resumes when it is sent the output, so
+whoever drives it decides what arrays are and what a network is: `sample` sends what a denoiser says, a `Stepper` what its user says, the
+law of a plan sends the optimal network's coefficients, and a symbolic transform sends symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from dpmsolver.plan import Plan, Point
+
+__all__ = ["Moment", "run", "steps"]
+
+
+class Moment(NamedTuple):
+    """A run that waits for evaluation `index`: everything that it needs to resume.
+
+    point: where the network is evaluated. x: the state. u: the network's input, which is x unless a step predicted it. outputs,
+    noise: those that later steps may use, newest first.
+    """
+
+    index: int
+    point: Point
+    x: Any
+    u: Any
+    outputs: tuple[Any, ...] = ()
+    noise: tuple[Any, ...] = ()
+
+
+def steps(
+    plan: Plan,
+    x: Any,
+    draws: Iterator[Any] | None = None,
+    *,
+    one: Any = 1.0,
+    since: Moment | None = None,
+) -> Generator[Moment, Any, Any]:
+    """Run a plan: yield a `Moment` where the network is wanted, be sent what the plan calls its output, and return the result.
+
+    Args:
+        plan: what to run.
+        x: x_T, an array of any framework, or whatever else can be multiplied by numbers and added. It is not written to.
+        draws: standard normals, one for each row, and one before them if the plan begins with a step of its own. A draw that no
+            coefficient uses may be None; without noise none are needed.
+        one: the array that represents the constant 1.
+        since: a moment of an earlier run of this plan, from which this one resumes; x is then not used, and `draws` are those left.
+
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> run = steps(make_plan("ddim", schedules.LinearVP(), nfe=2), 1.0)
+        >>> [next(run).index, run.send(0.5).index]
+        [0, 1]
+    """
+    draws = repeat(None) if draws is None else draws
+    first, _, x, u, outputs, noise = since or Moment(0, plan.start, x, x)
+    if since is None and plan.begin is not None:
+        noise = (next(draws),)
+        u = plan.begin(x, (), noise, one)
+    for index, row in islice(enumerate(plan.rows), first, None):
+        m = yield Moment(index, row.point, x, u, outputs, noise)
+        outputs = (m if row.output is None else row.output(u, (m,), (), one), *outputs)[: plan.history]
+        noise = (next(draws), *noise)[: plan.noise_history]
+        x = x if row.advance is None else row.advance(x, outputs, noise, one)
+        u = x if row.predict is None else row.predict(x, outputs, noise, one)
+    return x
+
+
+def run(moments: Generator[Moment, Any, Any], network: Callable[[Any, Point], Any]) -> Any:
+    """Run to the end with a network: `network(u, point)` returns what the plan calls its output.
+
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> plan = make_plan("ddim", schedules.LinearVP(), nfe=5)
+        >>> round(run(steps(plan, 1.0), lambda u, point: 0.0), 4) == round(plan.end.alpha / plan.start.alpha, 4)
+        False
+    """
+    try:
+        moment = next(moments)
+        while True:
+            moment = moments.send(network(moment.u, moment.point))
+    except StopIteration as end:
+        return end.value

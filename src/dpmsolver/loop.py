@@ -12,19 +12,30 @@ from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from dpmsolver.plan import Plan, Point
+    from dpmsolver.combination import Combination
+    from dpmsolver.plan import Plan, Point, Row
 
-__all__ = ["Moment", "run", "steps"]
+__all__ = ["Moment", "Table", "run", "steps"]
+
+
+class Table(NamedTuple):
+    """What the loop needs of a plan, with coefficients of any kind: a plan's own are floats and NumPy arrays."""
+
+    start: Point
+    begin: Combination | None
+    rows: tuple[Row, ...]
+    history: int
+    noise_history: int
 
 
 class Moment(NamedTuple):
-    """A run that waits for evaluation `index`: everything that it needs to resume.
+    """A run that waits for evaluation `number`: everything that it needs to resume.
 
     point: where the network is evaluated. x: the state. u: the network's input, which is x unless a step predicted it. outputs,
     noise: those that later steps may use, newest first.
     """
 
-    index: int
+    number: int
     point: Point
     x: Any
     u: Any
@@ -33,7 +44,7 @@ class Moment(NamedTuple):
 
 
 def steps(
-    plan: Plan,
+    plan: Plan | Table,
     x: Any,
     draws: Iterator[Any] | None = None,
     *,
@@ -53,7 +64,7 @@ def steps(
     Examples:
         >>> from dpmsolver import make_plan, schedules
         >>> run = steps(make_plan("ddim", schedules.LinearVP(), nfe=2), 1.0)
-        >>> [next(run).index, run.send(0.5).index]
+        >>> [next(run).number, run.send(0.5).number]
         [0, 1]
     """
     draws = repeat(None) if draws is None else draws

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
+from dpmsolver.bind import placed
 from dpmsolver.caution import warn_of_start
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
@@ -25,7 +25,7 @@ from dpmsolver.forward import StateHook
 from dpmsolver.grids import Grid, are_times
 from dpmsolver.host import to_host
 from dpmsolver.noise import NoiseName, noise_source
-from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.plan import Combination, Plan, Point
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.span import default_start, scale_of_start
 from dpmsolver.targets import conversion
@@ -256,7 +256,8 @@ class _Run:
         self.draws = noise_source(noise, plan, generator, tuple(self.x.shape))
         self.begin, self.rows, self.combine = plan.begin, plan.rows, self.backend.combine
         if plan.elementwise:
-            self.begin, self.rows = _on_device(plan, self.backend, self.x)
+            table = placed(plan, self.backend, self.x)
+            self.begin, self.rows = table.begin, table.rows
             self.combine = _combine_elementwise
         self.denoised: Any = None
 
@@ -362,26 +363,6 @@ def _combine_elementwise(coefficients: Sequence[Any], arrays: Sequence[Any], out
     for coefficient, array in zip(coefficients[1:], arrays[1:], strict=True):
         total = total + coefficient * array
     return total
-
-
-def _on_device(plan: Plan, backend: Backend, x: Any) -> tuple[Combination | None, tuple[Row, ...]]:
-    """The plan's `begin` and rows with their arrays where the state is. PlanError for arrays that do not fit a state."""
-
-    def moved(coefficient: Any) -> Any:
-        if not isinstance(coefficient, np.ndarray):
-            return coefficient
-        shape, own = tuple(x.shape[1:]), coefficient.shape
-        if len(own) > len(shape) or any(c not in (1, s) for c, s in zip(own[::-1], shape[::-1], strict=False)):
-            raise PlanError(f"this plan was calibrated for states of shape {coefficient.shape}, x_T has {shape}")
-        return backend.from_numpy(coefficient, x)
-
-    def on_device(c: Combination | None) -> Combination | None:
-        if c is None or not c.elementwise:
-            return c
-        return Combination(moved(c.state), tuple(map(moved, c.outputs)), c.noise, moved(c.constant))
-
-    rows = (Row(r.point, on_device(r.advance), on_device(r.predict), on_device(r.output)) for r in plan.rows)
-    return on_device(plan.begin), tuple(rows)
 
 
 @contextmanager

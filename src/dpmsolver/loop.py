@@ -7,7 +7,7 @@ law of a plan sends the optimal network's coefficients, and a symbolic transform
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dpmsolver.combination import Combination
     from dpmsolver.plan import Plan, Point, Row
 
-__all__ = ["Moment", "Table", "run", "steps"]
+__all__ = ["Moment", "Step", "Steps", "Table", "fused", "run", "steps"]
 
 
 class Table(NamedTuple):
@@ -96,3 +96,71 @@ def run(moments: Generator[Moment, Any, Any], network: Callable[[Any, Point], An
             moment = moments.send(network(moment.u, moment.point))
     except StopIteration as end:
         return end.value
+
+
+class Step(NamedTuple):
+    """A combination for `fused`: its numbers, of the state, of `outputs` outputs, of the draws of these ages, and of the constant."""
+
+    numbers: tuple[Any, ...]
+    outputs: int
+    draws: tuple[int, ...]
+    constant: bool
+    elementwise: bool
+
+
+class Steps(NamedTuple):
+    """A plan for `fused`: its analytic first step, each row's advance and predict, and how much it remembers."""
+
+    begin: Step | None
+    rows: tuple[tuple[Step | None, Step | None], ...]
+    history: int
+    noise_history: int
+
+    @staticmethod
+    def combine(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
+        """Combine arrays, in `out` where the numbers are floats; they may be arrays of the framework."""
+        if all(isinstance(number, float) for number in numbers):
+            return backend.combine(numbers, arrays, out)
+        total = numbers[0] * arrays[0]
+        for number, array in zip(numbers[1:], arrays[1:], strict=True):
+            total = total + number * array
+        return total
+
+
+def fused(table: Steps, backend: Any, x: Any, draws: Iterator[Any]) -> Generator[tuple[int, Any, Any], Any, Any]:
+    """Run a plan as `steps` does, in as few buffers as it needs: x itself, the outputs that are remembered, and one stage.
+
+    Yields the number of an evaluation, its input, and a buffer for what is sent back (None: there is none to spare). The input may be
+    written into before the answer is sent: it is the state, or a stage of its own.
+
+    Args:
+        table: the plan's steps, with the scales of the outputs in their numbers.
+        backend: whose `combine` writes into its `out`.
+        x: x_T, which the run overwrites.
+        draws: as in `steps`.
+    """
+
+    def made(step: Step, x: Any, out: Any = None) -> Any:
+        arrays = [x, *outputs[: step.outputs], *(noise[age] for age in step.draws)]
+        if step.elementwise:
+            return table.combine(backend, step.numbers, [*arrays, 1.0] if step.constant else arrays)
+        return backend.combine(step.numbers, arrays, out)
+
+    outputs: list[Any] = []
+    noise: list[Any] = []
+    u, stage = x, None
+    if table.begin is not None:
+        noise = [next(draws)]
+        u = stage = made(table.begin, x)
+    for index, (advance, predict) in enumerate(table.rows):
+        spare = outputs.pop() if len(outputs) == table.history else None
+        kept = yield index, u, spare
+        outputs.insert(0, kept)
+        if table.noise_history:
+            noise = [next(draws), *noise][: table.noise_history]
+        if advance is not None:
+            x = made(advance, x, x)
+        u = x
+        if predict is not None:
+            u = stage = made(predict, x, stage)
+    return x

@@ -175,11 +175,6 @@ class Plan:
         """time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
         return columns([*(row.point for row in self.rows), self.end])
 
-    @cached_property
-    def conversions(self) -> list[tuple[NoiseSchedule, str, list[tuple[float, float]]]]:
-        """A denoiser's notes: (schedule, what its network predicts, conversions), for each that this plan has run with."""
-        return []
-
     def moments(
         self, mean: ArrayLike, variance: ArrayLike, *, begins: Literal["marginal", "noise"] = "marginal"
     ) -> tuple[Floats, Floats]:

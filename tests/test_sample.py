@@ -66,6 +66,8 @@ def reference(plan: dpm.Plan, x: Any, seed: int = 0) -> tuple[Any, list[Any], li
         inputs.append(u)
         denoised.append(alpha * u - sigma * v)
         outputs.insert(0, denoised[-1] if plan.prediction == "data" else sigma * u + alpha * v)
+        if row.output:
+            outputs[0] = row.output.state * u + row.output.outputs[0] * outputs[0]
         noise.insert(0, backends.standard_normals(keys, index + 1, x.shape[1:]))
         x = combine(row.advance) if row.advance else x
         u = combine(row.predict) if row.predict else x

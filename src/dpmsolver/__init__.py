@@ -22,6 +22,7 @@ from dpmsolver.preconditioning import edm_preconditioned
 from dpmsolver.sampling import State, encode, iterate, sample
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.statistics import ModelStatistics
+from dpmsolver.stepper import Stepper
 from dpmsolver.targets import conversion
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "SamplingError",
     "Solver",
     "State",
+    "Stepper",
     "add_noise",
     "calibrate",
     "check",

@@ -29,7 +29,11 @@ class Combination:
     constant: Coefficient = 0.0
 
     def __call__(self, x: Any, outputs: Sequence[Any] = (), noise: Sequence[Any] = (), one: Any = 1.0) -> Any:
-        """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored. `one` is what 1 is.
+        """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored.
+
+        Args:
+            noise: a draw without a coefficient may be None.
+            one: the array that represents the constant 1.
 
         Examples:
             >>> Combination(0.5, (2.0, -1.0))(10.0, [1.0, 3.0])
@@ -38,7 +42,8 @@ class Combination:
         total = self.state * x
         for coefficients, arrays in ((self.outputs, outputs), (self.noise, noise)):
             for coefficient, array in zip(coefficients, arrays, strict=False):
-                total = total + coefficient * array
+                if array is not None:  # a draw that no coefficient uses
+                    total = total + coefficient * array
         return total + self.constant * one if self.has_constant else total
 
     @property

@@ -13,16 +13,15 @@ from numpy.typing import ArrayLike
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend, linear
-from dpmsolver.caution import warn_of_large_factor
-from dpmsolver.errors import PlanError, SamplingError, in_samples, unknown
+from dpmsolver.errors import PlanError, in_samples, unknown
 from dpmsolver.guidance import Classifier, ClassifierFree
 from dpmsolver.host import to_host
 from dpmsolver.lending import Lending
-from dpmsolver.plan import Plan, Point, Prediction, columns
+from dpmsolver.plan import Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.targets import PREDICTIONS, Predicts, conversion
 
-__all__ = ["Denoiser", "Evaluator", "evaluate", "require_finite"]
+__all__ = ["Denoiser", "evaluate", "require_finite"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,28 +107,6 @@ class Denoiser:
         a, b = conversion(self.predicts, wanted, alpha, sigma)
         return a, (self.schedule.velocity_sign * b if self.predicts == "velocity" else b)
 
-    def evaluator(self, backend: Backend, plan: Plan, like: Any) -> Evaluator:
-        """What evaluates this network at the points of a plan, on states like `like`. PlanError where the two do not fit."""
-        conversions = self._conversions(plan)
-        if isinstance(self.guidance, Classifier) and plan.prediction == "data" and plan.rows[0].point.alpha == 0.0:
-            raise PlanError(
-                "classifier guidance of a data prediction is not defined at alpha = 0: start later (start=…)"
-            )
-        points = [row.point for row in plan.rows]
-        if self.guidance is not None:
-            self.guidance.check(len(like), [point.time for point in points])
-        return Evaluator(
-            self,
-            backend,
-            plan.prediction,
-            points,
-            conversions,
-            self.labels(backend, plan.columns["label"][:-1, None], like),
-            backend.network_dtype(self.network, self.dtype),
-            plain=self.data_hook is None and not isinstance(self.guidance, Classifier),
-            start="x0" if plan.end.time > plan.start.time else "x_T",
-        )
-
     def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
         """What the network gets for a schedule's labels (N, B) or (N, 1): N arrays of shape (B,), on the device of `like`."""
         values = schedule_labels
@@ -137,45 +114,6 @@ class Denoiser:
             values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
         dtype = backend.label_dtype(backend.network_dtype(self.network, self.dtype), like)
         return backend.labels(values, like, None if self.time_label == "round" else dtype)
-
-    def _conversions(self, plan: Plan) -> list[tuple[float, float]]:
-        """For each evaluation, what makes the plan's output from the network's. PlanError where the plan is for another schedule.
-
-        A plan remembers them, with the schedule that it was checked against: the next run of the same plan asks no more.
-        """
-        for schedule, predicts, known in plan.conversions:
-            if schedule is self.schedule and predicts == self.predicts:
-                return known
-        self._check_plan(plan)
-        columns = plan.columns
-        a, b = self.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
-        found = list(zip(a.tolist(), b.tolist(), strict=True))
-        warn_of_large_factor(plan, self.schedule, self.predicts, b)
-        plan.conversions.append((self.schedule, self.predicts, found))
-        return found
-
-    def _check_plan(self, plan: Plan) -> None:
-        times, alphas, sigmas = (plan.columns[name] for name in ("time", "alpha", "sigma"))
-        try:
-            alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
-        except ValueError as error:
-            raise PlanError(f"the plan does not fit this denoiser's schedule: {error}") from None
-        misses = np.maximum(abs(alpha - alphas), abs(sigma - sigmas)) > 1e-6 * (alpha + sigma)
-        if misses.any():
-            k = int(np.argmax(misses))
-            raise PlanError(
-                f"the plan was made for another schedule: at t={times[k]:.6g} it has alpha={alphas[k]:.6g}, sigma={sigmas[k]:.6g}, "
-                f"this denoiser's {self.schedule!r} has alpha={alpha[k]:.6g}, sigma={sigma[k]:.6g}"
-            )
-        # Labels belong to the plan, which may have moved them a little; another scale or direction is no little.
-        labels, wanted = plan.columns["label"], np.array([self.schedule.label(t) for t in times.tolist()])
-        misses = abs(wanted - labels) > 0.25 * abs(wanted).max()
-        if misses.any():
-            k = int(np.argmax(misses))
-            raise PlanError(
-                f"the plan was made for another schedule: at t={times[k]:.6g} its label is {labels[k]:.6g}, this denoiser's "
-                f"{self.schedule!r} has label {wanted[k]:.6g}: make the plan with that schedule"
-            )
 
     def at(self, x: Any, t: ArrayLike, wanted: Predicts = "data") -> Any:
         """Evaluate the network once and return its answer in any form, guidance and the data hook included.
@@ -296,73 +234,6 @@ class Denoiser:
         hint = ": a network with learned variance? then pass learned_variance=True" if doubled else ""
         wanted = f"2C channels for an input of shape {expected}" if self.learned_variance else f"shape {expected}"
         raise ValueError(f"the network must return {wanted}, got shape {shape}{hint}")
-
-
-@dataclass
-class Evaluator:
-    """A denoiser at the points of one plan: conversions and labels are ready, and every output is checked to be finite.
-
-    It belongs to one run. Where asking whether numbers are finite would wait for a device, `finish` asks once at the end.
-    """
-
-    denoiser: Denoiser
-    backend: Backend
-    prediction: Prediction
-    points: Sequence[Point]
-    conversions: Sequence[tuple[float, float]]
-    labels: Sequence[Any]
-    dtype: Any
-    plain: bool
-    start: str
-    lending: Lending = field(init=False)
-    pending: list[tuple[int, Any]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.lending = Lending(self.backend)
-
-    def __call__(self, index: int, x: Any, out: Any = None) -> tuple[float, Any]:
-        """Evaluation `index` on the state x: what the plan calls m, as a number times an array, which is written into `out`.
-
-        The number saves a pass over the state: a x + b raw is a (x + (b/a) raw), and whoever combines outputs multiplies anyway.
-        """
-        point, label, (a, b) = self.points[index], self.labels[index], self.conversions[index]
-        raw = self.denoiser.output(self.backend, x, label, point.time, self.dtype, self.lending)
-        self.check(index, raw)
-        if self.plain:
-            return (a, self.backend.combine((1.0, b / a), (x, raw), out)) if a else (b, self.backend.copy_to(raw, out))
-        return 1.0, evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, point, (a, b))
-
-    def check(self, index: int, values: Any) -> None:
-        """See that what evaluation `index` returned is finite, or the start (index -1), or the result (index nfe)."""
-        flag = self.backend.finite(values)
-        if flag is True:
-            return
-        self.pending.append((index, flag))
-        if flag is False:
-            self._refuse(index, values)
-
-    def finish(self, x: Any) -> None:
-        """Raise for what was not finite since the start, or for the run's result x: here where asking a device had to wait."""
-        self.check(len(self.points), x)
-        if self.pending:
-            place = self.backend.first_false([flag for _, flag in self.pending])
-            if place is not None:
-                self._refuse(self.pending[place][0], x)
-
-    def _refuse(self, index: int, values: Any) -> None:
-        """ValueError for the start, else SamplingError. `values` tell which samples are meant: what is not finite stays so to the end."""
-        where = in_samples(self.backend.not_finite(values), len(values))
-        if index < 0:
-            raise ValueError(f"{self.start} has NaN or infinity{where}: the run starts from it, so it must be finite")
-        if index == len(self.points):
-            raise SamplingError(
-                f"the result is not finite{where}, though the network was: look at the hooks and the guidance gradient"
-            )
-        p = self.points[index]
-        raise SamplingError(
-            f"the network returned NaN or infinity at evaluation {index + 1} of {len(self.points)} (t={p.time:.6g}, label={p.label:.6g}, "
-            f"alpha={p.alpha:.6g}, sigma={p.sigma:.6g}){where}: check its precision and the range of its input there"
-        )
 
 
 def require_finite(backend: Backend, values: Any, name: str) -> None:

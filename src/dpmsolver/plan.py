@@ -1,15 +1,7 @@
 """Plan: a whole sampling run as a table of coefficients.
 
 Every fixed-step sampler only forms linear combinations of the state, of network outputs and of noise, with coefficients that depend on
-the schedule and the grid alone. A Plan holds them, one row per network evaluation, and `dpmsolver.sample` executes it:
-
-    x = u = x_T
-    u = plan.begin(x, (), noise)             if plan.begin else x
-    for row in plan.rows:
-        outputs = (denoiser(u, row.point), *outputs)
-        x = row.advance(x, outputs, noise)   if row.advance else x
-        u = row.predict(x, outputs, noise)   if row.predict else x
-    return x
+the schedule and the grid alone. A Plan holds them, one row per network evaluation, and `dpmsolver.loop.steps` executes it.
 
 A plan preserves marginals: data of one point keep the alpha and sigma that each point declares. This is checked when it is made, unless
 the plan says that it does not (`keeps_marginals`).
@@ -22,12 +14,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import islice, repeat
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dpmsolver import law
 from dpmsolver.combination import Combination, Prediction, from_dict, to_dict
 from dpmsolver.errors import PlanError
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -183,11 +175,6 @@ class Plan:
         """time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
         return columns([*(row.point for row in self.rows), self.end])
 
-    @cached_property
-    def conversions(self) -> list[tuple[NoiseSchedule, str, list[tuple[float, float]]]]:
-        """A denoiser's notes: (schedule, what its network predicts, conversions), for each that this plan has run with."""
-        return []
-
     def moments(
         self, mean: ArrayLike, variance: ArrayLike, *, begins: Literal["marginal", "noise"] = "marginal"
     ) -> tuple[Floats, Floats]:
@@ -211,36 +198,7 @@ class Plan:
             >>> mean.round(6), variance.round(2)
             (array([1.]), array([0.25]))
         """
-        mean, variance = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (mean, variance))
-        # Where a row hands on nothing but its state, the normals so far are merged into one: the law is the same.
-        merged = self.begin is None and self.history == 1 and all(row.predict is None for row in self.rows)
-        draws = 0 if not self.noise_history else 1 if merged else self.nfe + (self.begin is not None)
-        size = draws + 2  # rows: the constant 1, the normal of the start, one normal per draw
-        x = np.zeros((size, *np.broadcast_shapes(mean.shape, variance.shape)))
-        signal = self.start.alpha if begins == "marginal" else 0.0
-        x[0] = signal * mean
-        x[1] = np.sqrt(signal**2 * variance + self.start.sigma**2)
-        one = np.zeros((size, *[1] * (x.ndim - 1)))
-        one[0] = 1.0
-        normals = repeat(next(_unit_vectors(x, 1))) if merged and draws else _unit_vectors(x, draws)
-        outputs: list[Floats] = []
-        noise: list[Floats] = [] if self.begin is None else [*islice(normals, 1)]
-        u = x if self.begin is None else self.begin(x, outputs, noise, one)
-        for row in self.rows:
-            alpha, sigma = row.point.alpha, row.point.sigma
-            gap = u / (alpha**2 * variance + sigma**2)
-            gap[0] -= alpha * mean / (alpha**2 * variance + sigma**2)
-            output = sigma * gap if self.prediction == "noise" else alpha * variance * gap
-            if self.prediction == "data":
-                output[0] += mean
-            output = output if row.output is None else row.output(u, [output], (), one)
-            outputs, noise = [output, *outputs][: self.history], [*islice(normals, 1), *noise][: self.noise_history]
-            x = x if row.advance is None else row.advance(x, outputs, noise, one)
-            if merged:
-                x[1] = np.sqrt(np.square(x[1:]).sum(axis=0))
-                x[2:] = 0.0
-            u = x if row.predict is None else row.predict(x, outputs, noise, one)
-        return x[0], np.square(x[1:]).sum(axis=0)
+        return law.moments(self, mean, variance, begins)
 
     def wasserstein(
         self,
@@ -262,11 +220,7 @@ class Plan:
             >>> good < poor
             True
         """
-        reached, spread = self.moments(mean, variance, begins=begins)
-        alpha, sigma = (1.0, 0.0) if to == "data" else (self.end.alpha, self.end.sigma)
-        deviation = np.sqrt(alpha**2 * np.asarray(variance, dtype=np.float64) + sigma**2)
-        gaps = np.square(reached - alpha * np.asarray(mean)) + np.square(np.sqrt(spread) - deviation)
-        return float(np.sqrt(gaps.sum()))
+        return law.wasserstein(self, mean, variance, to, begins)
 
     def table(self) -> str:
         """The plan as text: what made it, and one line per evaluation with all of its combinations."""
@@ -336,14 +290,6 @@ def _columns(point: Point) -> str:
     return (
         f"{point.time:>10.6g} {point.label:>10.6g} {point.alpha:>10.6g} {point.sigma:>10.6g} {point.half_log_snr:>8.4g}"
     )
-
-
-def _unit_vectors(like: Floats, draws: int) -> Iterator[Floats]:
-    """Each draw's coefficients: 1 in its own place, which stands behind the constant's and the start's."""
-    for place in range(2, draws + 2):
-        unit = np.zeros_like(like)
-        unit[place] = 1.0
-        yield unit
 
 
 def _check_combination(combination: Combination, index: int, first: int) -> None:

@@ -7,35 +7,34 @@ are frozen and may be shared between threads.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from operator import mul
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
+from dpmsolver.bind import bind
 from dpmsolver.caution import warn_of_start
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
 from dpmsolver.forward import StateHook
 from dpmsolver.grids import Grid, are_times
 from dpmsolver.host import to_host
+from dpmsolver.loop import fused
 from dpmsolver.noise import NoiseName, noise_source
-from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.plan import Plan, Point
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.span import default_start, scale_of_start
-from dpmsolver.targets import conversion
 
 __all__ = ["DEFAULT_SOLVER", "State", "encode", "iterate", "sample"]
 
 DEFAULT_SOLVER = "auto"
 Progress: TypeAlias = Callable[[int, int], object]  # evaluations done, evaluations in all
-# Inside a run: the index of an evaluation, what the network saw, and its output as (factor, array); None after the last one.
-_Moment: TypeAlias = tuple[int, Any, tuple[float, Any] | None]
+# Inside a run: the index of an evaluation, what the network saw, and what the run keeps of it; None after the last one.
+_Moment: TypeAlias = tuple[int, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ def _plan(
 
 
 class _Run:
-    """One execution of a plan. Its buffers are the state, the outputs that the plan still needs, and at most one stage."""
+    """One execution of a plan: its loop, with a denoiser for the network, and the hooks."""
 
     def __init__(
         self,
@@ -249,75 +248,44 @@ class _Run:
         state_hook: StateHook | None,
     ) -> None:
         self.backend: Backend = backends.of(x_T)
-        self.plan, self.denoiser, self.state_hook = plan, denoiser, state_hook
+        self.plan, self.state_hook = plan, state_hook
         self.x = self.backend.state(x_T)
-        self.evaluator = denoiser.evaluator(self.backend, plan, self.x)
-        self.evaluator.check(-1, self.x)
-        self.draws = noise_source(noise, plan, generator, tuple(self.x.shape))
-        self.begin, self.rows, self.combine = plan.begin, plan.rows, self.backend.combine
-        if plan.elementwise:
-            self.begin, self.rows = _on_device(plan, self.backend, self.x)
-            self.combine = _combine_elementwise
+        self.bound = bind(plan, denoiser, self.backend, self.x)
+        self.bound.check(-1, self.x)
+        draws = noise_source(noise, plan, generator, tuple(self.x.shape))
+        self.draws = (None if z is None else self.backend.from_numpy(z, self.x) for z in draws)
         self.denoised: Any = None
 
     def moments(self) -> Iterator[_Moment]:
-        """The loop. The arrays of a moment are the run's own and change when the next one is asked for.
-
-        `outputs` holds the arrays and `scales` their factors: m_k = scales[k] * outputs[k].
-        """
-        plan, combine, x = self.plan, self.combine, self.x
-        deviation = self.backend.deviation(x) if plan.end.time < plan.start.time else None
+        """Drive the loop. The arrays of a moment are the run's own and change when the next one is asked for."""
+        plan, bound = self.plan, self.bound
+        deviation = self.backend.deviation(self.x) if plan.end.time < plan.start.time else None
         if isinstance(deviation, float):
-            warn_of_start(x, deviation, plan.start)
-        history = plan.history
-        u, stage = x, None
-        outputs: list[Any] = []
-        scales: list[float] = []
-        noise: list[Any] = []
-        if self.begin is not None:
-            noise = self._drawn(x, noise)
-            u = stage = combine(*_terms(self.begin, x, scales, outputs, noise))
-        for index, row in enumerate(self.rows):
+            warn_of_start(self.x, deviation, plan.start)
+        run, kept = fused(bound.steps, self.backend, self.x, self.draws), None
+        for row in plan.rows:
+            index, u, spare = run.send(kept)
             if self.state_hook is not None:
-                x, u = self._hooked(x, u, row.point)
-            spare = outputs.pop() if len(outputs) == history else None
-            scale, output = self.evaluator(index, u, spare)
-            outputs.insert(0, output)
-            scales.insert(0, scale)
-            yield index, u, (scale, output)
-            if row.output is not None:
-                outputs[0], scales[0] = combine(*_terms(row.output, u, [scale], [output], [])), 1.0
-            noise = self._drawn(x, noise)
-            if row.advance is not None:
-                x = combine(*_terms(row.advance, x, scales, outputs, noise), x)
-            u = x
-            if row.predict is not None:
-                u = stage = combine(*_terms(row.predict, x, scales, outputs, noise), stage)
+                self._hook(u, row.point)
+            kept = bound(index, u, spare)
+            yield index, u, kept
+        x = _result(run, kept)
         if self.state_hook is not None:
-            x, _ = self._hooked(x, x, plan.end)
-        self.evaluator.finish(x)
+            self._hook(x, plan.end)
+        bound.finish(x)
         if deviation is not None and not isinstance(deviation, float):  # now nobody waits for the device any more
             warn_of_start(x, deviation, plan.start)
         yield plan.nfe, x, None
 
-    def _drawn(self, x: Any, noise: list[Any]) -> list[Any]:
-        """The noise that the plan still needs, with the next draw before it; none for an ODE."""
-        if not self.plan.stochastic:
-            return noise
-        drawn = next(self.draws)
-        newest = None if drawn is None else self.backend.from_numpy(drawn, x)
-        return [newest, *noise][: self.plan.noise_history]
-
-    def _hooked(self, x: Any, u: Any, point: Point) -> tuple[Any, Any]:
+    def _hook(self, u: Any, point: Point) -> None:
+        """Write what the hook makes of u into u."""
         assert self.state_hook is not None
         hooked = self.state_hook(u, point)
         if not self.backend.is_float_array(hooked):
             raise TypeError(f"state_hook must return the state, an array like its input, got {type(hooked).__name__}")
-        hooked = self.backend.state(hooked)
         if hooked.shape != u.shape:
             raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(hooked.shape)}")
-        hooked = self.backend.cast(hooked, u.dtype)
-        return (hooked if u is x else x), hooked
+        self.backend.copy_to(hooked, u)
 
     def snapshots(self) -> Iterator[State]:
         """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
@@ -332,56 +300,20 @@ class _Run:
 
     def snapshot(self, moment: _Moment) -> State:
         """A moment with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
-        index, x, output = moment
-        point = self.plan.rows[index].point if output is not None else self.plan.end
-        if output is not None:
-            a, b = conversion(self.plan.prediction, "data", point.alpha, point.sigma)
-            self.denoised = self.backend.combine((a, b * output[0]), (x, output[1]))
+        index, x, kept = moment
+        point = self.plan.end if kept is None else self.plan.rows[index].point
+        if kept is not None:
+            self.denoised = self.bound.denoised(index, x, kept)
         return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
 
 
-def _terms(
-    combination: Combination, x: Any, scales: list[float], outputs: list[Any], noise: list[Any]
-) -> tuple[list[float], list[Any]]:
-    """The numbers and the arrays of a combination."""
-    numbers = [combination.state, *map(mul, combination.outputs, scales)]
-    arrays = [x, *outputs[: len(combination.outputs)]]
-    if combination.noise:  # a draw without a coefficient may not have been made
-        drawn = [(c, z) for c, z in zip(combination.noise, noise, strict=False) if c]
-        numbers += [c for c, _ in drawn]
-        arrays += [z for _, z in drawn]
-    if combination.has_constant:
-        numbers.append(combination.constant)
-        arrays.append(1.0)
-    return numbers, arrays
-
-
-def _combine_elementwise(coefficients: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
-    """A combination whose coefficients may be arrays of the state's framework."""
-    total = coefficients[0] * arrays[0]
-    for coefficient, array in zip(coefficients[1:], arrays[1:], strict=True):
-        total = total + coefficient * array
-    return total
-
-
-def _on_device(plan: Plan, backend: Backend, x: Any) -> tuple[Combination | None, tuple[Row, ...]]:
-    """The plan's `begin` and rows with their arrays where the state is. PlanError for arrays that do not fit a state."""
-
-    def moved(coefficient: Any) -> Any:
-        if not isinstance(coefficient, np.ndarray):
-            return coefficient
-        shape, own = tuple(x.shape[1:]), coefficient.shape
-        if len(own) > len(shape) or any(c not in (1, s) for c, s in zip(own[::-1], shape[::-1], strict=False)):
-            raise PlanError(f"this plan was calibrated for states of shape {coefficient.shape}, x_T has {shape}")
-        return backend.from_numpy(coefficient, x)
-
-    def on_device(c: Combination | None) -> Combination | None:
-        if c is None or not c.elementwise:
-            return c
-        return Combination(moved(c.state), tuple(map(moved, c.outputs)), c.noise, moved(c.constant))
-
-    rows = (Row(r.point, on_device(r.advance), on_device(r.predict), on_device(r.output)) for r in plan.rows)
-    return on_device(plan.begin), tuple(rows)
+def _result(run: Generator[Any, Any, Any], kept: Any) -> Any:
+    """What a loop returns when it is sent the last output."""
+    try:
+        run.send(kept)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("the loop wants more evaluations than its plan has rows")
 
 
 @contextmanager

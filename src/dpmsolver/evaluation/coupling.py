@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dpmsolver import loop
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.convergence import GAUSSIAN, RUN, SCHEDULE, affordable, full_order, slope
 from dpmsolver.models.closed_form import Mixture
@@ -22,7 +23,7 @@ from dpmsolver.plan import Plan, Point
 from dpmsolver.schedules import Floats
 from dpmsolver.solvers import Solver, make_plan
 
-__all__ = ["BIMODAL", "Coupled", "coupled_plans", "coupled_runs", "follow", "path_weights", "strong_order"]
+__all__ = ["BIMODAL", "Coupled", "coupled_plans", "coupled_runs", "path_weights", "strong_order"]
 
 BIMODAL = Mixture(means=[[-1.0], [0.8]], variances=[[0.15], [0.2]], weights=[0.4, 0.6])
 _DIGITS = 9  # of half-log-SNR: points of nested grids are the same but for rounding
@@ -60,21 +61,6 @@ def path_weights(plans: Sequence[Plan]) -> list[list[Floats]]:
 
     draws = [plan.nfe + (plan.begin is not None) for plan in plans]
     return [[weights(each.get(k)) for k in range(n)] for each, n in zip(ends, draws, strict=True)]
-
-
-def follow(plan: Plan, x: Any, network: Callable[[Any, Point], Any], normals: Sequence[Any], one: Any = 1.0) -> Any:
-    """The sampling loop for any arrays and any normals, one for each draw; `network(u, point)` says what the plan wants to know."""
-    draws = iter(normals)
-    outputs: list[Any] = []
-    noise: list[Any] = [] if plan.begin is None else [next(draws)]
-    u = x if plan.begin is None else plan.begin(x, outputs, noise, one)
-    for row, normal in zip(plan.rows, draws, strict=True):
-        output = network(u, row.point)
-        output = output if row.output is None else row.output(u, [output], (), one)
-        outputs, noise = [output, *outputs][: plan.history], [normal, *noise][: plan.noise_history]
-        x = x if row.advance is None else row.advance(x, outputs, noise, one)
-        u = x if row.predict is None else row.predict(x, outputs, noise, one)
-    return x
 
 
 def strong_order(solver: Solver, steps: Sequence[int] = (64, 128, 256), **options: Any) -> float:
@@ -119,7 +105,7 @@ def _coefficients(plan: Plan, weights: Sequence[Floats]) -> Floats:
         )
 
     normals = [np.concatenate([np.zeros(2), w])[:, None] for w in weights]
-    return np.asarray(follow(plan, x, network, normals, one))
+    return np.asarray(loop.run(loop.steps(plan, x, iter(normals), one=one), network))
 
 
 @dataclass(frozen=True)
@@ -214,7 +200,7 @@ def coupled_runs(
         x = plans[0].start.alpha * data[:, 0] + plans[0].start.sigma * rng.standard_normal(size)
         path = rng.standard_normal((len(weights[0][0]), size))
         results = [
-            follow(plan, x, _network(plan, model), [_normal(w, path) for w in each])
+            loop.run(loop.steps(plan, x, (_normal(w, path) for w in each)), _network(plan, model))
             for plan, each in zip(plans, weights, strict=True)
         ]
         moments[batch] = [(r.mean(), (r**2).mean()) for r in results]

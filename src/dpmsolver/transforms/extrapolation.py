@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+
 from dpmsolver.errors import PlanError
+from dpmsolver.loop import run, steps
 from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.schedules import Floats
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.transforms.common import IDENTITY, named, older, require_plain
 
@@ -58,13 +62,14 @@ def richardson(fine: Plan, coarse: Plan, order: int, ratio: float | None = None)
         raise PlanError(f"ratio must be > 1: the fine plan takes more steps than the coarse one, got {ratio:.6g}")
     for plan in (fine, coarse):
         require_plain(plan, "richardson")
+    size = 1 + fine.nfe + coarse.nfe
     evaluations: list[_Evaluation] = []
-    ends = [_join(plan, evaluations) for plan in (fine, coarse)]
+    ends = [_join(plan, evaluations, size) for plan in (fine, coarse)]
     weight = 1.0 / (ratio**order - 1.0)
-    result = _Affine.sum(((1.0 + weight, ends[0]), (-weight, ends[1])))
-    inputs = [e.input.combination(k) for k, e in enumerate(evaluations)]
+    result = (1.0 + weight) * ends[0] - weight * ends[1]
+    inputs = [_combination(e.input, k) for k, e in enumerate(evaluations)]
     rows = [Row(e.point, predict=u) for e, u in zip(evaluations, inputs[1:], strict=False)]
-    rows.append(Row(evaluations[-1].point, advance=result.combination(len(evaluations))))
+    rows.append(Row(evaluations[-1].point, advance=_combination(result, len(evaluations))))
     return Plan(
         fine.prediction,
         tuple(rows),
@@ -150,59 +155,31 @@ def _is_first_order_step(prediction: Prediction, row: Row, target: Point) -> boo
 
 
 @dataclass(frozen=True)
-class _Affine:
-    """state * x_T + sum_k outputs[k] * m_k, with the k-th evaluation's output at k: what a Combination is, counted from the start."""
-
-    state: float
-    outputs: tuple[float, ...]
-
-    @classmethod
-    def sum(cls, terms: Iterable[tuple[float, _Affine]]) -> _Affine:
-        state, outputs = 0.0, [0.0]
-        for weight, term in terms:
-            state += weight * term.state
-            outputs += [0.0] * (len(term.outputs) - len(outputs))
-            for k, c in enumerate(term.outputs):
-                outputs[k] += weight * c
-        return cls(state, tuple(outputs))
-
-    def combination(self, evaluations: int) -> Combination:
-        """As a Combination in the row after so many evaluations."""
-        return Combination(
-            self.state, tuple(self.outputs[k] if k < len(self.outputs) else 0.0 for k in range(evaluations))[::-1]
-        )
-
-    def close_to(self, other: _Affine) -> bool:
-        gap = _Affine.sum(((1.0, self), (-1.0, other)))
-        scale = max(map(abs, (self.state, *self.outputs)))
-        return max(map(abs, (gap.state, *gap.outputs))) <= _SAME * scale
-
-
-@dataclass(frozen=True)
 class _Evaluation:
+    """Where the network is evaluated, and its input: the coefficients of x_T and of each evaluation's output, (size,)."""
+
     point: Point
-    input: _Affine
+    input: Floats
+
+    def same(self, other: _Evaluation) -> bool:
+        scale = float(abs(self.input).max())
+        return self.point == other.point and float(abs(self.input - other.input).max()) <= _SAME * scale
 
 
-def _join(plan: Plan, evaluations: list[_Evaluation]) -> _Affine:
-    """Add the evaluations of a plan that are not among `evaluations` yet; the plan's result in terms of x_T and of them all."""
-    places: list[int] = []
+def _join(plan: Plan, evaluations: list[_Evaluation], size: int) -> Floats:
+    """Add the evaluations of a plan that are not among `evaluations` yet; return the coefficients of its result."""
+    unit = np.eye(size)
 
-    def affine(c: Combination) -> _Affine:
-        outputs = [0.0] * len(evaluations)
-        for coefficient, place in zip(c.outputs, reversed(places), strict=False):
-            outputs[place] += coefficient
-        return _Affine(c.state, tuple(outputs))
-
-    x = IDENTITY
-    u = plan.begin or IDENTITY
-    for row in plan.rows:
-        wanted = _Evaluation(row.point, affine(u))
-        known = (k for k, e in enumerate(evaluations) if e.point == wanted.point and e.input.close_to(wanted.input))
-        place = next(known, len(evaluations))
+    def output(u: Floats, point: Point) -> Floats:
+        wanted = _Evaluation(point, u)
+        place = next((k for k, known in enumerate(evaluations) if known.same(wanted)), len(evaluations))
         if place == len(evaluations):
             evaluations.append(wanted)
-        places.append(place)
-        x = older(x) if row.advance is None else row.advance.after(older(x))
-        u = x if row.predict is None else row.predict.after(x)
-    return affine(x)
+        return np.asarray(unit[1 + place])
+
+    return np.asarray(run(steps(plan, unit[0]), output))
+
+
+def _combination(coefficients: Floats, evaluations: int) -> Combination:
+    """Coefficients as a Combination in the row after so many evaluations."""
+    return Combination(float(coefficients[0]), tuple(coefficients[1 : 1 + evaluations][::-1].tolist()))

@@ -103,6 +103,22 @@ class Bound:
             return self.backend.copy_to(raw, out)
         return self.steps.combine(self.backend, (1.0, read.ratio), (u, raw), out)
 
+    def recorded(self, index: int, u: Any) -> Any:
+        """Evaluate the network on u and return what the plan calls its output, with its derivative.
+
+        Raises:
+            PlanError: the network's output records none.
+        """
+        point, label, read = self.plan.rows[index].point, self.labels[index], self.reads[index]
+        raw = self.denoiser.output(self.backend, u, label, point.time, self.dtype, self.lending)
+        self.check(index, raw)
+        if not self.backend.records(raw):
+            raise PlanError(
+                "differentiable=True, but the network's output records no gradient: x_T, the weights or the condition must require one, "
+                "and the network must not run under torch.no_grad()"
+            )
+        return evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, label, point, read.conversion)
+
     def denoised(self, index: int, u: Any, kept: Any) -> Any:
         """Return the predicted x_0 from what the run kept of evaluation `index`."""
         point, read = self.plan.rows[index].point, self.reads[index]

@@ -21,7 +21,7 @@ from dpmsolver.plan import Point, Prediction, columns
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.targets import PREDICTIONS, Predicts, conversion
 
-__all__ = ["Denoiser", "evaluate", "require_finite"]
+__all__ = ["Denoiser", "evaluate", "recorded_state", "require_finite"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,7 @@ class Denoiser:
             array([1., 1.])
         """
         backend = backends.of(x)
-        state, recorded = backend.state(x), bool(getattr(x, "requires_grad", False))
+        state, recorded = backend.state(x), backend.records(x)
         here = self._here(t, len(state))
         plain = self.data_hook is None and not isinstance(self.guidance, Classifier)
         through = wanted if plain else "noise" if self.data_hook is None and wanted in ("noise", "score") else "data"
@@ -149,8 +149,8 @@ class Denoiser:
             raise PlanError(f"classifier guidance of a data prediction is not defined at alpha = 0, got t={here.time}")
         inner = self.conversion(through, here.alpha, here.sigma)
         outer = conversion(through, wanted, here.alpha, here.sigma)
-        if recorded:  # a copy that passes gradients on
-            state = backend.combine((1.0,), (backend.cast(x, state.dtype),))
+        if recorded:
+            state = recorded_state(backend, x, state)
         with nullcontext() if recorded else backend.no_grad():
             label, raw = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
             if plain:
@@ -236,6 +236,11 @@ class Denoiser:
         raise ValueError(f"the network must return {wanted}, got shape {shape}{hint}")
 
 
+def recorded_state(backend: Backend, x: Any, state: Any) -> Any:
+    """Return a copy of x in the state's type that passes derivatives on."""
+    return backend.copy_to(backend.cast(x, state.dtype))
+
+
 def require_finite(backend: Backend, values: Any, name: str) -> None:
     """Raise ValueError, with the samples that are meant, unless all of an argument is finite."""
     if bad := [] if backend.finite(values) is True else backend.not_finite(values):
@@ -278,7 +283,7 @@ def _corrected(backend: Backend, hook: Callable[[Any, Point], Any], x0: Any, poi
         raise TypeError(
             f"data_hook must return the corrected x0, an array like its input, got {type(corrected).__name__}"
         )
-    corrected = backend.state(corrected)
+    corrected = backend.copy_to(corrected)
     if corrected.shape != x0.shape:
         raise ValueError(f"data_hook must return x0's shape {tuple(x0.shape)}, got {tuple(corrected.shape)}")
     return backend.cast(corrected, x0.dtype)

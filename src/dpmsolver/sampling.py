@@ -10,24 +10,26 @@ import importlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
-from dpmsolver.bind import bind
+from dpmsolver.bind import bind, placed
 from dpmsolver.caution import warn_of_start
-from dpmsolver.denoiser import Denoiser
+from dpmsolver.denoiser import Denoiser, recorded_state
 from dpmsolver.errors import PlanError
 from dpmsolver.forward import StateHook
 from dpmsolver.grids import Grid, are_times
 from dpmsolver.host import to_host
-from dpmsolver.loop import fused
+from dpmsolver.loop import fused, steps
 from dpmsolver.noise import NoiseName, noise_source
 from dpmsolver.plan import Plan, Point
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.span import default_start, scale_of_start
+from dpmsolver.targets import conversion
 
 __all__ = ["DEFAULT_SOLVER", "State", "encode", "iterate", "sample"]
 
@@ -62,9 +64,13 @@ def sample(
     generator: Any = None,
     noise: NoiseName = "independent",
     state_hook: StateHook | None = None,
+    differentiable: bool = False,
+    checkpoint: bool = False,
     **options: Any,
 ) -> Any:
     """Draw samples: run a plan from x_T, with exactly `nfe` network evaluations.
+
+    Nothing is recorded for differentiation unless `differentiable` says so.
 
     Args:
         denoiser: the network with its schedule.
@@ -79,6 +85,10 @@ def sample(
         noise: what a seed means to them: "independent" normals, or a "brownian" path, the same one for any number of steps, so that
             samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.noise`).
         state_hook: (x, point) -> x, applied to what the network is about to see and to the result: see `inpaint`.
+        differentiable: record the run, so that gradients flow from the result to x_T, to the weights and to the condition. Memory grows
+            with nfe, and each step makes new arrays. Not with a state_hook.
+        checkpoint: of a differentiable run, keep the inputs of the network alone and evaluate it again where gradients are wanted, so that
+            its activations do not add up. The gradients are the same.
 
     Returns:
         The samples: x_T's framework, shape and device; float64 if x_T is, else float32.
@@ -101,9 +111,14 @@ def sample(
     """
     _refuse_rising(grid)
     chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
+    if checkpoint and not differentiable:
+        raise PlanError("checkpoint=True saves memory of a differentiable run: give differentiable=True too")
     run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
+    if differentiable:
+        run = _Recorded(denoiser, x_T, chosen, generator, noise, state_hook, checkpoint)
     reporting = _reporting(progress, run.plan.nfe) if progress else nullcontext()
-    with run.backend.no_grad(), reporting as report:
+    recording = nullcontext() if differentiable else run.backend.no_grad()
+    with recording, reporting as report:
         for moment in run.moments():
             if callback is not None:
                 callback(run.snapshot(moment))
@@ -305,6 +320,55 @@ class _Run:
         if kept is not None:
             self.denoised = self.bound.denoised(index, x, kept)
         return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
+
+
+class _Recorded(_Run):
+    """A run that autograd records: the plain loop, whose arrays nobody writes into."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x_T: Any,
+        plan: Plan,
+        generator: Any,
+        noise: NoiseName,
+        state_hook: StateHook | None,
+        checkpoint: bool,
+    ) -> None:
+        super().__init__(denoiser, x_T, plan, generator, noise, state_hook)
+        if state_hook is not None:
+            raise PlanError(
+                "a differentiable run takes no state_hook: correct x_0 with the denoiser's data_hook, or use a Stepper"
+            )
+        if not self.backend.differentiates:
+            raise TypeError(
+                f"differentiable=True needs a framework that records, got {type(x_T).__name__}: give a torch tensor"
+            )
+        self.checkpoint = checkpoint
+        if self.backend.records(x_T):
+            self.x = recorded_state(self.backend, x_T, self.x)
+
+    def moments(self) -> Iterator[_Moment]:
+        """Drive the plain loop."""
+        plan, bound, backend = self.plan, self.bound, self.backend
+        run, m = steps(placed(plan, backend, self.x), self.x, self.draws), None
+        for index in range(plan.nfe):
+            u = run.send(m).u
+            m = backend.checkpointed(partial(bound.recorded, index), u) if self.checkpoint else bound.recorded(index, u)
+            yield index, u, m
+        x = _result(run, m)
+        bound.finish(x)
+        yield plan.nfe, x, None
+
+    def snapshot(self, moment: _Moment) -> State:
+        """A moment with copies that record nothing."""
+        index, x, m = moment
+        point = self.plan.end if m is None else self.plan.rows[index].point
+        with self.backend.no_grad():
+            if m is not None:
+                a, b = conversion(self.plan.prediction, "data", point.alpha, point.sigma)
+                self.denoised = self.backend.combine((a, b), (x, m))
+            return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
 
 
 def _result(run: Generator[Any, Any, Any], kept: Any) -> Any:

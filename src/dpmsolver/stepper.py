@@ -13,6 +13,7 @@ from dpmsolver import backends
 from dpmsolver.backends import linear, noise_keys
 from dpmsolver.bind import placed
 from dpmsolver.caution import warn_of_start
+from dpmsolver.denoiser import recorded_state
 from dpmsolver.errors import PlanError, SamplingError, in_samples
 from dpmsolver.loop import Moment, steps
 from dpmsolver.noise import NoiseName, noise_source
@@ -69,8 +70,8 @@ class Stepper:
         self._refuse_infinite(state, "x_T has")
         if plan.end.time < plan.start.time:
             warn_of_start(state, self._backend.deviation(state), plan.start)
-        if getattr(x_T, "requires_grad", False):
-            state = linear(self._backend, (1.0,), (self._backend.cast(x_T, state.dtype),))
+        if self._backend.records(x_T):
+            state = recorded_state(self._backend, x_T, state)
         columns = plan.columns
         self._conversions = conversion(predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         needed = plan.stochastic or generator is not None

@@ -23,8 +23,13 @@ __all__ = ["Backend", "linear", "noise_keys", "of", "standard_normals"]
 class Backend(Protocol):
     """What the sampling loop needs of an array framework."""
 
+    differentiates: bool  # whether the framework records derivatives
+
     def state(self, x: Any) -> Any:
-        """A contiguous float32 or float64 copy of x; TypeError/ValueError for integers, other kinds and empty arrays."""
+        """A contiguous float32 or float64 copy of x, cut off from what made it.
+
+        TypeError/ValueError for integers, other kinds and empty arrays.
+        """
 
     def is_float_array(self, x: Any) -> bool:
         """Whether x is a floating-point array of this framework."""
@@ -91,6 +96,12 @@ class Backend(Protocol):
 
     def no_grad(self) -> AbstractContextManager[Any]:
         """Where nothing is recorded for differentiation."""
+
+    def records(self, x: Any) -> bool:
+        """Whether what is computed from x is recorded for differentiation."""
+
+    def checkpointed(self, function: Callable[[Any], Any], x: Any) -> Any:
+        """function(x), computed again where its derivative is wanted, instead of kept."""
 
 
 _BACKENDS = {"numpy": "dpmsolver.backends.numpy", "torch": "dpmsolver.backends.torch"}

@@ -15,6 +15,8 @@ __all__ = ["BACKEND", "NumpyBackend"]
 class NumpyBackend:
     """See `dpmsolver.backends.Backend`."""
 
+    differentiates = False
+
     def state(self, x: Any) -> Any:
         if x.size == 0 or x.ndim == 0:
             raise ValueError(f"the state must have a batch axis and at least one element, got shape {x.shape}")
@@ -113,6 +115,12 @@ class NumpyBackend:
         raise TypeError(
             "NumPy has no automatic differentiation: give classifier guidance a `gradient` function, or sample with torch"
         )
+
+    def records(self, x: Any) -> bool:
+        return False
+
+    def checkpointed(self, function: Callable[[Any], Any], x: Any) -> Any:
+        return function(x)
 
     def no_grad(self) -> AbstractContextManager[Any]:
         return nullcontext()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.checkpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -51,6 +52,8 @@ class TorchBackend:
 
     A run of a plan without noise can be captured in a CUDA graph. Nobody asks then whether its numbers are finite.
     """
+
+    differentiates = True
 
     def state(self, x: Tensor) -> Tensor:
         if x.is_nested or x.layout != torch.strided:
@@ -205,6 +208,13 @@ class TorchBackend:
 
     def no_grad(self) -> AbstractContextManager[Any]:
         return torch.no_grad()
+
+    def records(self, x: Any) -> bool:
+        return isinstance(x, Tensor) and x.requires_grad
+
+    def checkpointed(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        found: Tensor = torch.utils.checkpoint.checkpoint(function, x, use_reentrant=False)
+        return found
 
 
 BACKEND = TorchBackend()

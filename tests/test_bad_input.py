@@ -113,8 +113,8 @@ STATES: list[tuple[str, Any, type, str]] = [
     ("no elements", torch.ones(2, 0), ValueError, r"at least one element, got shape \(2, 0\)"),
     ("a number", np.array(1.0), ValueError, r"a batch axis and at least one element, got shape \(\)"),
     ("a torch number", torch.tensor(1.0), ValueError, r"a batch axis and at least one element, got shape \(\)"),
-    ("a list", [[1.0, 2.0]], TypeError, r"must be a NumPy array or a torch tensor, got builtins\.list"),
-    ("a float", 1.0, TypeError, r"must be a NumPy array or a torch tensor, got builtins\.float"),
+    ("a list", [[1.0, 2.0]], TypeError, r"must be an array of NumPy, torch or JAX, got builtins\.list"),
+    ("a float", 1.0, TypeError, r"must be an array of NumPy, torch or JAX, got builtins\.float"),
     (
         "a list of samples",
         [X_T, X_T],
@@ -126,7 +126,7 @@ STATES: list[tuple[str, Any, type, str]] = [
     ("NaN", np.array([[1.0, 1.0], [math.nan, 1.0]]), ValueError, r"x(_T|0) has NaN or infinity in sample 1 of 2"),
     ("infinity", torch.tensor([[math.inf], [1.0], [-math.inf]]), ValueError, r"x(_T|0) has.*in samples 0, 2 of 3"),
     ("all NaN", np.full((3, 2), math.nan), ValueError, r"x(_T|0) has NaN or infinity in all 3 samples"),
-    ("nothing", None, TypeError, r"must be a NumPy array or a torch tensor, got builtins\.NoneType"),
+    ("nothing", None, TypeError, r"must be an array of NumPy, torch or JAX, got builtins\.NoneType"),
 ]
 
 

@@ -259,7 +259,7 @@ def test_digits_fits_what_it_is_with_classes_guidance_and_neither(digits: tuple[
     model, pictures = dpm.models.load("digits"), digits[1]
     plain = dpm.check(digits[0], pictures, levels=2)
     assert plain.fits
-    assert plain.declared.error < 0.6
+    assert plain.declared.error < 0.65
     guided = dpm.check(model.denoiser([3, 7], guidance=4.0), pictures, levels=2)
     assert guided.declared == plain.declared
     assert dpm.check(model.denoiser(), pictures, levels=2).fits

@@ -164,7 +164,7 @@ def test_states_that_do_not_fit_are_refused() -> None:
         (("dpm++2m", X_T), TypeError, "plan must be a Plan"),
         ((dpm.make_plan("ddim", SCHEDULE, 2), X_T, "eps"), dpm.PlanError, "prediction"),
         ((dpm.make_plan("ddim", SCHEDULE, 2), X_T * np.nan), ValueError, "x_T has NaN or infinity"),
-        ((dpm.make_plan("ddim", SCHEDULE, 2), [1.0]), TypeError, "must be a NumPy array or a torch tensor"),
+        ((dpm.make_plan("ddim", SCHEDULE, 2), [1.0]), TypeError, "must be an array of NumPy, torch or JAX"),
         ((dpm.make_plan("dpm++2m", dpm.schedules.Flow(), 2), X_T, "noise"), dpm.PlanError, "does not determine data"),
     ],
 )

@@ -60,13 +60,14 @@ def bind(plan: Plan, denoiser: Denoiser, backend: Backend, like: Any) -> Bound:
 class Read(NamedTuple):
     """What a run keeps of an evaluation with input u and raw output r.
 
-    conversion: (a, b) with m = a u + b r. output: (s, w), where the plan keeps s u + w m; else None. ratio: the run keeps u + ratio r,
-    or r itself where it is None. scale: what it keeps times this is what the plan's coefficients are for.
+    conversion: (a, b) with m = a u + b r. output: what the plan keeps of u and m, where that is not m itself. numbers: the run keeps
+    numbers[0] u + numbers[1] r + numbers[2], or r itself where they are None. scale: what it keeps times this is what the plan's
+    coefficients are for.
     """
 
     conversion: tuple[float, float]
-    output: tuple[Coefficient, Coefficient] | None
-    ratio: Coefficient | None
+    output: Combination | None
+    numbers: tuple[Coefficient, ...] | None
     scale: Coefficient
 
 
@@ -98,10 +99,10 @@ class Bound:
         self.check(index, raw)
         if not self.plain:
             m = evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, label, point, read.conversion)
-            return m if read.output is None else self.steps.combine(self.backend, read.output, (u, m))
-        if read.ratio is None:
+            return m if read.output is None else read.output(u, (m,))
+        if read.numbers is None:
             return self.backend.copy_to(raw, out)
-        return self.steps.combine(self.backend, (1.0, read.ratio), (u, raw), out)
+        return self.steps.combine(self.backend, read.numbers, (u, raw, 1.0)[: len(read.numbers)], out)
 
     def recorded(self, index: int, u: Any) -> Any:
         """Evaluate the network on u and return what the plan calls its output, with its derivative.
@@ -123,8 +124,10 @@ class Bound:
         """Return the predicted x_0 from what the run kept of evaluation `index`."""
         point, read = self.plan.rows[index].point, self.reads[index]
         a, b = conversion(self.plan.prediction, "data", point.alpha, point.sigma)
-        share, weight = (0.0, 1.0) if read.output is None else read.output
-        return self.steps.combine(self.backend, (a - b * share / weight, b * read.scale / weight), (u, kept))
+        if read.output is None:
+            return self.steps.combine(self.backend, (a, b * read.scale), (u, kept))
+        share, weight, constant = read.output.state, read.output.outputs[0], read.output.constant
+        return a * u + b / weight * (read.scale * kept - share * u - constant)
 
     def check(self, index: int, values: Any) -> None:
         """See that what evaluation `index` returned is finite, or the start (index -1), or the result (index nfe)."""
@@ -226,15 +229,15 @@ def _folded(plan: Plan, denoiser: Denoiser) -> _Folded:
 
 
 def _read(row: Row, conversion: tuple[float, float], plain: bool) -> Read:
-    output = None if row.output is None else (row.output.state, row.output.outputs[0])
+    output = row.output
     if not plain:
         return Read(conversion, output, None, 1.0)
     a, b = conversion
-    share, weight = (0.0, 1.0) if output is None else output
-    a, b = share + weight * a, weight * b
-    if isinstance(a, float) and a == 0.0:
-        return Read(conversion, output, None, b)
-    return Read(conversion, output, b / a, a)
+    if output is not None:
+        a, b = output.state + output.outputs[0] * a, output.outputs[0] * b
+        if output.elementwise:
+            return Read(conversion, output, (a, b, output.constant) if output.has_constant else (a, b), 1.0)
+    return Read(conversion, output, (1.0, b / a) if a else None, a or b)
 
 
 def _step(c: Combination | None, scales: Sequence[Coefficient], index: int) -> Step | None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from dpmsolver.combination import Combination
     from dpmsolver.plan import Plan, Point, Row
 
-__all__ = ["Moment", "Step", "Steps", "Table", "fused", "run", "steps"]
+Hook = Callable[[Any, int], Any]  # (the network's input, the number of the evaluation) -> what takes its place
+
+__all__ = ["Hook", "Moment", "Step", "Steps", "Table", "fused", "run", "steps"]
 
 
 class Table(NamedTuple):
@@ -49,6 +51,7 @@ def steps(
     draws: Iterator[Any] | None = None,
     *,
     one: Any = 1.0,
+    hook: Hook | None = None,
     since: Moment | None = None,
 ) -> Generator[Moment, Any, Any]:
     """Run a plan: yield a `Moment` where the network is wanted, be sent what the plan calls its output, and return the result.
@@ -59,6 +62,7 @@ def steps(
         draws: standard normals, one for each row, and one before them if the plan begins with a step of its own. A draw that no
             coefficient uses may be None; without noise none are needed.
         one: the array that represents the constant 1.
+        hook: makes of the network's input, and of the result, what the run takes in its place, given the number of the evaluation.
         since: a moment of an earlier run of this plan, from which this one resumes; x is then not used, and `draws` are those left.
 
     Examples:
@@ -73,12 +77,21 @@ def steps(
         noise = (next(draws),)
         u = plan.begin(x, (), noise, one)
     for index, row in islice(enumerate(plan.rows), first, None):
+        x, u = _hooked(hook, x, u, index)
         m = yield Moment(index, row.point, x, u, outputs, noise)
         outputs = (m if row.output is None else row.output(u, (m,), (), one), *outputs)[: plan.history]
         noise = (next(draws), *noise)[: plan.noise_history]
         x = x if row.advance is None else row.advance(x, outputs, noise, one)
         u = x if row.predict is None else row.predict(x, outputs, noise, one)
-    return x
+    return _hooked(hook, x, x, len(plan.rows))[0]
+
+
+def _hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
+    """The state and the network's input after the hook, which sees the input: it is the state, or a stage of its own."""
+    if hook is None:
+        return x, u
+    seen = hook(u, number)
+    return (seen if u is x else x), seen
 
 
 def run(moments: Generator[Moment, Any, Any], network: Callable[[Any, Point], Any]) -> Any:
@@ -127,17 +140,18 @@ class Steps(NamedTuple):
         return total
 
 
-def fused(table: Steps, backend: Any, x: Any, draws: Iterator[Any]) -> Generator[tuple[int, Any, Any], Any, Any]:
+def fused(
+    table: Steps, backend: Any, x: Any, draws: Iterator[Any], hook: Hook | None = None
+) -> Generator[tuple[int, Any, Any], Any, Any]:
     """Run a plan as `steps` does, in as few buffers as it needs: x itself, the outputs that are remembered, and one stage.
 
-    Yields the number of an evaluation, its input, and a buffer for what is sent back (None: there is none to spare). The input may be
-    written into before the answer is sent: it is the state, or a stage of its own.
+    Yields the number of an evaluation, its input, and a buffer for what is sent back (None: there is none to spare).
 
     Args:
         table: the plan's steps, with the scales of the outputs in their numbers.
         backend: whose `combine` writes into its `out`.
         x: x_T, which the run overwrites.
-        draws: as in `steps`.
+        draws: as in `steps`. hook: as in `steps`; the run writes into what it returns.
     """
 
     def made(step: Step, x: Any, out: Any = None) -> Any:
@@ -153,6 +167,7 @@ def fused(table: Steps, backend: Any, x: Any, draws: Iterator[Any]) -> Generator
         noise = [next(draws)]
         u = stage = made(table.begin, x)
     for index, (advance, predict) in enumerate(table.rows):
+        x, u = _hooked(hook, x, u, index)
         spare = outputs.pop() if len(outputs) == table.history else None
         kept = yield index, u, spare
         outputs.insert(0, kept)
@@ -163,4 +178,4 @@ def fused(table: Steps, backend: Any, x: Any, draws: Iterator[Any]) -> Generator
         u = x
         if predict is not None:
             u = stage = made(predict, x, stage)
-    return x
+    return _hooked(hook, x, x, len(table.rows))[0]

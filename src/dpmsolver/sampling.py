@@ -24,9 +24,9 @@ from dpmsolver.errors import PlanError
 from dpmsolver.forward import StateHook
 from dpmsolver.grids import Grid, are_times
 from dpmsolver.host import to_host
-from dpmsolver.loop import fused, steps
+from dpmsolver.loop import Hook, fused, steps
 from dpmsolver.noise import NoiseName, noise_source
-from dpmsolver.plan import Plan, Point
+from dpmsolver.plan import Plan
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.span import default_start, scale_of_start
 from dpmsolver.targets import conversion
@@ -86,7 +86,7 @@ def sample(
             samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.noise`).
         state_hook: (x, point) -> x, applied to what the network is about to see and to the result: see `inpaint`.
         differentiable: record the run, so that gradients flow from the result to x_T, to the weights and to the condition. Memory grows
-            with nfe, and each step makes new arrays. Not with a state_hook.
+            with nfe, and each step makes new arrays.
         checkpoint: of a differentiable run, keep the inputs of the network alone and evaluate it again where gradients are wanted, so that
             its activations do not add up. The gradients are the same.
 
@@ -277,30 +277,34 @@ class _Run:
         deviation = self.backend.deviation(self.x) if plan.end.time < plan.start.time else None
         if isinstance(deviation, float):
             warn_of_start(self.x, deviation, plan.start)
-        run, kept = fused(bound.steps, self.backend, self.x, self.draws), None
-        for row in plan.rows:
+        run, kept = fused(bound.steps, self.backend, self.x, self.draws, self.hook), None
+        for _ in range(plan.nfe):
             index, u, spare = run.send(kept)
-            if self.state_hook is not None:
-                self._hook(u, row.point)
             kept = bound(index, u, spare)
             yield index, u, kept
         x = _result(run, kept)
-        if self.state_hook is not None:
-            self._hook(x, plan.end)
         bound.finish(x)
         if deviation is not None and not isinstance(deviation, float):  # now nobody waits for the device any more
             warn_of_start(x, deviation, plan.start)
         yield plan.nfe, x, None
 
-    def _hook(self, u: Any, point: Point) -> None:
-        """Write what the hook makes of u into u."""
-        assert self.state_hook is not None
-        hooked = self.state_hook(u, point)
-        if not self.backend.is_float_array(hooked):
-            raise TypeError(f"state_hook must return the state, an array like its input, got {type(hooked).__name__}")
-        if hooked.shape != u.shape:
-            raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(hooked.shape)}")
-        self.backend.copy_to(hooked, u)
+    @property
+    def hook(self) -> Hook | None:
+        """The state hook as the loop takes it: checked, and as a copy, which the run may write into."""
+        state_hook, backend = self.state_hook, self.backend
+        points = [*(row.point for row in self.plan.rows), self.plan.end]
+        if state_hook is None:
+            return None
+
+        def hooked(u: Any, number: int) -> Any:
+            seen = state_hook(u, points[number])
+            if not backend.is_float_array(seen):
+                raise TypeError(f"state_hook must return the state, an array like its input, got {type(seen).__name__}")
+            if seen.shape != u.shape:
+                raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(seen.shape)}")
+            return backend.copy_to(backend.cast(seen, u.dtype))
+
+        return hooked
 
     def snapshots(self) -> Iterator[State]:
         """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
@@ -336,10 +340,6 @@ class _Recorded(_Run):
         checkpoint: bool,
     ) -> None:
         super().__init__(denoiser, x_T, plan, generator, noise, state_hook)
-        if state_hook is not None:
-            raise PlanError(
-                "a differentiable run takes no state_hook: correct x_0 with the denoiser's data_hook, or use a Stepper"
-            )
         if not self.backend.differentiates:
             raise TypeError(
                 f"differentiable=True needs a framework that records, got {type(x_T).__name__}: give a torch tensor"
@@ -351,7 +351,7 @@ class _Recorded(_Run):
     def moments(self) -> Iterator[_Moment]:
         """Drive the plain loop."""
         plan, bound, backend = self.plan, self.bound, self.backend
-        run, m = steps(placed(plan, backend, self.x), self.x, self.draws), None
+        run, m = steps(placed(plan, backend, self.x), self.x, self.draws, hook=self.hook), None
         for index in range(plan.nfe):
             u = run.send(m).u
             m = backend.checkpointed(partial(bound.recorded, index), u) if self.checkpoint else bound.recorded(index, u)

@@ -1,4 +1,4 @@
-"""Array frameworks: the only place where torch (and later JAX) is imported. `of(x)` picks the backend of an array.
+"""Array frameworks: the only place where torch and JAX are imported. `of(x)` picks the backend of an array.
 
 A backend is a module's worth of small functions behind one protocol: state checks, linear combinations, time labels, normals. Nothing
 in it knows a schedule or a solver.
@@ -104,11 +104,16 @@ class Backend(Protocol):
         """function(x), computed again where its derivative is wanted, instead of kept."""
 
 
-_BACKENDS = {"numpy": "dpmsolver.backends.numpy", "torch": "dpmsolver.backends.torch"}
+_BACKENDS = {
+    "numpy": "dpmsolver.backends.numpy",
+    "torch": "dpmsolver.backends.torch",
+    "jax": "dpmsolver.backends.jax",
+    "jaxlib": "dpmsolver.backends.jax",
+}
 
 
 def of(x: Any) -> Backend:
-    """The backend of an array. TypeError for anything that is not a NumPy array or a torch tensor."""
+    """Return the backend of an array. TypeError for anything that is not an array of NumPy, torch or JAX."""
     kind: type = type(x)
     return _of(kind)
 
@@ -121,7 +126,7 @@ def _of(kind: type) -> Backend:
             backend: Backend = importlib.import_module(_BACKENDS[name]).BACKEND
             return backend
     raise TypeError(
-        f"the state must be a NumPy array or a torch tensor, got {kind.__module__}.{kind.__qualname__}: "
+        f"the state must be an array of NumPy, torch or JAX, got {kind.__module__}.{kind.__qualname__}: "
         "convert it first, with np.asarray(x) or torch.as_tensor(x)"
     )
 

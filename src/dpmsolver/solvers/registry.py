@@ -34,7 +34,7 @@ from dpmsolver.solvers.auto import recommended
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.solver import Solver, check_nfe
 from dpmsolver.span import default_end, default_start, one_time, scale_of_start
-from dpmsolver.targets import PREDICTIONS
+from dpmsolver.targets import PREDICTIONS, conversion
 
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 
@@ -114,6 +114,8 @@ def make_plan(
             moved = Point.at(schedule, first) if start != first else None
         else:
             start = one_time(schedule, "start", start)
+            if predicts is not None and schedule.alpha(start) == 0.0:  # what noise says of the data there
+                conversion(predicts, "data", 0.0, float(schedule.sigma(start)))
         end = default_end(schedule, nfe, start, needs_noise=solver.finite) if end is None else end
     times = make_grid(schedule, len(evaluations), grid, start, end, nfe=nfe, **rest)
     if "orders" in inspect.signature(solver.build).parameters:

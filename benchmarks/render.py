@@ -29,7 +29,7 @@ from dpmsolver.files import written_aside
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images"
-PAGES = ("README.md", "docs/paper.md", "docs/peers.md")
+PAGES = ("README.md", "docs/measurements.md", "docs/paper.md", "docs/peers.md")
 COMMAND = "python -m benchmarks.render"
 
 _MARK = re.compile(r"<!-- generated: (?P<name>[^<>]+?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
@@ -145,13 +145,6 @@ def peers(name: str) -> str:
     return f"{peers_text.text(results, rows)}\n{_made(results)}"
 
 
-def compared(curve: str, nfe: int) -> str:
-    """The error of a solver on digits, from the comparison that is kept."""
-    (points,) = (each["points"] for each in data("compare-digits")["curves"] if each["name"] == curve)
-    (found,) = (point["measures"]["error"]["value"] for point in points if point["nfe"] == nfe)
-    return f"{found:.3f}"
-
-
 def gaussian_error(solver: str, grid: str | None, nfe: int) -> str:
     """RMS distance to the exact end on data of mean 0 and variance 0.25, LinearVP from 1 to 1e-3: a plan's factor less the exact one."""
     schedule, law = dpm.schedules.LinearVP(), dpm.models.Gaussian(mean=[0.0], variance=[0.25])
@@ -190,13 +183,11 @@ def block(name: str) -> str:
         return paper_results(name.removeprefix("paper ")).strip()
     if name.removeprefix("peers ") in _PEERS:
         return peers(name.removeprefix("peers ")).strip()
-    if found := re.fullmatch(r"error of (\S+) with (\d+)", name):
-        return compared(found[1], int(found[2]))
     if found := re.fullmatch(r"gaussian error of ([^@\s]+)(?:@(\S+))? with (\d+)", name):
         return gaussian_error(found[1], found[2], int(found[3]))
     raise ValueError(
         f"nothing is generated under the name {name!r}: there are {', '.join(BLOCKS)}, 'paper KIND MODEL', 'peers MODEL', "
-        "'error of SOLVER with NFE' and 'gaussian error of SOLVER@GRID with NFE'"
+        "and 'gaussian error of SOLVER@GRID with NFE'"
     )
 
 

@@ -414,21 +414,21 @@ def test_readme_and_documentation_show_what_was_measured() -> None:
 
 
 def test_an_edited_table_is_found_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy of the README, with one figure edited: found, and put right; a picture of other data too."""
+    """A copy of the pages, with one figure edited: found, and put right; a picture of other data too."""
     (tmp_path / "docs" / "images").mkdir(parents=True)
     for name in render.PAGES:
         (tmp_path / name).write_text((render.ROOT / name).read_text())
     monkeypatch.setattr(render, "ROOT", tmp_path)
     monkeypatch.setattr(render, "IMAGES", tmp_path / "docs" / "images")
-    page = tmp_path / "README.md"
+    page = tmp_path / "docs" / "measurements.md"
     right = page.read_text()
     page.write_text(right.replace("| 27 µs |", "| 17 µs |"))
     drawn = tmp_path / "docs" / "images" / "paper-orders.svg"
     drawn.write_text("<svg>data 0123</svg>")
     found = render.problems()
-    assert any(line.startswith("README.md is not") for line in found)
+    assert any(line.startswith("docs/measurements.md is not") for line in found)
     assert any(line.startswith("docs/images/paper-orders.svg") for line in found)
-    assert {"README.md", "docs/images/paper-orders.svg"} <= {*render.write()}
+    assert {"docs/measurements.md", "docs/images/paper-orders.svg"} <= {*render.write()}
     assert page.read_text() == right
     assert render.problems() == []
 

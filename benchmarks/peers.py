@@ -32,7 +32,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.paper.common import REFERENCE, compact, draw_with_bar, run_command, write_json
-from benchmarks.peer_samplers import peer_samplers
+from benchmarks.peer_samplers import of_azula, peer_samplers
 from benchmarks.peers_text import PACKAGES, Interval, package, text
 from dpmsolver.evaluation.comparison import Comparison
 from dpmsolver.evaluation.results import figures, shown_samples, stored, summarise, write_results
@@ -230,10 +230,6 @@ def presets(schedule: NoiseSchedule) -> list[str]:
 def samplers(arguments: argparse.Namespace, schedule: NoiseSchedule) -> list[Sampler]:
     """Ours by their names, and the peers that --only matches. ValueError if it matches none."""
     names = arguments.ours.split(",") if arguments.ours else presets(schedule)
-    if "azula " not in {peer.name[:6] for peer in peer_samplers(schedule)}:
-        print(
-            "without azula, which is not installed: pip install --no-deps azula && pip install einops", file=sys.stderr
-        )
     peers = [peer for peer in peer_samplers(schedule) if re.search(arguments.only, peer.name)]
     if not peers:
         raise ValueError(f"--only {arguments.only} matches no peer: --dry-run --only . lists them")
@@ -247,8 +243,17 @@ def budgets(text: str) -> list[int]:
         raise ValueError(f"--nfe takes numbers with commas between, such as 5,10,20, got {text!r}") from None
 
 
+def tell_of_missing() -> None:
+    """Say on stderr which package the run goes without."""
+    if not of_azula.INSTALLED:
+        print(
+            "without azula, which is not installed: pip install einops && pip install --no-deps azula", file=sys.stderr
+        )
+
+
 def announce(comparison: Comparison) -> None:
     """What would be drawn, what is left out, and what it costs."""
+    tell_of_missing()
     for name in dict.fromkeys(run.sampler.name for run in comparison.runs):
         print(name)
     for name, setting, why in comparison.skipped:
@@ -282,6 +287,7 @@ def command(arguments: argparse.Namespace) -> None:
             announce(Comparison(testbed, chosen, nfes, folder=nowhere, resamples=RESAMPLES, **given))
         return
     comparison = Comparison(testbed, chosen, nfes, folder=folder, resamples=RESAMPLES, **given)
+    tell_of_missing()
     comparison.measures = tuple(measure for measure in comparison.measures if measure.key not in LEFT_OUT)
     draw_with_bar(comparison, Console(stderr=True))
     results = summarise(comparison, " ".join(["python -m benchmarks.peers", *arguments.argv]))

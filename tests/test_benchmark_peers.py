@@ -414,7 +414,7 @@ def test_ours_end_where_peers_do_on_any_schedule() -> None:
 def test_the_command_says_when_azula_is_not_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmarks.peer_samplers.AZULA", ())
+    monkeypatch.setattr("benchmarks.peer_samplers.of_azula.INSTALLED", False)
     assert peers.main(["--testbed", "gaussian", "--nfe", "5", "--only", "DDIM", "--dry-run"]) == 0
     assert "without azula, which is not installed" in capsys.readouterr().err
 

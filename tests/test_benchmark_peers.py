@@ -125,9 +125,6 @@ def test_a_reversed_flow_gives_the_same_samples() -> None:
         assert abs(found[0] - found[1]).max() < 1e-5
 
 
-GAUSSIAN = load_testbed("gaussian")
-
-
 def error(peer: Sampler, nfe: int, kind: str = "") -> float:
     """The distance to the exact trajectory."""
     schedule, predicts = KINDS[kind] if kind else (None, None)
@@ -236,14 +233,20 @@ def test_azula_leaves_the_random_numbers_of_torch_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, p in PEERS.items() if p.stochastic and n.endswith(("e", "leading", "karras"))]
+    ("kind", "name"),
+    [
+        *(("", n) for n, p in PEERS.items() if p.stochastic and n.endswith(("e", "leading", "karras"))),
+        *((kind, n) for kind, n in EACH if OTHERS[kind][n].stochastic),
+    ],
 )
-def test_noise_comes_from_the_keys(name: str) -> None:
+def test_noise_comes_from_the_keys(kind: str, name: str) -> None:
     """The same keys, the same samples; other keys, others. Only noise on the way can tell: the data have a variance."""
-    peer, x_T = PEERS[name], GAUSSIAN.initial_noise(PART, 0)
+    schedule, predicts = KINDS[kind] if kind else (None, None)
+    testbed = load_testbed("gaussian", schedule=schedule, predicts=predicts)
+    peer, x_T = (OTHERS[kind] if kind else PEERS)[name], testbed.initial_noise(PART, 0)
     torch.manual_seed(1)
     first, again, other = (
-        peer.draw(GAUSSIAN.denoiser(), x_T, 6, GAUSSIAN.keys(part, 0)) for part in (PART, PART, range(4, 8))
+        peer.draw(testbed.denoiser(), x_T, 6, testbed.keys(part, 0)) for part in (PART, PART, range(4, 8))
     )
     assert (first == again).all()
     assert abs(first - other).max() > 1e-2

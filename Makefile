@@ -56,5 +56,5 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) ".[dev]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps k-diffusion
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps k-diffusion azula
 	touch $(VENV)/.run $@

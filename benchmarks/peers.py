@@ -1,15 +1,17 @@
-"""Ours against every sampler of diffusers and k-diffusion: one network, one noise, counted evaluations, so that each claim is a ratio.
+"""Ours against every sampler of diffusers, k-diffusion and azula: one network, one noise, counted evaluations: each claim is a ratio.
 
     python -m benchmarks.peers                                                              (digits, 500 samples, into runs/peers-digits)
     python -m benchmarks.peers --testbed mixture-16 --num 2000 --json benchmarks/results/peers-mixture-16.json
+    python -m benchmarks.peers --testbed moons-flow --num 2000                              (a flow, or moons-edm, in a checkout)
     python -m benchmarks.peers --num 20 --nfe 5,10 --only "2M|dpmpp_2m" --ours dpm++2m,unipc-2:end=0.0
     python -m benchmarks.peers --dry-run                                                    (what it would draw, and what that costs)
 
-Ours are untuned presets, each also followed to sigma = 0, where most peers end. It may be stopped at any moment, and the same command goes
-on from there. Written are results.json, results.csv, index.html (ours, and the peers that are the best of their package somewhere) and
-table.txt: for every measure and budget n, the best of ours, of diffusers and of k-diffusion with at most n counted evaluations, and the
-ratio of ours to theirs. Its interval comes from samples drawn anew, the same for both, as both start from the same noise. The best of
-many is chosen by the same samples that it is measured with, which flatters whoever has more candidates: there are more of theirs.
+Ours are untuned presets. Each is followed to sigma = 0, where most peers end, and to the least noise of the schedule, where azula's end.
+An interrupted run resumes with the same command. Written are results.json, results.csv, index.html (ours, and the peers that are the best
+of their package somewhere) and table.txt: for every measure and budget n, the best of ours and of each package with at most n counted
+evaluations, and the ratio of ours to theirs. Its interval comes from samples drawn anew, the same for both, as both start from the same
+noise. The best of many is chosen by the same samples that it is measured with, which flatters whoever has more candidates: there are more
+of theirs.
 
 An error is the distance to the exact trajectory at the time where the run ends, so errors are compared among runs that end at the same
 time. Two figures that differ by less than 0.2 % are called equal. `benchmarks.peer_samplers` says how peers are run and which are left out.
@@ -30,7 +32,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.paper.common import REFERENCE, compact, draw_with_bar, run_command, write_json
-from benchmarks.peer_samplers import peer_samplers
+from benchmarks.peer_samplers import of_azula, peer_samplers
 from benchmarks.peers_text import PACKAGES, Interval, package, text
 from dpmsolver.evaluation.comparison import Comparison
 from dpmsolver.evaluation.results import figures, shown_samples, stored, summarise, write_results
@@ -38,9 +40,10 @@ from dpmsolver.evaluation.samplers import Sampler, samplers_from_names
 from dpmsolver.evaluation.thresholds import Figure
 from dpmsolver.files import written_aside
 from dpmsolver.models.testbeds import load_testbed
+from dpmsolver.schedules import Discrete, NoiseSchedule
 
 NFES = (5, 6, 8, 10, 12, 15, 20)
-OURS = (
+OURS: tuple[str, ...] = (
     "auto",
     "ddim",
     "dpm++2m",
@@ -212,9 +215,21 @@ def shortened(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
 # The command ----------------------------------------------------------------------------------------------------------------------
 
 
-def samplers(arguments: argparse.Namespace, schedule: Any) -> list[Sampler]:
+def presets(schedule: NoiseSchedule) -> list[str]:
+    """Ours by name: each to its own end, and to the other of the two where peers end, sigma = 0 and the schedule's least noise.
+
+    Without training steps, grids that count them are equal steps in time.
+    """
+    names = OURS
+    if not isinstance(schedule, Discrete):
+        names = tuple(dict.fromkeys(re.sub("@(linspace|trailing)", "@time", name) for name in OURS))
+    other = 0.0 if schedule.default_end(max(NFES)) else schedule.t_min
+    return [f"{name}{end}" for name in names for end in ("", f":end={other}")]
+
+
+def samplers(arguments: argparse.Namespace, schedule: NoiseSchedule) -> list[Sampler]:
     """Ours by their names, and the peers that --only matches. ValueError if it matches none."""
-    names = arguments.ours.split(",") if arguments.ours else [f"{n}{end}" for n in OURS for end in ("", ":end=0.0")]
+    names = arguments.ours.split(",") if arguments.ours else presets(schedule)
     peers = [peer for peer in peer_samplers(schedule) if re.search(arguments.only, peer.name)]
     if not peers:
         raise ValueError(f"--only {arguments.only} matches no peer: --dry-run --only . lists them")
@@ -228,8 +243,17 @@ def budgets(text: str) -> list[int]:
         raise ValueError(f"--nfe takes numbers with commas between, such as 5,10,20, got {text!r}") from None
 
 
+def tell_of_missing() -> None:
+    """Say on stderr which package the run goes without."""
+    if not of_azula.INSTALLED:
+        print(
+            "without azula, which is not installed: pip install einops && pip install --no-deps azula", file=sys.stderr
+        )
+
+
 def announce(comparison: Comparison) -> None:
     """What would be drawn, what is left out, and what it costs."""
+    tell_of_missing()
     for name in dict.fromkeys(run.sampler.name for run in comparison.runs):
         print(name)
     for name, setting, why in comparison.skipped:
@@ -263,6 +287,7 @@ def command(arguments: argparse.Namespace) -> None:
             announce(Comparison(testbed, chosen, nfes, folder=nowhere, resamples=RESAMPLES, **given))
         return
     comparison = Comparison(testbed, chosen, nfes, folder=folder, resamples=RESAMPLES, **given)
+    tell_of_missing()
     comparison.measures = tuple(measure for measure in comparison.measures if measure.key not in LEFT_OUT)
     draw_with_bar(comparison, Console(stderr=True))
     results = summarise(comparison, " ".join(["python -m benchmarks.peers", *arguments.argv]))

@@ -9,7 +9,7 @@ from benchmarks.paper.text import markdown
 
 __all__ = ["PACKAGES", "Interval", "overview", "package", "text"]
 
-PACKAGES = ("diffusers", "k-diffusion")
+PACKAGES = ("diffusers", "k-diffusion", "azula")
 Interval = Mapping[str, float]
 
 
@@ -63,7 +63,7 @@ def _said(interval: Interval) -> str:
 
 
 def overview(documents: Sequence[Mapping[str, Any]]) -> str:
-    """The ratios of errors, ours over the best of each package, a row for each testbed, end and package."""
+    """The ratios of errors, ours over the best of each package, a row for each testbed, end and package that has runs there."""
     nfes = sorted({row["nfe"] for document in documents for row in document["table"]})
     rows = []
     for document in documents:
@@ -72,6 +72,8 @@ def overview(documents: Sequence[Mapping[str, Any]]) -> str:
             for who in PACKAGES:
                 cells = [found.get((end, nfe), {}).get(who) for nfe in nfes]
                 where = f"t = {end:g}" if end else "sigma = 0"
+                if not any(cells):
+                    continue
                 rows.append([f"`{document['title']}`", where, who, *("" if c is None else _ratio(c) for c in cells)])
     return markdown(["model", "runs end at", "best of", *map(str, nfes)], rows)
 

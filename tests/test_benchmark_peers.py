@@ -21,12 +21,15 @@ from dpmsolver.models.testbeds import load_testbed
 SCHEDULE = dpm.schedules.Discrete(betas=np.linspace(1e-4, 0.02, 1000))
 PEERS = {peer.name: peer for peer in peer_samplers(SCHEDULE)}
 ADAPTIVE = {name for name, peer in PEERS.items() if peer.settings}
+AZULA = [name for name in PEERS if name.startswith("azula ")]
 FOUR_STEPS = "diffusers PNDM leading"  # cost 13 evaluations, and it takes no fewer
 # From karras and lu_lambdas sigmas to sigma_min their last step has no length, by which their third order divides from 15 steps on.
 NOT_FINITE = {f"diffusers DPMSolverMultistep 3M dpmsolver {grid}" for grid in ("karras", "lu_lambdas")}
 
 # All data are one point: the noise is the same all along the way and every solver is exact, whatever its steps.
 POINT = Gaussian(mean=np.linspace(-1.0, 1.0, 5), variance=np.zeros(5))
+# azula's REABSampler is not exact there, and is the one sampler of azula that converges at first order whatever order it is given.
+REAB = {name for name in PEERS if "REAB" in name}
 PART = range(4)
 KEYS = [(0, i) for i in PART]
 X_T = dpm.initial_noise(SCHEDULE, (4, 5), 0)
@@ -75,27 +78,71 @@ def test_every_peer_ends_where_it_says(name: str) -> None:
             drawn(peer, setting)
         return
     end = peer.end_time(SCHEDULE, setting)
-    if end == 0.0 or not peer.stochastic:
+    if (end == 0.0 or not peer.stochastic) and name not in REAB:
         exact = POINT.trajectory(SCHEDULE, X_T, SCHEDULE.t_max, end)
         assert abs(drawn(peer, setting) - exact).max() < 5e-3
         other = POINT.trajectory(SCHEDULE, X_T, SCHEDULE.t_max, SCHEDULE.t_min - end)
         assert abs(drawn(peer, setting) - other).max() > 1e-2
 
 
-GAUSSIAN = load_testbed("gaussian")
+# Networks of other schedules: what they predict, and the peers that sample them.
+KINDS: dict[str, tuple[Any, Any]] = {
+    "flow": (dpm.schedules.Flow(label_scale=1000.0), "velocity"),
+    "edm": (dpm.schedules.EDM(), "data"),
+}
+OTHERS = {kind: {peer.name: peer for peer in peer_samplers(schedule)} for kind, (schedule, _) in KINDS.items()}
+EACH = [
+    (kind, name)
+    for kind, found in OTHERS.items()
+    for name in found
+    if not name.startswith("azula") or name.endswith((" rectified", "=0", "AB 2"))
+]
 
 
-def error(peer: Sampler, nfe: int) -> float:
+@pytest.mark.parametrize(("kind", "name"), EACH)
+def test_peers_of_flows_and_of_edm_spend_their_budget_and_end_where_they_say(kind: str, name: str) -> None:
+    """On one point, as above. The nearer end is 1e-4 or 2e-3 away: azula rounds nothing, and is told from it."""
+    (schedule, predicts), peer, counter = KINDS[kind], OTHERS[kind][name], Counter()
+    x_T = dpm.initial_noise(schedule, (4, 5), 0)
+    setting = budget(peer, 20)
+    x = peer.draw(counter.counted(POINT.denoiser(schedule, predicts)), x_T, setting, KEYS)
+    assert (x.shape, x.dtype) == (x_T.shape, x_T.dtype)
+    assert counter.calls > 6 if peer.settings else counter.calls in (19, 20)
+    end = peer.end_time(schedule, setting)
+    assert end in (0.0, schedule.t_min)
+    if (end == 0.0 or not peer.stochastic) and "REAB" not in name:
+        exact = POINT.trajectory(schedule, x_T, schedule.t_max, end)
+        assert abs(x - exact).max() < (1e-6 if name.startswith("azula") else 5e-3)
+
+
+def test_a_reversed_flow_gives_the_same_samples() -> None:
+    """Whose label grows towards the data, and whose velocity has the other sign."""
+    for name in ("diffusers UniPCMultistep 3", "diffusers FlowMatchHeunDiscrete", *AZULA[:1]):
+        peer, found = OTHERS["flow"][name], []
+        for schedule in (dpm.schedules.Flow(), dpm.schedules.Flow(reversed=True)):
+            testbed = load_testbed("gaussian", schedule=schedule, predicts="velocity")
+            found.append(peer.draw(testbed.denoiser(), testbed.initial_noise(PART, 0), 8, KEYS))
+        assert abs(found[0] - found[1]).max() < 1e-5
+
+
+def error(peer: Sampler, nfe: int, kind: str = "") -> float:
     """The distance to the exact trajectory."""
-    assert GAUSSIAN.gaussian is not None
-    x_T = GAUSSIAN.initial_noise(PART, 0)
-    x = peer.draw(GAUSSIAN.denoiser(), x_T, nfe, GAUSSIAN.keys(PART, 0))
-    exact = GAUSSIAN.gaussian.trajectory(SCHEDULE, x_T, SCHEDULE.t_max, peer.end_time(SCHEDULE, nfe))
+    schedule, predicts = KINDS[kind] if kind else (None, None)
+    testbed = load_testbed("gaussian", schedule=schedule, predicts=predicts)
+    assert testbed.gaussian is not None
+    x_T = testbed.initial_noise(PART, 0)
+    x = peer.draw(testbed.denoiser(), x_T, nfe, testbed.keys(PART, 0))
+    end = peer.end_time(testbed.schedule, nfe)
+    exact = testbed.gaussian.trajectory(testbed.schedule, x_T, testbed.schedule.t_max, end)
     return float(np.sqrt(np.mean((x - exact) ** 2)))
 
 
 # A multistep method loses its footing on diffusers' beta grid, whose sigmas are almost equally far apart and then fall at once.
-DETERMINISTIC = [n for n, p in PEERS.items() if not (p.stochastic or n in ADAPTIVE | NOT_FINITE or n.endswith(" beta"))]
+DETERMINISTIC = [
+    n
+    for n, p in PEERS.items()
+    if not (p.stochastic or n in ADAPTIVE | NOT_FINITE or n.endswith(" beta") or n.startswith("azula"))
+]
 SOME = (
     "diffusers DDIM trailing",
     "diffusers IPNDM",
@@ -128,14 +175,78 @@ def test_every_deterministic_peer_converges_to_the_exact_trajectory(name: str) -
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, p in PEERS.items() if p.stochastic and n.endswith(("e", "leading", "karras"))]
+    ("kind", "name"),
+    [
+        ("flow", "diffusers FlowMatchEulerDiscrete"),
+        ("flow", "diffusers FlowMatchHeunDiscrete shift=3"),
+        ("flow", "diffusers DPMSolverMultistep 2M"),
+        ("flow", "diffusers UniPCMultistep 3"),
+        ("edm", "diffusers EDMEuler"),
+        ("edm", "diffusers EDMDPMSolverMultistep 3M exponential"),
+        ("edm", "k-diffusion heun karras"),
+        ("edm", "k-diffusion dpm_fast"),
+    ],
 )
-def test_noise_comes_from_the_keys(name: str) -> None:
+def test_a_peer_of_a_flow_or_of_edm_converges_to_the_exact_trajectory(kind: str, name: str) -> None:
+    few, many = (error(OTHERS[kind][name], nfe, kind) for nfe in (5, 40))
+    assert many < 0.05
+    assert many < 0.4 * few
+
+
+@pytest.mark.skipif(not AZULA, reason="azula is not installed")
+@pytest.mark.parametrize(
+    ("kind", "name", "below"),
+    [
+        ("", "Euler", 1e-2),
+        ("", "Heun cosine", 1e-3),
+        ("", "zAB 3 stop=0", 1e-4),
+        ("", "vAB 3 rectified", 1e-4),
+        ("", "zEAB 3 ve", 1e-6),
+        ("", "xEAB 3 ve", 1e-6),
+        ("", "REAB 2 vp", 1e-2),
+        ("flow", "vAB 3", 1e-4),
+        ("flow", "zEAB 3 rectified", 1e-3),
+        ("edm", "zAB 3 decay", 1e-4),
+        ("edm", "zEAB 3 ve", 1e-6),
+    ],
+)
+def test_azula_converges_to_the_exact_trajectory(kind: str, name: str, below: float) -> None:
+    """With 200 evaluations: to 3e-7 where the order shows. On a flow most begin at alpha = 1e-3, as azula's schedules do, not at 0."""
+    peer = (OTHERS[kind] if kind else PEERS)[f"azula {name}"]
+    assert error(peer, 200, kind) < below
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AZULA)
+def test_every_deterministic_sampler_of_azula_converges_to_the_exact_trajectory(name: str) -> None:
+    """Order one takes 200 evaluations to 1e-2, and so does REABSampler."""
+    if not PEERS[name].stochastic:
+        assert error(PEERS[name], 200) < 0.012
+
+
+@pytest.mark.skipif(not AZULA, reason="azula is not installed")
+def test_azula_leaves_the_random_numbers_of_torch_as_they_were() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    drawn(PEERS["azula DDPM"], 5)
+    assert (torch.get_rng_state() == before).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(("", n) for n, p in PEERS.items() if p.stochastic and n.endswith(("e", "leading", "karras"))),
+        *((kind, n) for kind, n in EACH if OTHERS[kind][n].stochastic),
+    ],
+)
+def test_noise_comes_from_the_keys(kind: str, name: str) -> None:
     """The same keys, the same samples; other keys, others. Only noise on the way can tell: the data have a variance."""
-    peer, x_T = PEERS[name], GAUSSIAN.initial_noise(PART, 0)
+    schedule, predicts = KINDS[kind] if kind else (None, None)
+    testbed = load_testbed("gaussian", schedule=schedule, predicts=predicts)
+    peer, x_T = (OTHERS[kind] if kind else PEERS)[name], testbed.initial_noise(PART, 0)
     torch.manual_seed(1)
     first, again, other = (
-        peer.draw(GAUSSIAN.denoiser(), x_T, 6, GAUSSIAN.keys(part, 0)) for part in (PART, PART, range(4, 8))
+        peer.draw(testbed.denoiser(), x_T, 6, testbed.keys(part, 0)) for part in (PART, PART, range(4, 8))
     )
     assert (first == again).all()
     assert abs(first - other).max() > 1e-2
@@ -165,14 +276,17 @@ def test_torch_and_numpy_networks_and_v_give_the_same_samples(name: str) -> None
 
 
 def test_what_peers_cannot_sample_is_refused() -> None:
-    """A schedule without betas, one that begins in pure noise, a network that predicts something else: named in the message."""
-    with pytest.raises(ValueError, match=r"Discrete schedule.*EDM"):
-        peer_samplers(dpm.schedules.EDM())
+    """Another schedule, a discrete one that begins in pure noise, a network that predicts something else: named in the message."""
+    with pytest.raises(ValueError, match=r"Discrete schedule.*LinearVP"):
+        peer_samplers(dpm.schedules.LinearVP())
     with pytest.raises(ValueError, match="alpha > 0"):
         peer_samplers(dpm.schedules.Discrete(betas=[*np.linspace(1e-4, 0.02, 99), 1.0]))
     for name in ("diffusers DDIM trailing", "k-diffusion euler"):
         with pytest.raises(ValueError, match="noise or v, got 'data'"):
             PEERS[name].draw(POINT.denoiser(SCHEDULE, "data"), X_T, 5, KEYS)
+    flow = dpm.schedules.Flow()
+    with pytest.raises(ValueError, match="velocity, got 'data'"):
+        OTHERS["flow"]["diffusers UniPCMultistep 2"].draw(POINT.denoiser(flow, "data"), X_T, 5, KEYS)
 
 
 def curve(name: str, **values: tuple[float, float]) -> dict[str, Any]:
@@ -287,6 +401,25 @@ def test_the_overview_has_a_row_for_each_package_and_end_and_marks_what_is_behin
     said = peers_text.overview([{**RESULTS, "table": TABLE}])
     assert "| `made up` | sigma = 0 | diffusers | 0.67 | **2** |" in said
     assert "| `made up` | t = 0.001 | diffusers | **1.6** | **1.5** |" in said
+
+    assert "azula" not in said  # which has no runs there, as in results of before it was compared
+
+
+def test_ours_end_where_peers_do_on_any_schedule() -> None:
+    """At sigma = 0 and at the least noise of the schedule; grids that count training steps are for schedules that have them."""
+    assert {"unipc-2@linspace", "unipc-2@linspace:end=0.0"} <= {*peers.presets(SCHEDULE)}
+    names = peers.presets(dpm.schedules.Flow())
+    assert {"ddim", "ddim:end=0.0001", "unipc-3@time"} <= {*names}
+    assert len(names) == len({*names})
+    assert not any("linspace" in name for name in names)
+
+
+def test_the_command_says_when_azula_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.peer_samplers.of_azula.INSTALLED", False)
+    assert peers.main(["--testbed", "gaussian", "--nfe", "5", "--only", "DDIM", "--dry-run"]) == 0
+    assert "without azula, which is not installed" in capsys.readouterr().err
 
 
 def test_the_page_has_ours_and_the_winners() -> None:

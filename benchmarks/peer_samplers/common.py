@@ -16,9 +16,11 @@ from dpmsolver import backends
 from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import SamplingError
 from dpmsolver.evaluation.samplers import Keys, Sampler
-from dpmsolver.schedules import Discrete, NoiseSchedule
+from dpmsolver.schedules import Discrete, Flow, NoiseSchedule
 
-PREDICTIONS = {"noise": "epsilon", "v": "v_prediction"}  # what all peers take, by our name
+# What diffusers' schedulers and k-diffusion's wrappers take, by our name.
+PREDICTIONS = {"noise": "epsilon", "v": "v_prediction"}
+OF_FLOWS = {"velocity": "flow_prediction"}
 
 Run = Callable[["Network", torch.Tensor, float, Keys], torch.Tensor]
 
@@ -44,16 +46,16 @@ class Network:
     like: Any  # x_T as the testbed made it
 
     @property
-    def schedule(self) -> Discrete:
-        assert isinstance(self.denoiser.schedule, Discrete)
+    def schedule(self) -> NoiseSchedule:
         return self.denoiser.schedule
 
     @property
     def prediction(self) -> str:
         """What it predicts, in the words of diffusers. ValueError for what not all peers take."""
-        if self.denoiser.predicts not in PREDICTIONS:
-            raise ValueError(f"peers take networks that predict noise or v, got {self.denoiser.predicts!r}")
-        return PREDICTIONS[self.denoiser.predicts]
+        taken = OF_FLOWS if isinstance(self.schedule, Flow) else PREDICTIONS
+        if self.denoiser.predicts not in taken:
+            raise ValueError(f"peers take networks that predict {' or '.join(taken)}, got {self.denoiser.predicts!r}")
+        return taken[self.denoiser.predicts]
 
     def __call__(self, x: torch.Tensor, label: float) -> torch.Tensor:
         backend = backends.of(self.like)
@@ -62,6 +64,13 @@ class Network:
         dtype = backend.network_dtype(self.denoiser.network, self.denoiser.dtype)
         out = self.denoiser.output(backend, given, labels, self.schedule.time_from_label(label), dtype)
         return (out if isinstance(out, torch.Tensor) else torch.from_numpy(out)).to(x.dtype)
+
+    def data(self, x: torch.Tensor, time: float) -> torch.Tensor:
+        """The data predicted for a state at a time of the schedule, whatever the network predicts."""
+        schedule = self.schedule
+        time = min(max(time, schedule.t_min), schedule.t_max)  # rounding may have left the schedule
+        a, b = self.denoiser.conversion("data", schedule.alpha(time), schedule.sigma(time))
+        return float(a) * x + float(b) * self(x, schedule.label(time))
 
     def native(self, x: torch.Tensor) -> Any:
         if isinstance(self.like, torch.Tensor):
@@ -106,7 +115,8 @@ def generator_of(x: torch.Tensor, keys: Keys) -> torch.Generator:
     return torch.Generator(x.device).manual_seed(seed_of(keys))
 
 
-def cumulative_products(schedule: Discrete) -> NDArray[np.float64]:
-    """alphas_cumprod of the training steps, (N,)."""
+def cumulative_products(schedule: NoiseSchedule) -> NDArray[np.float64]:
+    """alphas_cumprod of the training steps of a discrete schedule, (N,)."""
+    assert isinstance(schedule, Discrete)
     times = np.arange(1, schedule.num_steps + 1) / schedule.num_steps
     return np.asarray(np.square(schedule.alpha(times)))

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from benchmarks.peer_samplers.common import Network, Peer, Run, cumulative_products, drawing, generator_of, seed_of
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.samplers import Keys
-from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.schedules import EDM, NoiseSchedule
 
 RTOLS = (0.5, 0.1, 0.05)  # of dpm_adaptive, whose default is the last
 
@@ -48,8 +49,22 @@ def k_diffusion() -> tuple[Any, Any]:
         return importlib.import_module("k_diffusion.sampling"), importlib.import_module("k_diffusion.external")
 
 
+@dataclass(frozen=True)
+class _OfSigma:
+    """A network of EDM's schedule, which is what k-diffusion's samplers take: denoiser(x, sigma)."""
+
+    network: Network
+    sigma_min: float
+    sigma_max: float
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return self.network.data(x, float(sigma.flatten()[0]))
+
+
 def _wrapped(network: Network, x: torch.Tensor) -> Any:
     """k-diffusion's wrapper of a discrete model, times between the training steps included: denoiser(x, sigma)."""
+    if isinstance(network.schedule, EDM):
+        return _OfSigma(network, network.schedule.sigma_min, network.schedule.sigma_max)
     _, external = k_diffusion()
     wrapper = {"epsilon": external.DiscreteEpsDDPMDenoiser, "v_prediction": external.DiscreteVDDPMDenoiser}
     products = torch.from_numpy(cumulative_products(network.schedule))
@@ -155,3 +170,5 @@ def _first_step(schedule: NoiseSchedule, setting: float) -> float:
 
 
 K_DIFFUSION: Sequence[Peer] = tuple(_k_samplers())
+# Without the steps of equal length in the time of a discrete model.
+EDM_K_DIFFUSION = [peer for peer in K_DIFFUSION if peer.grid or peer.ends is _first_step]

@@ -35,7 +35,7 @@ def error(result: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def normals(interval: int, x: torch.Tensor) -> torch.Tensor:
-    """What a plan draws in row `interval - 1` of a run with generator=SEED."""
+    """What a plan draws in row `interval - 1` of a run with generator=SEED and noise="host"."""
     keys = dpm.backends.noise_keys(SEED, len(x))
     return torch.from_numpy(dpm.backends.standard_normals(keys, interval, tuple(x.shape[1:])))
 
@@ -64,7 +64,7 @@ def whole_steps(plan: dpm.Plan, x: torch.Tensor) -> Callable[..., torch.Tensor]:
 
 def run(plan: dpm.Plan, x: torch.Tensor) -> torch.Tensor:
     """Our run of a plan on the shared schedule."""
-    return dpm.sample(dpm.Denoiser(network, SCHEDULE), x, plan=plan, generator=SEED)
+    return dpm.sample(dpm.Denoiser(network, SCHEDULE), x, plan=plan, generator=SEED, noise="host")
 
 
 def times_of(labels: torch.Tensor, end: float) -> np.ndarray:

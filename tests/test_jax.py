@@ -47,14 +47,14 @@ def a_plan(name: str) -> dpm.Plan:
 def test_every_solver_gives_the_trajectory_of_numpy(name: str) -> None:
     """To 1e-12 of the largest number in float64, to 1e-6 in float32; by the plain loop, and by the Stepper, as well."""
     plan = a_plan(name)
-    states = list(dpm.iterate(DENOISER.replace(network=in_numpy), X_T, plan=plan, generator=5))
+    states = list(dpm.iterate(DENOISER.replace(network=in_numpy), X_T, plan=plan, generator=5, noise="host"))
     size = max(abs(state.x).max() for state in states)
-    found = dpm.sample(DENOISER, jnp.asarray(X_T), plan=plan, generator=5)
+    found = dpm.sample(DENOISER, jnp.asarray(X_T), plan=plan, generator=5, noise="host")
     assert isinstance(found, jax.Array)
     np.testing.assert_allclose(found, states[-1].x, rtol=0, atol=1e-12 * size)
-    recorded = dpm.sample(DENOISER, jnp.asarray(X_T), plan=plan, generator=5, differentiable=True)
+    recorded = dpm.sample(DENOISER, jnp.asarray(X_T), plan=plan, generator=5, noise="host", differentiable=True)
     np.testing.assert_allclose(recorded, states[-1].x, rtol=0, atol=1e-12 * size)
-    single = dpm.sample(DENOISER, jnp.asarray(X_T, jnp.float32), plan=plan, generator=5)
+    single = dpm.sample(DENOISER, jnp.asarray(X_T, jnp.float32), plan=plan, generator=5, noise="host")
     assert single.dtype == jnp.float32
     np.testing.assert_allclose(single, states[-1].x, rtol=0, atol=3e-6 * size)
 
@@ -65,7 +65,7 @@ def test_a_run_compiles_maps_and_differentiates(name: str) -> None:
     plan = a_plan(name)
 
     def run(x_T: Any) -> Any:
-        return dpm.sample(DENOISER, x_T, plan=plan, generator=5)
+        return dpm.sample(DENOISER, x_T, plan=plan, generator=5, noise="host")
 
     plain = run(jnp.asarray(X_T))
     np.testing.assert_allclose(jax.jit(run)(jnp.asarray(X_T)), plain, rtol=1e-11, atol=1e-12)

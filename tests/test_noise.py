@@ -34,7 +34,8 @@ def noisy_plan(name: str, steps: int = 6, schedule: Any = VP, **options: Any) ->
 
 
 def drawn(plan: dpm.Plan, shape: tuple[int, ...], noise: Any = "brownian", generator: Any = 0) -> list[Any]:
-    return list(noise_source(noise, plan, generator, shape))
+    like = np.empty(shape)
+    return list(noise_source(noise, plan, generator, backends.of(like), like))
 
 
 def rms(x: Any) -> float:
@@ -75,6 +76,35 @@ def test_the_step_before_the_first_evaluation_is_the_first_draw() -> None:
     last = dpm.Row(b, advance=dpm.Combination(0.5, (0.1,), (0.2, 0.3)))
     plan = dpm.Plan("data", (last,), c, keeps_marginals=False, begin=dpm.Combination(0.9, (), (0.4,)), origin=a)
     assert intervals(plan) == {0: (a, b), 1: (b, c)}
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+def test_a_frameworks_own_normals_belong_to_the_sample(framework: str) -> None:
+    """Sample i keeps its noise whatever the batch; moments, between samples, draws and seeds, are those of independent normals."""
+    size = 20_000
+    like = {
+        "numpy": lambda: np.zeros((3, size), np.float32),
+        "torch": lambda: torch.zeros(3, size),
+        "jax": lambda: pytest.importorskip("jax").numpy.zeros((3, size)),
+    }[framework]()
+    backend, keys = backends.of(like), [(0, 0), (0, 1), (1, 0)]
+    z = [backend.normals(keys, k, like) for k in (1, 2)]
+    assert type(z[0]) is type(like)
+    assert z[0].dtype == like.dtype
+    np.testing.assert_array_equal(np.asarray(backend.normals(keys[1:], 2, like[1:])), np.asarray(z[1])[1:])
+    flat = np.concatenate([np.asarray(each, dtype=np.float64) for each in z])
+    bound = 5 * np.sqrt((1 + np.eye(6)) / size)
+    assert (np.abs(flat @ flat.T / size - np.eye(6)) < bound).all()
+    assert (np.abs(flat.mean(axis=1)) < 5 / math.sqrt(size)).all()
+    assert (np.abs((flat**4).mean(axis=1) - 3) < 5 * math.sqrt(96 / size)).all()
+
+
+def test_seeds_of_streams_are_all_different() -> None:
+    """Keys that look alike, of any length and size, at many intervals."""
+    keys = [(), (0,), (0, 0), (0, 0, 0), (1,), (2**64,), (2**64 + 1,), (2**63,), *((7, i) for i in range(200))]
+    seeds = {backends.stream_seed(key, k) for key in keys for k in range(50)}
+    assert len(seeds) == 50 * len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm2-ancestral", "improved-reverse-sde"])
@@ -242,7 +272,11 @@ def noise_at_the_end() -> dpm.Plan:
     ("plan", "noise", "message"),
     [
         (lambda: noisy_plan("ddim"), "brownien", r"unknown noise 'brownien' \(did you mean 'brownian'\?\)"),
-        (lambda: dpm.make_plan("dpm++2m", VP, 4), "none", "unknown noise 'none'; accepted: independent, brownian"),
+        (
+            lambda: dpm.make_plan("dpm++2m", VP, 4),
+            "none",
+            "unknown noise 'none'; accepted: independent, host, brownian",
+        ),
         (lambda: dpm.make_plan("heun", VP, 8, s_churn=4.0), "brownian", "heun goes from half-log-SNR .*churn"),
         (close_points, "brownian", "tells points apart to 1e-6.*noise='independent'"),
         (noise_at_the_end, "brownian", "no clock at sigma = 0"),

@@ -49,7 +49,7 @@ def denoised(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def run(plan: dpm.Plan) -> torch.Tensor:
-    return dpm.sample(dpm.Denoiser(denoised, SCHEDULE, predicts="data"), start(80.0), plan=plan, generator=SEED)
+    return dpm.sample(dpm.Denoiser(denoised, SCHEDULE, predicts="data"), start(80.0), plan=plan, generator=SEED, noise="host")
 
 
 def make(name: str, sigmas: torch.Tensor, nfe: int, **options: Any) -> dpm.Plan:
@@ -145,9 +145,9 @@ def test_churn_of_the_first_step_is_the_only_difference(sampling: Any, monkeypat
     raised[0] *= factor
     noised = x + math.sqrt(factor**2 - 1.0) * sigmas[0] * normals(0, x)
     denoiser = dpm.Denoiser(denoised, SCHEDULE, predicts="data")
-    plain = dpm.sample(denoiser, x, plan=make("euler", sigmas, 9, s_churn=20.0), generator=SEED)
+    plain = dpm.sample(denoiser, x, plan=make("euler", sigmas, 9, s_churn=20.0), generator=SEED, noise="host")
     assert error(plain, expected) > 1e-3
-    assert_equal(dpm.sample(denoiser, noised, plan=make("euler", raised, 9, s_churn=20.0), generator=SEED), expected)
+    assert_equal(dpm.sample(denoiser, noised, plan=make("euler", raised, 9, s_churn=20.0), generator=SEED, noise="host"), expected)
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,8 @@ def test_the_loop_is_the_one_of_the_design_for_every_solver(solver: str) -> None
     expected, inputs, _ = reference(plan, X_T)
     size = max(abs(u).max() for u in [*inputs, expected])
     on_numpy = dpm.sample(DENOISER, X_T, plan=plan, generator=0)
-    on_torch = dpm.sample(DENOISER, torch.from_numpy(X_T), plan=plan, generator=0).numpy()
-    single = dpm.sample(DENOISER, torch.from_numpy(X_T).float(), plan=plan, generator=0).numpy()
+    on_torch = dpm.sample(DENOISER, torch.from_numpy(X_T), plan=plan, generator=0, noise="host").numpy()
+    single = dpm.sample(DENOISER, torch.from_numpy(X_T).float(), plan=plan, generator=0, noise="host").numpy()
     np.testing.assert_allclose(on_numpy, expected, rtol=0, atol=1e-12 * size)
     np.testing.assert_allclose(on_torch, expected, rtol=0, atol=1e-12 * size)
     np.testing.assert_allclose(single, expected, rtol=0, atol=1e-4 * size)
@@ -100,7 +100,7 @@ def test_exactly_nfe_calls_and_nfe_plus_one_states(solver: str, array: Any) -> N
         return v_network(x, t)
 
     denoiser = DENOISER.replace(network=network)
-    states = list(dpm.iterate(denoiser, array(X_T), plan=plan, generator=0))
+    states = list(dpm.iterate(denoiser, array(X_T), plan=plan, generator=0, noise="host"))
     assert len(calls) == plan.nfe
     assert [state.index for state in states] == list(range(plan.nfe + 1))
     assert [state.time for state in states] == [row.point.time for row in plan.rows] + [plan.end.time]
@@ -535,9 +535,13 @@ def test_stochastic_samples_are_the_seeds() -> None:
         assert abs(same[0] - same[2]).min() > 0
 
 
-def test_stochastic_samples_are_the_same_on_both_frameworks() -> None:
-    """The noise is drawn on the host: torch and NumPy use the same numbers."""
-    on_torch = dpm.sample(DENOISER, torch.from_numpy(X_T), generator=3, **STOCHASTIC)
+def test_noise_of_the_host_is_the_same_on_both_frameworks() -> None:
+    """torch and NumPy use the same numbers; torch's own are others, and NumPy's own are the host's."""
+    host = dpm.sample(DENOISER, X_T, generator=3, noise="host", **STOCHASTIC)
+    np.testing.assert_array_equal(dpm.sample(DENOISER, X_T, generator=3, **STOCHASTIC), host)
+    own = dpm.sample(DENOISER, torch.from_numpy(X_T), generator=3, **STOCHASTIC)
+    assert abs(own.numpy() - host).max() > 0.1
+    on_torch = dpm.sample(DENOISER, torch.from_numpy(X_T), generator=3, noise="host", **STOCHASTIC)
     np.testing.assert_allclose(on_torch.numpy(), dpm.sample(DENOISER, X_T, generator=3, **STOCHASTIC), rtol=1e-12)
 
 

@@ -1,9 +1,11 @@
 """The noise of a run: a standard normal for every row that uses one, independent, or the increment of one Brownian path per sample.
 
 A stochastic plan gives row k the normal z_k, which stands for an interval of the run, in most plans from its point to the next
-(`intervals`). Two sources draw them, both keyed by sample, so that sample i is the same whatever the batch around it:
+(`intervals`). Three sources draw them, all keyed by sample, so that sample i is the same whatever the batch around it:
 
-"independent"   z_k depends on the seed and on k. Another number of steps gives another sample.
+"independent"   z_k depends on the seed and on k. Another number of steps gives another sample. The state's framework draws it on the
+                state's device: it differs between frameworks, between kinds of device, and between float32 and float64.
+"host"          The same, drawn on the host in float64 and copied: the same numbers everywhere, at several times the cost.
 "brownian"      z_k = (W(c_b) - W(c_a)) / sqrt(c_b - c_a) for the interval from a to b: a path W of the seed's, read with the clock
                 c = e^{2 lambda} = (alpha/sigma)^2. Plans of one start then converge to one sample as their steps get finer, and
                 solvers of one SDE to the same one.
@@ -38,15 +40,15 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.backends import noise_keys, standard_normals
+from dpmsolver.backends import Backend, noise_keys, standard_normals
 from dpmsolver.backends.brownian import DIGITS, Bridge, bridges, require_torchsde
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.plan import Plan, Point, Row
 
 __all__ = ["Draws", "NoiseName", "intervals", "noise_source"]
 
-NoiseName: TypeAlias = Literal["independent", "brownian"]
-Draws: TypeAlias = Iterator[NDArray[np.float64] | None]
+NoiseName: TypeAlias = Literal["independent", "host", "brownian"]
+Draws: TypeAlias = Iterator[Any]
 # A part of an increment: the cell, from where to where in it (fractions of its length in c), and the factor of B's increment there.
 _Piece: TypeAlias = tuple[int, float, float, float]
 
@@ -54,16 +56,16 @@ _BOTTOM = -20  # all of lambda < -19 is one cell, the only one that begins at c 
 _ROUNDING = 1e-9  # of half-log-SNR: the stage of an ancestral DPM2 step lies where the step ends, but for rounding
 
 
-def noise_source(name: NoiseName, plan: Plan, generator: Any, shape: Sequence[int]) -> Draws:
+def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, like: Any) -> Draws:
     """The normals of a run, one after the other: z of `plan.begin`, if there is one, and of each row; None where it is not used.
 
     Args:
-        name: "independent" or "brownian".
+        name: "independent", "host" or "brownian".
         generator: see `backends.noise_keys`; refused if wrong also where the plan adds no noise.
-        shape: of the state, (B, …).
+        backend, like: of the state, (B, …).
 
     Returns:
-        An iterator of float64 arrays of that shape, on the host. What is wrong raises before the first is asked for.
+        An iterator of arrays like the state. What is wrong raises before the first is asked for.
 
     Raises:
         PlanError: another name; for "brownian" a plan that runs backwards, or an interval too short to tell its ends apart.
@@ -72,13 +74,14 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, shape: Sequence[in
     if name not in get_args(NoiseName):
         raise PlanError(unknown("noise", name, get_args(NoiseName)))
     # A wrong generator is refused also where it is not needed.
-    keys = noise_keys(generator, shape[0]) if plan.stochastic or generator is not None else []
-    if name == "independent" or not plan.stochastic:
-        return _independent(keys, plan, shape[1:])
+    keys = noise_keys(generator, len(like)) if plan.stochastic or generator is not None else []
+    if name != "brownian" or not plan.stochastic:
+        return _independent(keys, plan, backend, like, name)
     _require_forward(plan)
     require_torchsde()
     pieces = {index: list(_pieces(*ends)) for index, ends in intervals(plan).items()}
-    return _brownian(keys, [pieces.get(index) for index in range(len(_rows(plan)))], tuple(shape[1:]))
+    found = _brownian(keys, [pieces.get(index) for index in range(len(_rows(plan)))], tuple(like.shape[1:]))
+    return (None if z is None else backend.from_numpy(z, like) for z in found)
 
 
 def intervals(plan: Plan) -> dict[int, tuple[Point, Point]]:
@@ -123,14 +126,21 @@ def _used(plan: Plan) -> set[int]:
     return {k - i for k, c in combinations for i, coefficient in enumerate(c.noise) if coefficient}
 
 
-def _independent(keys: Sequence[tuple[int, ...]], plan: Plan, shape: Sequence[int]) -> Draws:
+def _independent(keys: Sequence[tuple[int, ...]], plan: Plan, backend: Backend, like: Any, name: NoiseName) -> Draws:
     used = _used(plan)
     for index in range(len(_rows(plan))):
         # Number 0 of every seed belongs to `initial_noise`.
-        yield standard_normals(keys, index + 1, shape) if index in used else None
+        if index not in used:
+            yield None
+        elif name == "host":
+            yield backend.from_numpy(standard_normals(keys, index + 1, tuple(like.shape[1:])), like)
+        else:
+            yield backend.normals(keys, index + 1, like)
 
 
-def _brownian(keys: Sequence[tuple[int, ...]], rows: Sequence[list[_Piece] | None], shape: tuple[int, ...]) -> Draws:
+def _brownian(
+    keys: Sequence[tuple[int, ...]], rows: Sequence[list[_Piece] | None], shape: tuple[int, ...]
+) -> Iterator[NDArray[np.float64] | None]:
     open_cell: int | None = None  # the one that is filled in: a run does not come back to an earlier one
     paths: list[Bridge] = []
     for pieces in rows:

@@ -82,7 +82,8 @@ def sample(
         progress: True shows a progress bar (needs tqdm). A function (done, total) is called before each evaluation and after the last.
         callback: called with every `State`, which holds copies.
         generator: randomness of stochastic solvers: a seed, a numpy or torch Generator, or one of these per sample.
-        noise: what a seed means to them: "independent" normals, or a "brownian" path, the same one for any number of steps, so that
+        noise: what a seed means to them: "independent" normals, drawn by x_T's framework on its device; those of the "host", which are
+            the same numbers on every framework and device; or a "brownian" path, the same one for any number of steps, so that
             samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.noise`).
         state_hook: (x, point) -> x, applied to what the network is about to see and to the result: see `inpaint`.
         differentiable: record the run, so that gradients flow from the result to x_T, to the weights and to the condition. Memory grows
@@ -267,8 +268,7 @@ class _Run:
         self.x = self.backend.state(x_T)
         self.bound = bind(plan, denoiser, self.backend, self.x)
         self.bound.check(-1, self.x)
-        draws = noise_source(noise, plan, generator, tuple(self.x.shape))
-        self.draws = (None if z is None else self.backend.from_numpy(z, self.x) for z in draws)
+        self.draws = noise_source(noise, plan, generator, self.backend, self.x)
         self.denoised: Any = None
 
     def moments(self) -> Iterator[_Moment]:

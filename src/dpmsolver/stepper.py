@@ -33,7 +33,7 @@ class Stepper:
         x_T: the start, shape (B, …), NumPy or torch, with standard deviation sigma of the start: see `initial_noise`. It is not changed.
         predicts: what the network returns: "noise" (eps), "data" (x_0), "v", "score" or "velocity" (eps - x_0).
         generator: randomness of stochastic plans: a seed, a generator, or one per sample, as in `sample`.
-        noise: "independent" or "brownian", as in `sample`.
+        noise: "independent", "host" or "brownian", as in `sample`.
 
     Attributes:
         x: what the network should see next: the state or a stage of a step; after the last step the result. It is a copy of the run's.
@@ -174,8 +174,7 @@ class Stepper:
     def _begin(self, x: Any, since: Moment | None) -> None:
         """Start the run, or resume it."""
         done = 0 if since is None else since.number + (self.plan.begin is not None)
-        source = noise_source(self._noise, self.plan, self._keys or None, tuple(x.shape))
-        draws = (None if z is None else self._backend.from_numpy(z, x) for z in islice(source, done, None))
+        draws = islice(noise_source(self._noise, self.plan, self._keys or None, self._backend, x), done, None)
         self._run = steps(placed(self.plan, self._backend, x), x, draws, since=since)
         self._advance(None)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmsolver.backends import stream_seed
 from dpmsolver.errors import PlanError
 
 __all__ = ["BACKEND", "JaxBackend"]
@@ -90,6 +91,12 @@ class JaxBackend:
     def from_numpy(self, values: NDArray[np.float64], like: Any) -> Any:
         made = jnp.asarray(values, like.dtype)
         return made if _traced(like) else jax.device_put(made, next(iter(like.devices())))
+
+    def normals(self, keys: Sequence[tuple[int, ...]], interval: int, like: Any) -> Any:
+        seeds = np.array([stream_seed(key, interval) for key in keys], dtype=np.uint64)
+        high, low = (seeds >> np.uint64(32)).astype(np.uint32), seeds.astype(np.uint32)
+        streams = jax.vmap(lambda a, b: jax.random.fold_in(jax.random.key(a), b))(high, low)
+        return jax.vmap(lambda stream: jax.random.normal(stream, like.shape[1:], like.dtype))(streams)
 
     def to_numpy(self, x: Any) -> NDArray[np.float64]:
         return np.asarray(x, dtype=np.float64)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmsolver.backends import standard_normals
+
 __all__ = ["BACKEND", "NumpyBackend"]
 
 
@@ -82,6 +84,9 @@ class NumpyBackend:
 
     def from_numpy(self, values: NDArray[np.float64], like: Any) -> Any:
         return values.astype(like.dtype)
+
+    def normals(self, keys: Sequence[tuple[int, ...]], interval: int, like: Any) -> Any:
+        return self.from_numpy(standard_normals(keys, interval, like.shape[1:]), like)
 
     def to_numpy(self, x: Any) -> NDArray[np.float64]:
         return np.array(x, dtype=np.float64)

@@ -14,6 +14,7 @@ import torch.utils.checkpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpmsolver.backends import stream_seed
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 
@@ -26,6 +27,12 @@ def seeds_from(generator: Any, batch: int) -> list[tuple[int, ...]]:
         raise PlanError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     drawn = torch.randint(2**63 - 1, (batch,), generator=generator, device=generator.device)
     return [(int(s),) for s in drawn.tolist()]
+
+
+_HOST = (
+    "a CUDA graph cannot capture what comes from the host, as seeds and calibrated coefficients do: "
+    "capture a plan without noise, such as that of dpm++2m"
+)
 
 
 def _capturing(x: Tensor) -> bool:
@@ -142,11 +149,19 @@ class TorchBackend:
 
     def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Tensor:
         if _capturing(like):
-            raise TypeError(
-                "a CUDA graph cannot capture what comes from the host, as noise and calibrated coefficients do: "
-                "capture a plan without noise, such as that of dpm++2m"
-            )
+            raise TypeError(_HOST)
         return torch.from_numpy(values).to(dtype=like.dtype).to(like.device)
+
+    def normals(self, keys: Sequence[tuple[int, ...]], interval: int, like: Tensor) -> Tensor:
+        if _capturing(like):
+            raise TypeError(_HOST)
+        generator = torch.Generator(like.device)
+        with _counted():
+            drawn = torch.empty_like(like)
+        for each, key in zip(drawn.unbind(), keys, strict=True):
+            generator.manual_seed(stream_seed(key, interval))
+            each.normal_(generator=generator)
+        return drawn
 
     def to_numpy(self, x: Tensor) -> NDArray[np.float64]:
         return to_host(x)

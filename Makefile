@@ -33,7 +33,7 @@ docs: $(VENV)/.dev  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev  ## measure the overhead of the sampling loop
-	$(BIN)/python benchmarks/overhead.py $(ARGS)
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
 
 solvers: $(VENV)/.dev  ## measure the table of solvers, docs/solvers.md (make solvers ARGS=ddim: one of them)
 	$(BIN)/python benchmarks/solvers.py $(ARGS)

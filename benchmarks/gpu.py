@@ -85,7 +85,8 @@ def overhead(setting: Setting) -> list[dict[str, Any]]:
     for shape in setting.shapes:
         generator = torch.Generator().manual_seed(SEED)
         x_T, noise = (torch.randn(shape, generator=generator).to(device) for _ in range(2))
-        contestants = {"ours": on_cpu.ours(x_T, noise), "diffusers": on_cpu.theirs(x_T, noise)}
+        first = on_cpu.PAIRS[0]
+        contestants = {"ours": on_cpu.ours(first.solver, x_T, noise), "diffusers": first.theirs(x_T, noise)}
         if setting.cuda:
             contestants["ours, captured"] = captured(contestants["ours"])[0]
         times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -212,7 +213,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
-    shapes = ((2, 3, 8, 8),) if args.quick else tuple(on_cpu.SHAPES)
+    shapes = ((2, 3, 8, 8),) if args.quick else on_cpu.SHAPES
     setting = Setting(load(args.model, device=args.device), args.nfe, args.batch, args.repeats, shapes)
     name = torch.cuda.get_device_name() if setting.cuda else "cpu"
     results: dict[str, Any] = {

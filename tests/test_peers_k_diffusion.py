@@ -49,7 +49,9 @@ def denoised(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def run(plan: dpm.Plan) -> torch.Tensor:
-    return dpm.sample(dpm.Denoiser(denoised, SCHEDULE, predicts="data"), start(80.0), plan=plan, generator=SEED, noise="host")
+    return dpm.sample(
+        dpm.Denoiser(denoised, SCHEDULE, predicts="data"), start(80.0), plan=plan, generator=SEED, noise="host"
+    )
 
 
 def make(name: str, sigmas: torch.Tensor, nfe: int, **options: Any) -> dpm.Plan:
@@ -147,7 +149,10 @@ def test_churn_of_the_first_step_is_the_only_difference(sampling: Any, monkeypat
     denoiser = dpm.Denoiser(denoised, SCHEDULE, predicts="data")
     plain = dpm.sample(denoiser, x, plan=make("euler", sigmas, 9, s_churn=20.0), generator=SEED, noise="host")
     assert error(plain, expected) > 1e-3
-    assert_equal(dpm.sample(denoiser, noised, plan=make("euler", raised, 9, s_churn=20.0), generator=SEED, noise="host"), expected)
+    assert_equal(
+        dpm.sample(denoiser, noised, plan=make("euler", raised, 9, s_churn=20.0), generator=SEED, noise="host"),
+        expected,
+    )
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,9 @@ def edm_ours(name: str, sigmas: torch.Tensor, x: torch.Tensor, **options: Any) -
     grid = sigmas.double().numpy()
     grid[0] = 80.0
     plan = dpm.make_plan(name, EDM, len(grid) - 1, from_sigmas(EDM, np.where(grid > 0, grid.clip(0.002), 0)), **options)
-    return dpm.sample(dpm.Denoiser(edm_preconditioned(raw), EDM, predicts="data"), x, plan=plan, generator=SEED, noise="host")
+    return dpm.sample(
+        dpm.Denoiser(edm_preconditioned(raw), EDM, predicts="data"), x, plan=plan, generator=SEED, noise="host"
+    )
 
 
 def edm_peer(scheduler: Any, x: torch.Tensor) -> torch.Tensor:

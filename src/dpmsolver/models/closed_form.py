@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
 
 from dpmsolver import backends
 from dpmsolver.denoiser import Denoiser
@@ -167,7 +166,7 @@ class Mixture(ClosedForm):
             array([-0.9189])
         """
         logs, *_ = self._component_logs(*self._about_centre(x, alpha), alpha, sigma, class_labels)
-        return logsumexp(logs, axis=1) - 0.5 * self.means.shape[1] * math.log(2.0 * math.pi)
+        return _logsumexp(logs) - 0.5 * self.means.shape[1] * math.log(2.0 * math.pi)
 
     def classify(self, x: Any, sigma: float = 0.01) -> Any:
         """Return the most probable class of each of the data, int64 (n,).
@@ -183,7 +182,7 @@ class Mixture(ClosedForm):
         if self.num_classes is None:
             raise ValueError("this mixture has no classes to choose from: give it classes=")
         logs, *_ = self._component_logs(*self._about_centre(x, 1.0), 1.0, sigma, None)
-        of_class = [logsumexp(logs[:, self.classes == c], axis=1) for c in range(self.num_classes)]
+        of_class = [_logsumexp(logs[:, self.classes == c]) for c in range(self.num_classes)]
         return np.argmax(of_class, axis=0)
 
     def sample(self, num: int, seed: int = 0, class_labels: Any = None) -> Any:
@@ -234,6 +233,13 @@ class Mixture(ClosedForm):
         assert self.classes is not None
         own = (labels[:, None] == self.classes) | (labels[:, None] == self.num_classes)
         return np.where(own, logs - np.log(own @ self.weights)[:, None], -np.inf)
+
+
+def _logsumexp(logs: Any) -> Any:
+    """The logarithm of the sum of exponentials over the last axis."""
+    from scipy.special import logsumexp  # here, because it is slow to import
+
+    return np.asarray(logsumexp(logs, axis=1))
 
 
 def _checked_classes(classes: ArrayLike, components: int) -> Any:

@@ -126,6 +126,8 @@ STATES: list[tuple[str, Any, type, str]] = [
     ("NaN", np.array([[1.0, 1.0], [math.nan, 1.0]]), ValueError, r"x(_T|0) has NaN or infinity in sample 1 of 2"),
     ("infinity", torch.tensor([[math.inf], [1.0], [-math.inf]]), ValueError, r"x(_T|0) has.*in samples 0, 2 of 3"),
     ("all NaN", np.full((3, 2), math.nan), ValueError, r"x(_T|0) has NaN or infinity in all 3 samples"),
+    ("two arrays", (X_T, X_T), TypeError, "the state must be one array, got a tuple: flatten and join its parts"),
+    ("named arrays", {"video": X_T, "audio": X_T}, TypeError, "the state must be one array, got a dict"),
     ("nothing", None, TypeError, r"must be an array of NumPy, torch or JAX, got builtins\.NoneType"),
 ]
 

@@ -128,6 +128,10 @@ def _of(kind: type) -> Backend:
         if name in _BACKENDS:
             backend: Backend = importlib.import_module(_BACKENDS[name]).BACKEND
             return backend
+    if issubclass(kind, (tuple, dict)):
+        raise TypeError(
+            f"the state must be one array, got a {kind.__name__}: flatten and join its parts along one axis, and split them in the network"
+        )
     raise TypeError(
         f"the state must be an array of NumPy, torch or JAX, got {kind.__module__}.{kind.__qualname__}: "
         "convert it first, with np.asarray(x) or torch.as_tensor(x)"

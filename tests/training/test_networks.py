@@ -217,3 +217,32 @@ def test_names_of_the_scripts_are_the_names_of_the_library(script: Callable[[str
     """Each trained network has its training."""
     assert tuple(script("small").PROCESSES) == trained.PICTURES
     assert tuple(script("moons").PROCESSES) == trained.MOONS
+
+
+def test_a_copy_of_cifar10_that_is_not_whole_is_told_in_one_line(
+    script: Callable[[str], ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No such folder, torchvision missing, a download that was cut off: one line that says what to do, before anything is trained."""
+    small, command = script("small"), ("cifar10-small", "--run", tmp_path / "run", "--data")
+
+    def refused(folder: Path) -> str:
+        with pytest.raises(SystemExit):
+            run(small, monkeypatch, *command, folder)
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert "has no folder cifar-10-batches-py: name the folder that torchvision downloaded to" in refused(tmp_path)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert "pip install torchvision" in refused(tmp_path)
+
+    def cut_off(*args: object, **options: object) -> None:
+        raise RuntimeError("Dataset not found or corrupted.")
+
+    datasets = ModuleType("torchvision.datasets")
+    datasets.CIFAR10 = cut_off  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
+    assert "is not a whole CIFAR-10 (Dataset not found or corrupted.)" in refused(tmp_path)

@@ -553,6 +553,9 @@ def test_a_classifier_cannot_steer_data_at_pure_noise() -> None:
     """sigma^2/alpha is infinite at alpha = 0: refused before the network is called."""
     network = Conditional()
     guidance = Classifier(1.0, gradient=lambda x, t: -x)
+    denoiser = dpm.Denoiser(network, dpm.schedules.Flow(), "velocity", guidance=guidance)
     with pytest.raises(dpm.PlanError, match="not defined at alpha = 0: start later"):
-        dpm.sample(dpm.Denoiser(network, dpm.schedules.Flow(), "velocity", guidance=guidance), X_T, nfe=3)
+        dpm.sample(denoiser, X_T, nfe=3, solver="dpm++2m")
     assert not network.batches
+    plain = denoiser.replace(network=lambda x, t: 0.0 * x)
+    assert np.isfinite(dpm.sample(plain, X_T, nfe=3)).all()  # noise prediction, from just above

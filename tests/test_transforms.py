@@ -60,7 +60,7 @@ def network(x: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def run(plan: Plan, schedule: NoiseSchedule, net: Callable[..., Any], x: Any) -> Any:
-    return dpm.sample(dpm.Denoiser(net, schedule, predicts=plan.prediction), x, plan=plan, generator=3)
+    return dpm.sample(dpm.Denoiser(net, schedule, predicts=plan.prediction), x, plan=plan, generator=3, noise="host")
 
 
 def slope(plans: Callable[[int], Plan], steps: tuple[int, int]) -> float:

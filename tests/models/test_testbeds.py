@@ -453,7 +453,7 @@ def nothing(labels: Any) -> None:
         (lambda: made(shape=2), ValueError, "shape must be the shape of one sample"),
         (lambda: made(pictures=True), ValueError, r"pictures have the shape \(1 or 3, height, width\)"),
         (lambda: made(like=np.empty(0, dtype=int)), TypeError, "like must be a floating-point array, got int64"),
-        (lambda: made(like=[1.0]), TypeError, "NumPy array or a torch tensor"),
+        (lambda: made(like=[1.0]), TypeError, "array of NumPy, torch or JAX"),
         (lambda: made(network_denoiser=None), TypeError, "network_denoiser must be a function, got NoneType"),
         (lambda: made(data=np.zeros((3, 2))), TypeError, "data must be a function, got ndarray"),
         (lambda: made(num_classes=0), ValueError, "num_classes must be an integer >= 1 or None, got 0"),

@@ -64,7 +64,7 @@ FUNCTIONS: dict[str, Any] = {
     "clip": lambda: BACKEND.clip(X, BACKEND.quantile(X, 0.5)),
     "where": lambda: BACKEND.where(np.array([True, False, True]), X, -X),
     "error_norm": lambda: BACKEND.error_norm(X, 0 * X, X, 0.1, 0.1),
-    "gradient": lambda: BACKEND.gradient(lambda x, t: -(x**2).sum(dim=1), X, X[:, 0], {}),
+    "gradient": lambda: BACKEND.gradient("it", lambda x, t: (-(x**2).sum(dim=1), None), X, X[:, 0], {})[0],
     "thresholding": lambda: dpm.thresholding.dynamic()(X, dpm.Point.at(VP, 0.5)),
     "preconditioning": lambda: dpm.edm_preconditioned(Module())(X, torch.ones(3)),
 }

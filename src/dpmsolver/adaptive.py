@@ -282,7 +282,7 @@ class Calls:
         if self.nfe == 0 and self.denoiser.guidance is not None:
             self.denoiser.guidance.check(len(x), [each["time"]])
         here = Point(**each)
-        label, raw = self.denoiser.call(self.backend, x, here, self.dtype, self.lending)
+        raw, steer = self.denoiser.call(self.backend, x, here, self.dtype, self.lending)
         self.nfe += 1
         if not bool(self.backend.finite(raw)):
             raise SamplingError(
@@ -291,4 +291,4 @@ class Calls:
                 "of its input there"
             )
         coefficients = self.denoiser.conversion(self.prediction, here.alpha, here.sigma)
-        return evaluate(self.denoiser, self.backend, self.prediction, x, raw, label, here, coefficients)
+        return evaluate(self.denoiser, self.backend, self.prediction, x, raw, steer, here, coefficients)

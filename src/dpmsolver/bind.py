@@ -18,7 +18,6 @@ from dpmsolver.caution import warn_of_large_factor
 from dpmsolver.combination import Coefficient
 from dpmsolver.denoiser import Denoiser, evaluate
 from dpmsolver.errors import PlanError, SamplingError, in_samples
-from dpmsolver.guidance import Classifier
 from dpmsolver.lending import Lending
 from dpmsolver.loop import Step, Steps, Table
 from dpmsolver.plan import Combination, Plan, Row
@@ -37,8 +36,10 @@ def bind(plan: Plan, denoiser: Denoiser, backend: Backend, like: Any) -> Bound:
     known = _FOLDED.get(denoiser)
     if known is None or known.plan() is not plan:
         known = _folded(plan, denoiser)
-    if isinstance(denoiser.guidance, Classifier) and plan.prediction == "data" and plan.rows[0].point.alpha == 0.0:
-        raise PlanError("classifier guidance of a data prediction is not defined at alpha = 0: start later (start=…)")
+    if denoiser.steers and plan.prediction == "data" and plan.rows[0].point.alpha == 0.0:
+        raise PlanError(
+            "guidance of a data prediction by a gradient is not defined at alpha = 0: start later (start=…), or take noise prediction"
+        )
     if denoiser.guidance is not None:
         denoiser.guidance.check(len(like), [row.point.time for row in plan.rows])
     reads, steps = known.reads, known.steps
@@ -95,10 +96,10 @@ class Bound:
     def __call__(self, index: int, u: Any, out: Any = None) -> Any:
         """Evaluate the network on u, the input of evaluation `index`, and return what the run keeps, written into `out`."""
         point, label, read = self.plan.rows[index].point, self.labels[index], self.reads[index]
-        raw = self.denoiser.output(self.backend, u, label, point.time, self.dtype, self.lending)
+        raw, steer = self.denoiser.answer(self.backend, u, label, point.time, self.dtype, self.lending)
         self.check(index, raw)
         if not self.plain:
-            m = evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, label, point, read.conversion)
+            m = evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, steer, point, read.conversion)
             return m if read.output is None else read.output(u, (m,))
         if read.numbers is None:
             return self.backend.copy_to(raw, out)
@@ -111,14 +112,14 @@ class Bound:
             PlanError: the network's output records none.
         """
         point, label, read = self.plan.rows[index].point, self.labels[index], self.reads[index]
-        raw = self.denoiser.output(self.backend, u, label, point.time, self.dtype, self.lending)
+        raw, steer = self.denoiser.answer(self.backend, u, label, point.time, self.dtype, self.lending)
         self.check(index, raw)
         if not self.backend.records(raw):
             raise PlanError(
                 "differentiable=True, but the network's output records no gradient: x_T, the weights or the condition must require one, "
                 "and the network must not run under torch.no_grad()"
             )
-        return evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, label, point, read.conversion)
+        return evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, steer, point, read.conversion)
 
     def denoised(self, index: int, u: Any, kept: Any) -> Any:
         """Return the predicted x_0 from what the run kept of evaluation `index`."""
@@ -217,7 +218,7 @@ def _folded(plan: Plan, denoiser: Denoiser) -> _Folded:
     columns = plan.columns
     a, b = denoiser.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
     warn_of_large_factor(plan, denoiser.schedule, denoiser.predicts, b)
-    plain = denoiser.data_hook is None and not isinstance(denoiser.guidance, Classifier)
+    plain = denoiser.data_hook is None and not denoiser.steers
     reads = tuple(
         _read(row, both, plain) for row, both in zip(plan.rows, zip(a.tolist(), b.tolist(), strict=True), strict=True)
     )

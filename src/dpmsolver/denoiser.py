@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from dpmsolver import backends
 from dpmsolver.backends import Backend, linear
 from dpmsolver.errors import PlanError, in_samples, unknown
-from dpmsolver.guidance import Classifier, ClassifierFree
+from dpmsolver.guidance import Classifier, ClassifierFree, Loss
 from dpmsolver.host import to_host
 from dpmsolver.lending import Lending
 from dpmsolver.plan import Point, Prediction, columns
@@ -37,7 +37,7 @@ class Denoiser:
             its label_scale for `Flow`, t itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t`
             for ScoreSDE's networks.
         learned_variance: the network returns 2C channels, of which the first C are the prediction.
-        guidance: `guidance.ClassifierFree` or `guidance.Classifier`.
+        guidance: `guidance.ClassifierFree`, `guidance.Classifier` or `guidance.Loss`.
         data_hook: a correction (x0, point) -> x0 of every predicted x_0, such as `thresholding.dynamic()`.
         dtype: the network's float type by name ("float16"); by default that of its weights for a torch module, else the state's.
             Inputs are cast to it and outputs back to the state's type; nothing else is ever in half precision. Labels are float64
@@ -62,7 +62,7 @@ class Denoiser:
     network_kwargs: Mapping[str, Any] = field(default_factory=dict)
     time_label: Literal["float", "round"] | Callable[[float], float] = "float"
     learned_variance: bool = False
-    guidance: ClassifierFree | Classifier | None = None
+    guidance: ClassifierFree | Classifier | Loss | None = None
     data_hook: Callable[[Any, Point], Any] | None = None
     dtype: str | None = None
 
@@ -79,9 +79,10 @@ class Denoiser:
             raise PlanError(f"time_label must be 'float', 'round' or a function of the label, got {self.time_label!r}")
         if self.dtype is not None and self.dtype not in ("float16", "bfloat16", "float32", "float64"):
             raise PlanError(unknown("dtype", self.dtype, ("float16", "bfloat16", "float32", "float64")))
-        if self.guidance is not None and not isinstance(self.guidance, (ClassifierFree, Classifier)):
+        if self.guidance is not None and not isinstance(self.guidance, (ClassifierFree, Classifier, Loss)):
             raise TypeError(
-                f"guidance must be guidance.ClassifierFree(…) or guidance.Classifier(…), got {type(self.guidance).__name__}"
+                "guidance must be guidance.ClassifierFree(…), guidance.Classifier(…) or guidance.Loss(…), "
+                f"got {type(self.guidance).__name__}"
             )
         if isinstance(self.guidance, ClassifierFree) and (
             twice := set(self.network_kwargs) & set(self.guidance.condition)
@@ -143,19 +144,21 @@ class Denoiser:
         backend = backends.of(x)
         state, recorded = backend.state(x), backend.records(x)
         here = self._here(t, len(state))
-        plain = self.data_hook is None and not isinstance(self.guidance, Classifier)
+        plain = self.data_hook is None and not self.steers
         through = wanted if plain else "noise" if self.data_hook is None and wanted in ("noise", "score") else "data"
-        if through == "data" and isinstance(self.guidance, Classifier) and np.any(np.asarray(here.alpha) == 0.0):
-            raise PlanError(f"classifier guidance of a data prediction is not defined at alpha = 0, got t={here.time}")
+        if through == "data" and self.steers and np.any(np.asarray(here.alpha) == 0.0):
+            raise PlanError(
+                f"guidance of a data prediction by a gradient is not defined at alpha = 0, got t={here.time}"
+            )
         inner = self.conversion(through, here.alpha, here.sigma)
         outer = conversion(through, wanted, here.alpha, here.sigma)
         if recorded:
             state = recorded_state(backend, x, state)
         with nullcontext() if recorded else backend.no_grad():
-            label, raw = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
+            raw, steer = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
             if plain:
                 return linear(backend, inner, (state, raw))
-            found = evaluate(self, backend, cast(Prediction, through), state, raw, label, here, inner)
+            found = evaluate(self, backend, cast(Prediction, through), state, raw, steer, here, inner)
             return found if through == wanted else linear(backend, outer, (state, found))
 
     def _here(self, t: ArrayLike, batch: int) -> Point:
@@ -178,9 +181,25 @@ class Denoiser:
     def call(
         self, backend: Backend, x: Any, point: Point, dtype: Any, lending: Lending | None = None
     ) -> tuple[Any, Any]:
-        """The label that the network gets at a point, and its output there. A point's numbers may be one per sample."""
+        """What `answer` returns, with the label made here. A point's numbers may be one per sample."""
         label = self.labels(backend, np.atleast_1d(point.label)[None], x)[0]
-        return label, self.output(backend, x, label, point.time, dtype, lending)
+        return self.answer(backend, x, label, point.time, dtype, lending)
+
+    @property
+    def steers(self) -> bool:
+        """Whether the guidance adds a gradient to the score."""
+        return isinstance(self.guidance, (Classifier, Loss))
+
+    def answer(
+        self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
+    ) -> tuple[Any, tuple[Any, Any] | None]:
+        """The network's output as `output` has it, and what its guidance adds to the score: a factor and a gradient, or None."""
+        if isinstance(self.guidance, Loss):
+            to_data = self.conversion("data", self.schedule.alpha(time), self.schedule.sigma(time))
+            call = partial(self._call, backend, dtype, lending or Lending(backend), kwargs={})
+            return self.guidance.run(backend, call, x, label, time, to_data)
+        raw = self.output(backend, x, label, time, dtype, lending)
+        return raw, self.guidance.at(backend, x, label, time) if isinstance(self.guidance, Classifier) else None
 
     def output(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
@@ -255,18 +274,16 @@ def evaluate(
     prediction: Prediction,
     x: Any,
     raw: Any,
-    label: Any,
+    steer: tuple[Any, Any] | None,
     point: Point,
     coefficients: tuple[Any, Any],
 ) -> Any:
-    """From the network's output to the plan's: conversion, classifier guidance, hook. A point's numbers may be one per sample."""
+    """From the network's answer to the plan's output: conversion, what steers, hook. A point's numbers may be one per sample."""
     converted = linear(backend, coefficients, (x, raw))
-    if isinstance(denoiser.guidance, Classifier):
-        steer = denoiser.guidance.at(backend, x, label, point.time)
-        if steer is not None:
-            # grad log p(y|x) adds to the score, so it moves eps by -sigma and x_0 by sigma^2/alpha.
-            push = point.sigma**2 / point.alpha if prediction == "data" else -point.sigma
-            converted = linear(backend, (1.0, steer[0] * push), (converted, steer[1]))
+    if steer is not None:
+        # A gradient adds to the score, so it moves eps by -sigma and x_0 by sigma^2/alpha.
+        push = point.sigma**2 / point.alpha if prediction == "data" else -point.sigma
+        converted = linear(backend, (1.0, steer[0] * push), (converted, steer[1]))
     if denoiser.data_hook is None:
         return converted
     if prediction == "data":

@@ -14,7 +14,7 @@ from dpmsolver.backends import Backend, linear
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 
-__all__ = ["Classifier", "ClassifierFree", "Scale"]
+__all__ = ["Classifier", "ClassifierFree", "Loss", "Scale"]
 
 # A number; a function of the schedule's time; or one number per sample, in a list, an array or a tensor on any device.
 Scale: TypeAlias = Any
@@ -254,4 +254,74 @@ class Classifier:
                 raise ValueError(f"gradient must return x's shape {tuple(x.shape)}, got {got}")
             return scale, gradient
         assert self.log_probability is not None
-        return scale, backend.gradient(self.log_probability, x, label, self.kwargs)
+        probability = self.log_probability
+
+        def alone(x: Any, label: Any, **kwargs: Any) -> tuple[Any, None]:
+            return probability(x, label, **kwargs), None
+
+        return scale, backend.gradient("log_probability", alone, x, label, self.kwargs)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """Guidance by a loss of the predicted data: score <- score - scale grad_x loss(x_0(x)), through the network.
+
+    It costs no second evaluation, only the derivative of the one that is made. Use it for inverse problems, as DPS does, and for whatever
+    a differentiable function of pictures can want.
+
+    Args:
+        loss: function x_0 -> (B,), one number per sample, differentiated by the state's framework (torch, JAX). x_0 has the state's shape.
+        scale: strength: a number, a function of the schedule's time, or one number per sample.
+        interval: (low, high) in the schedule's time; no guidance outside.
+
+    Raises:
+        PlanError: a scale that is not finite or not one per sample.
+
+    Examples:
+        >>> import torch, dpmsolver as dpm
+        >>> schedule = dpm.schedules.LinearVP()
+        >>> guidance = Loss(lambda x0: (x0[:, 0] - 1.0) ** 2, scale=4.0)
+        >>> denoiser = dpm.Denoiser(lambda x, t: 0.9 * x, schedule, guidance=guidance)
+        >>> plain = dpm.sample(denoiser.replace(guidance=None), torch.zeros(1, 2), nfe=10)
+        >>> steered = dpm.sample(denoiser, torch.zeros(1, 2), nfe=10)
+        >>> bool(plain[0, 0] < steered[0, 0]), bool(plain[0, 1] == steered[0, 1])
+        (True, True)
+
+    Source: Chung et al. 2023, arXiv 2209.14687, eq. 15 and 16; their step divides the scale by the norm of the residual, which a loss that
+    is the norm itself does.
+    """
+
+    loss: Callable[[Any], Any]
+    scale: Scale
+    interval: _Interval = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", _checked(self.scale, self.interval))
+        if not callable(self.loss):
+            raise TypeError(f"loss must be a function x_0 -> (B,), got {type(self.loss).__name__}")
+
+    def check(self, batch: int, times: Sequence[Any]) -> None:
+        """PlanError where the scale does not fit a batch or one of the times."""
+        for time in times:
+            _scale_at(self.scale, 0.0, self.interval, time, batch)
+
+    def run(
+        self,
+        backend: Backend,
+        network: Callable[[Any, Any], Any],
+        x: Any,
+        label: Any,
+        time: Any,
+        to_data: tuple[Any, Any],
+    ) -> tuple[Any, tuple[Any, Any] | None]:
+        """The network's output, and (-scale, gradient), or None outside the interval. `to_data`: (a, b) with x_0 = a x + b output."""
+        scale = _scale_at(self.scale, 0.0, self.interval, time, len(x))
+        if np.all(scale == 0.0):
+            return network(x, label), None
+
+        def seen(x: Any, label: Any) -> tuple[Any, Any]:
+            raw = network(x, label)
+            return self.loss(linear(backend, to_data, (x, raw))), raw
+
+        gradient, raw = backend.gradient("loss", seen, x, label, {})
+        return raw, (-scale, gradient)

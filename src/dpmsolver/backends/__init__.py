@@ -94,8 +94,10 @@ class Backend(Protocol):
     def error_norm(self, high: Any, low: Any, before: Any, atol: float, rtol: float) -> NDArray[np.float64]:
         """Per sample, RMS((high - low) / max(atol, rtol max(|low|, |before|))), on the host."""
 
-    def gradient(self, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]) -> Any:
-        """d/dx of sum(function(x, label, **kwargs))."""
+    def gradient(
+        self, what: str, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """d/dx of sum(values) and more, for values (B,), more = function(x, label, **kwargs); errors call it by `what` it is."""
 
     def no_grad(self) -> AbstractContextManager[Any]:
         """Where nothing is recorded for differentiation."""

@@ -123,16 +123,19 @@ class JaxBackend:
         ratio = np.asarray((high - low) / scale, dtype=np.float64).reshape(len(high), -1)
         return np.asarray(np.sqrt(np.square(ratio).mean(axis=1)))
 
-    def gradient(self, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]) -> Any:
-        def total(x: Any) -> Any:
-            found = function(x, label, **kwargs)
+    def gradient(
+        self, what: str, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        def total(x: Any) -> tuple[Any, Any]:
+            found, more = function(x, label, **kwargs)
             if tuple(found.shape) != (len(x),):
                 raise ValueError(
-                    f"log_probability must return one number per sample, shape {(len(x),)}, got {tuple(found.shape)}"
+                    f"{what} must return one number per sample, shape {(len(x),)}, got {tuple(found.shape)}"
                 )
-            return found.sum()
+            return found.sum(), more
 
-        return jax.grad(total)(x)
+        found: tuple[Any, Any] = jax.grad(total, has_aux=True)(x)
+        return found
 
     def no_grad(self) -> AbstractContextManager[Any]:
         return nullcontext()

@@ -116,9 +116,12 @@ class NumpyBackend:
         ratio = ((high - low) / scale).reshape(len(high), -1).astype(np.float64)
         return np.asarray(np.sqrt(np.mean(ratio**2, axis=1)))
 
-    def gradient(self, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]) -> Any:
+    def gradient(
+        self, what: str, function: Callable[..., Any], x: Any, label: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
         raise TypeError(
-            "NumPy has no automatic differentiation: give classifier guidance a `gradient` function, or sample with torch"
+            f"NumPy has no automatic differentiation, which {what} needs: give classifier guidance a `gradient` function, or sample with "
+            "torch or JAX"
         )
 
     def records(self, x: Any) -> bool:

@@ -204,22 +204,23 @@ class TorchBackend:
         largest = ratio.amax(dim=1, keepdim=True).clamp_(min=torch.finfo(ratio.dtype).tiny)
         return self.to_numpy(ratio.div_(largest).square_().mean(dim=1).sqrt_() * largest[:, 0])
 
-    def gradient(self, function: Callable[..., Any], x: Tensor, label: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    def gradient(
+        self, what: str, function: Callable[..., Any], x: Tensor, label: Tensor, kwargs: Mapping[str, Any]
+    ) -> tuple[Tensor, Any]:
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _recordable(x).detach().requires_grad_(True)
             # A copy of the leaf: the function may write into its input, and into a leaf torch lets nobody write.
-            found = function(leaf.clone(), _recordable(label), **_recordable(dict(kwargs)))
+            found, more = function(leaf.clone(), _recordable(label), **_recordable(dict(kwargs)))
             if tuple(found.shape) != (len(x),):
                 raise ValueError(
-                    f"log_probability must return one number per sample, shape {(len(x),)}, got {tuple(found.shape)}"
+                    f"{what} must return one number per sample, shape {(len(x),)}, got {tuple(found.shape)}"
                 )
             gradients = torch.autograd.grad(found.sum(), leaf, allow_unused=True) if found.requires_grad else (None,)
             if gradients[0] is None:
                 raise ValueError(
-                    "log_probability must be differentiable in x: compute it from x with torch, and outside torch.no_grad()"
+                    f"{what} must be differentiable in x: compute it from x with torch, and outside torch.no_grad()"
                 )
-            gradient: Tensor = gradients[0]
-            return gradient
+            return gradients[0], more.detach() if isinstance(more, Tensor) else more
 
     def no_grad(self) -> AbstractContextManager[Any]:
         return torch.no_grad()

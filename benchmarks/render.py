@@ -41,7 +41,7 @@ _ORDERS = (
     ("dpm++2m", "dpm-3m, dpm++3m"),
     ("dpm-fast", "dpm-3m-exact, dpm++3m-exact"),
 )
-_PEERS = ("cifar10-mixture", "moons-flow", "moons-edm", "digits", "gaussian", "mixture-16")
+_PEERS = ("cifar10-mixture", "moons-flow", "moons-edm", "moons-linear", "digits", "gaussian", "mixture-16")
 _SHARES = {
     "above": 0.05,
     "either": 0.05,

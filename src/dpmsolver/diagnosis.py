@@ -233,7 +233,7 @@ class _Measure:
             x = point.alpha * x0 + point.sigma * noise
             with backend.no_grad(), np.errstate(all="ignore"):
                 self.calls += 1
-                _, raw = denoiser.call(backend, backend.from_numpy(x, trial.data), point, dtype)
+                raw, _ = denoiser.call(backend, backend.from_numpy(x, trial.data), point, dtype)
             seen.append((point, x, backend.to_numpy(raw)))
         bounds = np.array([_bounds(x0, x, raw) for _, x, raw in seen])
         for predicts in ("data",) if trial.only_data else get_args(Predicts):

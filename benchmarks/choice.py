@@ -150,6 +150,7 @@ CASES = (
     Case("cifar10-gaussian", "scaled-linear"),
     Case("mixture-16", "LinearVP"),
     Case("digits", guidance=7.5, judges=True),
+    Case("cifar10-small", judges=True),
     Case("cifar10-mixture", "scaled-linear", judges=True),
     Case("cifar10-mixture", "linear", guidance=3.0, judges=True),
     Case("cifar10-gaussian", "LinearVP", judges=True),

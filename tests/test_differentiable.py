@@ -99,6 +99,18 @@ def test_callbacks_see_copies_that_record_nothing() -> None:
     assert not any(state.x.requires_grad or state.denoised.requires_grad for state in states)
 
 
+def test_a_generator_is_drawn_from_once_and_a_start_far_off_is_told() -> None:
+    """A Generator in one state gives the plain run's noise; a start of another size warns as in the plain run."""
+    denoiser, plan = dpm.Denoiser(Net(), SCHEDULE), dpm.make_plan("dpm++2m-sde", SCHEDULE, 6)
+    plain, recorded = (
+        dpm.sample(denoiser, torch.tensor(X_T), plan=plan, generator=torch.Generator().manual_seed(4), **options)
+        for options in ({}, {"differentiable": True})
+    )
+    torch.testing.assert_close(recorded.detach(), plain, rtol=1e-11, atol=1e-12)
+    with pytest.warns(dpm.ConventionWarning, match="standard deviation"):
+        dpm.sample(denoiser, torch.randn(100, 2, dtype=torch.float64) * 1e-3, nfe=2, differentiable=True)
+
+
 def test_what_cannot_be_recorded_is_refused() -> None:
     net, x_T = Net(), torch.tensor(X_T, requires_grad=True)
     denoiser = dpm.Denoiser(net, SCHEDULE)

@@ -95,11 +95,10 @@ class Bound:
 
     def __call__(self, index: int, u: Any, out: Any = None) -> Any:
         """Evaluate the network on u, the input of evaluation `index`, and return what the run keeps, written into `out`."""
-        point, label, read = self.plan.rows[index].point, self.labels[index], self.reads[index]
-        raw, steer = self.denoiser.answer(self.backend, u, label, point.time, self.dtype, self.lending)
-        self.check(index, raw)
+        read = self.reads[index]
+        raw, steer = self._answer(index, u)
         if not self.plain:
-            m = evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, steer, point, read.conversion)
+            m = self._output(index, u, raw, steer)
             return m if read.output is None else read.output(u, (m,))
         if read.numbers is None:
             return self.backend.copy_to(raw, out)
@@ -111,15 +110,25 @@ class Bound:
         Raises:
             PlanError: the network's output records none.
         """
-        point, label, read = self.plan.rows[index].point, self.labels[index], self.reads[index]
-        raw, steer = self.denoiser.answer(self.backend, u, label, point.time, self.dtype, self.lending)
-        self.check(index, raw)
+        raw, steer = self._answer(index, u)
         if not self.backend.records(raw):
             raise PlanError(
                 "differentiable=True, but the network's output records no gradient: x_T, the weights or the condition must require one, "
                 "and the network must not run under torch.no_grad()"
             )
-        return evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, steer, point, read.conversion)
+        return self._output(index, u, raw, steer)
+
+    def _answer(self, index: int, u: Any) -> tuple[Any, tuple[Any, Any] | None]:
+        """The network's answer at evaluation `index`, seen to be finite."""
+        time = self.plan.rows[index].point.time
+        answer = self.denoiser.answer(self.backend, u, self.labels[index], time, self.dtype, self.lending)
+        self.check(index, answer[0])
+        return answer
+
+    def _output(self, index: int, u: Any, raw: Any, steer: tuple[Any, Any] | None) -> Any:
+        """What the plan calls the output of evaluation `index`."""
+        point, coefficients = self.plan.rows[index].point, self.reads[index].conversion
+        return evaluate(self.denoiser, self.backend, self.plan.prediction, u, raw, steer, point, coefficients)
 
     def denoised(self, index: int, u: Any, kept: Any) -> Any:
         """Return the predicted x_0 from what the run kept of evaluation `index`."""

@@ -152,8 +152,7 @@ class Denoiser:
             )
         inner = self.conversion(through, here.alpha, here.sigma)
         outer = conversion(through, wanted, here.alpha, here.sigma)
-        if recorded:
-            state = recorded_state(backend, x, state)
+        state = recorded_state(backend, x, state)
         with nullcontext() if recorded else backend.no_grad():
             raw, steer = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
             if plain:
@@ -256,8 +255,8 @@ class Denoiser:
 
 
 def recorded_state(backend: Backend, x: Any, state: Any) -> Any:
-    """Return a copy of x in the state's type that passes derivatives on."""
-    return backend.copy_to(backend.cast(x, state.dtype))
+    """Return the state of x; where x records derivatives, a copy in the state's type that passes them on."""
+    return backend.copy_to(backend.cast(x, state.dtype)) if backend.records(x) else state
 
 
 def require_finite(backend: Backend, values: Any, name: str) -> None:

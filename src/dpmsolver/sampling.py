@@ -114,9 +114,11 @@ def sample(
     chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
     if checkpoint and not differentiable:
         raise PlanError("checkpoint=True saves memory of a differentiable run: give differentiable=True too")
-    run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
+    run: _Run
     if differentiable:
         run = _Recorded(denoiser, x_T, chosen, generator, noise, state_hook, checkpoint)
+    else:
+        run = _Run(denoiser, x_T, chosen, generator, noise, state_hook)
     reporting = _reporting(progress, run.plan.nfe) if progress else nullcontext()
     recording = nullcontext() if differentiable else run.backend.no_grad()
     with recording, reporting as report:
@@ -292,9 +294,9 @@ class _Run:
     def hook(self) -> Hook | None:
         """The state hook as the loop takes it: checked, and as a copy, which the run may write into."""
         state_hook, backend = self.state_hook, self.backend
-        points = [*(row.point for row in self.plan.rows), self.plan.end]
         if state_hook is None:
             return None
+        points = [*(row.point for row in self.plan.rows), self.plan.end]
 
         def hooked(u: Any, number: int) -> Any:
             seen = state_hook(u, points[number])
@@ -321,9 +323,14 @@ class _Run:
         """A moment with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
         index, x, kept = moment
         point = self.plan.end if kept is None else self.plan.rows[index].point
-        if kept is not None:
-            self.denoised = self.bound.denoised(index, x, kept)
-        return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
+        with self.backend.no_grad():
+            if kept is not None:
+                self.denoised = self.predicted_data(index, x, kept)
+            return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
+
+    def predicted_data(self, index: int, u: Any, kept: Any) -> Any:
+        """The predicted x_0 of evaluation `index`, from its input and what a moment has of its output."""
+        return self.bound.denoised(index, u, kept)
 
 
 class _Recorded(_Run):
@@ -345,12 +352,13 @@ class _Recorded(_Run):
                 f"differentiable=True needs a framework that records, got {type(x_T).__name__}: give a torch tensor"
             )
         self.checkpoint = checkpoint
-        if self.backend.records(x_T):
-            self.x = recorded_state(self.backend, x_T, self.x)
+        self.x = recorded_state(self.backend, x_T, self.x)
 
     def moments(self) -> Iterator[_Moment]:
         """Drive the plain loop."""
         plan, bound, backend = self.plan, self.bound, self.backend
+        if plan.end.time < plan.start.time:
+            warn_of_start(self.x, backend.deviation(self.x), plan.start)
         run, m = steps(placed(plan, backend, self.x), self.x, self.draws, hook=self.hook), None
         for index in range(plan.nfe):
             u = run.send(m).u
@@ -360,15 +368,10 @@ class _Recorded(_Run):
         bound.finish(x)
         yield plan.nfe, x, None
 
-    def snapshot(self, moment: _Moment) -> State:
-        """A moment with copies that record nothing."""
-        index, x, m = moment
-        point = self.plan.end if m is None else self.plan.rows[index].point
-        with self.backend.no_grad():
-            if m is not None:
-                a, b = conversion(self.plan.prediction, "data", point.alpha, point.sigma)
-                self.denoised = self.backend.combine((a, b), (x, m))
-            return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
+    def predicted_data(self, index: int, u: Any, kept: Any) -> Any:
+        """The predicted x_0: here a moment has m itself."""
+        point = self.plan.rows[index].point
+        return self.backend.combine(conversion(self.plan.prediction, "data", point.alpha, point.sigma), (u, kept))
 
 
 def _result(run: Generator[Any, Any, Any], kept: Any) -> Any:

@@ -70,8 +70,7 @@ class Stepper:
         self._refuse_infinite(state, "x_T has")
         if plan.end.time < plan.start.time:
             warn_of_start(state, self._backend.deviation(state), plan.start)
-        if self._backend.records(x_T):
-            state = recorded_state(self._backend, x_T, state)
+        state = recorded_state(self._backend, x_T, state)
         columns = plan.columns
         self._conversions = conversion(predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         needed = plan.stochastic or generator is not None

@@ -204,25 +204,24 @@ def _stochastic() -> list[Solver]:
     ]
 
 
-_FAST = Solver(
-    "dpm-fast",
-    partial(singlestep, prediction="noise", quadrature="published", tau=0.0, r1=None, r2=None),
-    "noise",
-    2,
-    "singlestep of order 3, the rest of the budget at order 2 and 1",
-    "Lu et al. 2022, arXiv 2206.00927, section 3.4",
-    steps=fast_orders,
-    family="DPM-Solver",
-)
-_FAST_PLUS = Solver(
-    "dpm++fast",
-    partial(singlestep, prediction="data", quadrature="published", tau=0.0, r1=None, r2=None),
-    "data",
-    2,
-    "singlestep of order 3 with data prediction, the rest of the budget at order 2 and 1",
-    "Lu et al. 2022, arXiv 2211.01095, algorithm 1; the official code's singlestep method of order 3",
-    steps=fast_orders,
-    family="DPM-Solver",
+def _fast(name: str, prediction: Prediction, what: str, source: str) -> Solver:
+    build = partial(singlestep, prediction=prediction, quadrature="published", tau=0.0, r1=None, r2=None)
+    return Solver(name, build, prediction, 2, what, source, steps=fast_orders, family="DPM-Solver")
+
+
+_FAST = (
+    _fast(
+        "dpm-fast",
+        "noise",
+        "singlestep of order 3, the rest of the budget at order 2 and 1",
+        "Lu et al. 2022, arXiv 2206.00927, section 3.4",
+    ),
+    _fast(
+        "dpm++fast",
+        "data",
+        "singlestep of order 3 with data prediction, the rest of the budget at order 2 and 1",
+        "Lu et al. 2022, arXiv 2211.01095, algorithm 1; the official code's singlestep method of order 3",
+    ),
 )
 _DPM_1 = Solver(
     "dpm-1",
@@ -233,4 +232,4 @@ _DPM_1 = Solver(
     "Lu et al. 2022, arXiv 2206.00927, eq. 3.7",
     family="first order",
 )
-SOLVERS = (_DPM_1, _FAST, _FAST_PLUS, *_entries(), *_stochastic())
+SOLVERS = (_DPM_1, *_FAST, *_entries(), *_stochastic())

@@ -37,31 +37,19 @@ PROCESSES = {
 
 def build_unet(colour: bool) -> UNet2DModel:
     """0.42 million weights for digits, 1.4 million for colour: narrow where pixels are many."""
-    if colour:
-        return UNet2DModel(
-            sample_size=cifar10_data.SIZE,
-            in_channels=3,
-            out_channels=3,
-            block_out_channels=(16, 48, 96),
-            layers_per_block=1,
-            down_block_types=("DownBlock2D",) * 3,
-            up_block_types=("UpBlock2D",) * 3,
-            norm_num_groups=8,
-            add_attention=False,
-            num_class_embeds=NULL_LABEL + 1,
-            resnet_time_scale_shift="scale_shift",
-        )
+    size, channels, widths = (cifar10_data.SIZE, 3, (16, 48, 96)) if colour else (28, 1, (16, 32, 48))
     return UNet2DModel(
-        sample_size=28,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(16, 32, 48),
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownBlock2D",) * 3,
         up_block_types=("UpBlock2D",) * 3,
         norm_num_groups=8,
         add_attention=False,
         num_class_embeds=NULL_LABEL + 1,
+        resnet_time_scale_shift="scale_shift" if colour else "default",
     )
 
 

@@ -157,7 +157,7 @@ interval is a bootstrap over {batches} batches. These are few steps, and a slope
 
 *With noise, strong order.* Runs of N and 2N steps along one Brownian path: the root mean square distance of their results. Gaussian: N = 64
 and 128, exactly, as each result is a linear map of the path's normals. Mixture: the finest of the runs for the weak order. No strong
-order is claimed. The path is read with the clock (alpha/sigma)^2, see `dpmsolver.noise`.
+order is claimed. The path is read with the clock (alpha/sigma)^2, see `dpmsolver.sampling.noise`.
 
 *Calibrated solvers* get smooth statistics that are no network's, and the true noise power: with the true statistics DPM-Solver-v3
 makes no error on Gaussian data that could have a slope.

@@ -18,8 +18,8 @@ import pytest
 
 import dpmsolver as dpm
 from cases import UNCALIBRATED
+from dpmsolver.networks.thresholding import dynamic
 from dpmsolver.solvers import SOLVERS
-from dpmsolver.thresholding import dynamic
 
 torch = pytest.importorskip("torch")
 

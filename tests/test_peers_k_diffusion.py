@@ -19,7 +19,7 @@ import torch
 
 import dpmsolver as dpm
 from dpmsolver.grids import from_sigmas
-from dpmsolver.plan import Point
+from dpmsolver.plans.plan import Point
 from dpmsolver.solvers import exponential_step
 from peers import SEED, drawn, error, normals, start, whole_steps
 

@@ -17,7 +17,7 @@ import torch
 
 import dpmsolver as dpm
 from dpmsolver.grids import from_sigmas
-from dpmsolver.preconditioning import edm_preconditioned
+from dpmsolver.networks.preconditioning import edm_preconditioned
 from peers import LINEAR, SCHEDULE, SEED, STEPS, drawn, error, normals, start, times_of, whole_steps
 
 # diffusers' KDPM2 schedulers hand torch tensors to numpy functions, in a way that numpy 2 is leaving.

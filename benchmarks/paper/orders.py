@@ -27,7 +27,7 @@ import dpmsolver as dpm
 from benchmarks.paper.common import about_this_run, run_command, write_json
 from dpmsolver.evaluation import convergence
 from dpmsolver.models.closed_form import Gaussian, Mixture
-from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers import SOLVERS, Solver
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from dpmsolver import backends
-from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import SamplingError
 from dpmsolver.evaluation.samplers import Keys, Sampler
+from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.schedules import Discrete, Flow, NoiseSchedule
 
 # What diffusers' schedulers and k-diffusion's wrappers take, by our name.

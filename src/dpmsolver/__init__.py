@@ -9,21 +9,22 @@ x0 = dpm.sample(denoiser, x_T, nfe=10)
 
 from typing import TYPE_CHECKING
 
-from dpmsolver import grids, guidance, models, schedules, thresholding, transforms
-from dpmsolver.adaptive import sample_adaptive
-from dpmsolver.black_box import sample_rk45
-from dpmsolver.calibration import calibrate
-from dpmsolver.denoiser import Denoiser
-from dpmsolver.diagnosis import Diagnosis, check
+from dpmsolver import grids, models, schedules, transforms
 from dpmsolver.errors import ConventionWarning, PlanError, SamplingError
-from dpmsolver.forward import add_noise, initial_noise, inpaint
-from dpmsolver.plan import Combination, Plan, Point, Row
-from dpmsolver.preconditioning import edm_preconditioned
-from dpmsolver.sampling import State, encode, iterate, sample
+from dpmsolver.networks import guidance, thresholding
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.diagnosis import Diagnosis, check
+from dpmsolver.networks.preconditioning import edm_preconditioned
+from dpmsolver.plans.plan import Combination, Plan, Point, Row
+from dpmsolver.plans.targets import conversion
+from dpmsolver.sampling.adaptive import sample_adaptive
+from dpmsolver.sampling.calibration import calibrate
+from dpmsolver.sampling.forward import add_noise, initial_noise, inpaint
+from dpmsolver.sampling.rk45 import sample_rk45
+from dpmsolver.sampling.runs import State, encode, iterate, sample
+from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
-from dpmsolver.statistics import ModelStatistics
-from dpmsolver.stepper import Stepper
-from dpmsolver.targets import conversion
+from dpmsolver.solvers.statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from dpmsolver.solvers import solvers

@@ -12,7 +12,7 @@ from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.convergence import GAUSSIAN, MIXTURE, RUN, SCHEDULE, errors, some_statistics
 from dpmsolver.evaluation.coupling import BIMODAL, Coupled, coupled_plans, coupled_runs, path_weights, strong_order
 from dpmsolver.evaluation.coupling import _coefficients as coefficients
-from dpmsolver.noise import intervals
+from dpmsolver.sampling.noise import intervals
 from dpmsolver.solvers import SOLVERS
 
 STOCHASTIC = [n for n, s in SOLVERS.items() if s.stochastic]

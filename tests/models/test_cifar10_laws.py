@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
-from dpmsolver.guidance import ClassifierFree
 from dpmsolver.models import cifar10_laws
 from dpmsolver.models.cifar10_laws import SHAPE, ColourCosine
 from dpmsolver.models.closed_form import Gaussian, Mixture
 from dpmsolver.models.testbeds import load_testbed
+from dpmsolver.networks.guidance import ClassifierFree
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import dpmsolver as dpm
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.schedules import EDM, CosineVP, LinearVP, NoiseSchedule
 from dpmsolver.solvers import SOLVERS, make_plan
-from dpmsolver.statistics import ModelStatistics
+from dpmsolver.solvers.statistics import ModelStatistics
 
 VP = LinearVP()
 MEAN, VARIANCE = np.array([0.5, -0.3, 1.0]), np.array([0.5, 0.1, 1.5])

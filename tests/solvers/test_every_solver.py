@@ -29,10 +29,10 @@ from dpmsolver.evaluation.convergence import (
     start_states,
     trajectory_errors,
 )
-from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import EDM, Flow, NoiseSchedule, SubVP
+from dpmsolver.schedules.span import default_start
 from dpmsolver.solvers import SOLVERS, Solver, make_plan
-from dpmsolver.span import default_start
 
 EVERY = pytest.mark.parametrize("solver", UNCALIBRATED.values(), ids=UNCALIBRATED.keys())
 VP = convergence.SCHEDULE

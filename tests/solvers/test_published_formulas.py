@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 
-from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import EDM, CosineVP, Discrete, Flow, LinearVP, NoiseSchedule, SubVP
 from dpmsolver.solvers import exponential_step, fast_orders, make_plan
 

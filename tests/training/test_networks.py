@@ -18,7 +18,7 @@ import pytest
 import dpmsolver as dpm
 from dpmsolver.adapters.diffusers import predicts_from_config, schedule_from_config
 from dpmsolver.models import pretrained, trained
-from dpmsolver.preconditioning import edm_preconditioned
+from dpmsolver.networks.preconditioning import edm_preconditioned
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")

@@ -18,7 +18,7 @@ from dpmsolver import backends
 from dpmsolver.cli.shared import GridName, Nfe, app, check_file, check_solver, progress_bar
 from dpmsolver.cli.writing import output
 from dpmsolver.models import pretrained
-from dpmsolver.sampling import DEFAULT_SOLVER
+from dpmsolver.sampling.runs import DEFAULT_SOLVER
 
 __all__ = ["calibrate", "sample"]
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
-from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.evaluation.distances import trajectory_error
 from dpmsolver.evaluation.measures import Measure, Observation, host, measures_of
@@ -25,8 +24,9 @@ from dpmsolver.evaluation.store import Arrays, Store
 from dpmsolver.evaluation.tape import Tape
 from dpmsolver.models.fingerprint import fingerprint
 from dpmsolver.models.testbeds import Testbed
-from dpmsolver.plan import Plan
-from dpmsolver.sampling import sample
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.plans.plan import Plan
+from dpmsolver.sampling.runs import sample
 from dpmsolver.solvers.registry import make_plan
 
 __all__ = ["CHECKED", "EXACT_DRAWS", "HALVED", "REFERENCE", "Comparison", "Run"]

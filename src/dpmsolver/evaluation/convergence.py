@@ -17,10 +17,10 @@ import numpy as np
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.models.closed_form import Gaussian, Mixture
-from dpmsolver.sampling import sample
+from dpmsolver.sampling.runs import sample
 from dpmsolver.schedules import Floats, LinearVP, NoiseSchedule
 from dpmsolver.solvers import Solver, make_plan
-from dpmsolver.statistics import ModelStatistics
+from dpmsolver.solvers.statistics import ModelStatistics
 
 __all__ = [
     "BUDGETS",

@@ -1,7 +1,7 @@
 """Runs of one stochastic solver along one Brownian path, with more and more steps: its strong order, and its weak order without a law.
 
-A plan of N steps and one of 2N share the start and the path (the clock is that of `dpmsolver.noise`). The root mean square distance of
-their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order p: both need
+A plan of N steps and one of 2N share the start and the path (the clock is that of `dpmsolver.sampling.noise`). The root mean square distance
+of their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order p: both need
 no reference, and the noise that two runs share does not blur the small difference of their means.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from dpmsolver import loop
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.convergence import GAUSSIAN, RUN, SCHEDULE, affordable, full_order, slope
 from dpmsolver.models.closed_form import Mixture
-from dpmsolver.noise import intervals
-from dpmsolver.plan import Plan, Point
+from dpmsolver.plans import loop
+from dpmsolver.plans.plan import Plan, Point
+from dpmsolver.sampling.noise import intervals
 from dpmsolver.schedules import Floats
 from dpmsolver.solvers import Solver, make_plan
 

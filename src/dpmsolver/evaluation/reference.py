@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dpmsolver.denoiser import Denoiser
 from dpmsolver.models.testbeds import Testbed
-from dpmsolver.plan import Plan
-from dpmsolver.sampling import sample
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.plans.plan import Plan
+from dpmsolver.sampling.runs import sample
 from dpmsolver.solvers.registry import make_plan
 
 __all__ = ["REFERENCE_NFE", "REFERENCE_SOLVER", "Reference"]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpmsolver.adaptive import sample_adaptive
-from dpmsolver.black_box import sample_rk45
-from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Plan
-from dpmsolver.sampling import sample
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.plans.plan import Plan
+from dpmsolver.sampling.adaptive import sample_adaptive
+from dpmsolver.sampling.rk45 import sample_rk45
+from dpmsolver.sampling.runs import sample
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.names import known_grid, parsed, understood
 from dpmsolver.solvers.registry import SOLVERS, make_plan

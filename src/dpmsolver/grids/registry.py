@@ -16,7 +16,7 @@ from dpmsolver.grids.published import ays_sd15, ays_sdxl, ays_svd
 from dpmsolver.grids.shifts import dynamic_shift, shifted
 from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats, NoiseSchedule
-from dpmsolver.span import LITTLE_SIGNAL, default_end, default_start, one_time
+from dpmsolver.schedules.span import LITTLE_SIGNAL, default_end, default_start, one_time
 
 __all__ = ["GRIDS", "Grid", "are_times", "check_times", "default_grid", "from_labels", "from_sigmas", "make_grid"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
-from dpmsolver.denoiser import Denoiser
 from dpmsolver.host import to_host
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.plans.targets import conversion
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.targets import conversion
 
 __all__ = ["Basis", "Empirical", "Gaussian", "Mixture"]
 

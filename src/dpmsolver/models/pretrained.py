@@ -20,14 +20,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dpmsolver.adapters.diffusers import data_hook_from_config, network, predicts_from_config, schedule_from_config
-from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import unknown
-from dpmsolver.forward import initial_noise
-from dpmsolver.guidance import ClassifierFree
 from dpmsolver.models import trained
-from dpmsolver.plan import Point
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.guidance import ClassifierFree
+from dpmsolver.plans.plan import Point
+from dpmsolver.plans.targets import Predicts
+from dpmsolver.sampling.forward import initial_noise
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.targets import Predicts
 
 if TYPE_CHECKING:
     import torch

@@ -36,12 +36,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
-from dpmsolver.denoiser import Denoiser
 from dpmsolver.errors import unknown
-from dpmsolver.forward import initial_noise
 from dpmsolver.models import cifar10_laws, feature_networks, pretrained, trained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.sampling.forward import initial_noise
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
 __all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed", "made_by_user"]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver.adapters.diffusers import predicts_from_config, schedule_from_config
-from dpmsolver.denoiser import Denoiser
-from dpmsolver.preconditioning import edm_preconditioned
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.preconditioning import edm_preconditioned
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["DIGITS", "MOONS", "PICTURES", "TRAINED", "Perceptron", "folder", "load_moons", "two_moons"]

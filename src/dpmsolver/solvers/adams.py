@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from dpmsolver.phi import polynomial_weights
-from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.multistep import adams_plan

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.span import has_little_signal
+from dpmsolver.schedules.span import has_little_signal
 
 __all__ = ["choice_of", "kind_of", "recommended"]
 

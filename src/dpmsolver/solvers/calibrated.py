@@ -12,14 +12,14 @@ import numpy as np
 from numpy.polynomial import legendre
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.ddim import ancestral_split
 from dpmsolver.solvers.exponential import require_finite
 from dpmsolver.solvers.multistep import orders_of_steps
 from dpmsolver.solvers.solver import Solver
+from dpmsolver.solvers.statistics import ModelStatistics
 from dpmsolver.solvers.unipc import predictor_corrector
-from dpmsolver.statistics import ModelStatistics
 
 __all__ = ["SOLVERS", "analytic", "dpm_v3"]
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.adams import rho_step
 from dpmsolver.solvers.ddim import ancestral_split

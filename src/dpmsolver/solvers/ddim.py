@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.solver import Solver

@@ -26,7 +26,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.phi import exponential_moments, polynomial_weights
-from dpmsolver.plan import Combination, Plan, Point, Prediction
+from dpmsolver.plans.plan import Combination, Plan, Point, Prediction
 
 __all__ = ["Quadrature", "exponential_step", "noise_left", "require_finite", "scale_noise"]
 

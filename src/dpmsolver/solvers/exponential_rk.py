@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from dpmsolver.phi import phi
-from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.singlestep import stage

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import Quadrature, exponential_step, scale_noise
 from dpmsolver.solvers.solver import Solver

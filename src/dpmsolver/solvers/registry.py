@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS, Grid, are_times, default_grid, make_grid
 from dpmsolver.host import to_host
-from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.plans.plan import Combination, Plan, Point
+from dpmsolver.plans.targets import PREDICTIONS, conversion
 from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.schedules.span import default_end, default_start, one_time, scale_of_start
 from dpmsolver.solvers import (
     adams,
     calibrated,
@@ -34,8 +36,6 @@ from dpmsolver.solvers import (
 from dpmsolver.solvers.auto import recommended
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.solver import Solver, check_nfe
-from dpmsolver.span import default_end, default_start, one_time, scale_of_start
-from dpmsolver.targets import PREDICTIONS, conversion
 
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 

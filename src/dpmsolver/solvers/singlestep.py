@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import Quadrature, exponential_step, noise_left, scale_noise
 from dpmsolver.solvers.solver import Solver

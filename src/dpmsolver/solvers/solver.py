@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Plan, Prediction
+from dpmsolver.plans.plan import Plan, Prediction
 
 __all__ = ["Solver", "check_nfe"]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.multistep import orders_of_steps

@@ -11,7 +11,7 @@ from functools import partial
 
 from dpmsolver.errors import PlanError
 from dpmsolver.phi import polynomial_weights
-from dpmsolver.plan import Combination, Plan, Point
+from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.multistep import adams_plan
 from dpmsolver.solvers.solver import Solver

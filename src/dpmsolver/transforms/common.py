@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan
+from dpmsolver.plans.plan import Combination, Plan
 
 __all__ = ["IDENTITY", "named", "older", "require_generation", "require_plain"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Combination, Plan, Point, Row
+from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.transforms.common import IDENTITY, named, older, require_generation
 
 __all__ = ["analytic_first_step", "denoise_to_zero"]

@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from dpmsolver.errors import PlanError
-from dpmsolver.loop import run, steps
-from dpmsolver.plan import Combination, Plan, Point, Prediction, Row
+from dpmsolver.plans.loop import run, steps
+from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.transforms.common import IDENTITY, named, older, require_plain

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dpmsolver.combination import Coefficient, Combination
 from dpmsolver.errors import PlanError
-from dpmsolver.plan import Plan
+from dpmsolver.plans.combination import Coefficient, Combination
+from dpmsolver.plans.plan import Plan
 from dpmsolver.transforms.common import named
 
 __all__ = ["order_ramp"]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dpmsolver import thresholding
 from dpmsolver.adapters.diffusers.classes import BETA_FIELDS
 from dpmsolver.adapters.diffusers.fields import Fields
-from dpmsolver.plan import Point
+from dpmsolver.networks import thresholding
+from dpmsolver.plans.plan import Point
+from dpmsolver.plans.targets import Predicts
 from dpmsolver.schedules import EDM, Discrete, Floats, Flow, NoiseSchedule, scaled_linear_betas
-from dpmsolver.targets import Predicts
 
 __all__ = ["data_hook_from_config", "edm_scaling", "predicts_from_config", "schedule_from_config"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dpmsolver.adapters.diffusers.configs import edm_scaling
 from dpmsolver.adapters.diffusers.fields import Fields
-from dpmsolver.preconditioning import edm_preconditioned
+from dpmsolver.networks.preconditioning import edm_preconditioned
 
 __all__ = ["Network", "network"]
 

@@ -1,0 +1,305 @@
+"""Denoiser: a network, what it predicts, and how it wants to be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dpmsolver import backends
+from dpmsolver.backends import Backend, linear
+from dpmsolver.errors import PlanError, in_samples, unknown
+from dpmsolver.host import to_host
+from dpmsolver.networks.guidance import Classifier, ClassifierFree, Loss
+from dpmsolver.networks.lending import Lending
+from dpmsolver.plans.plan import Point, Prediction, columns
+from dpmsolver.plans.targets import PREDICTIONS, Predicts, conversion
+from dpmsolver.schedules import NoiseSchedule
+
+__all__ = ["Denoiser", "evaluate", "recorded_state", "require_finite"]
+
+
+@dataclass(frozen=True, eq=False)
+class Denoiser:
+    """A network with its schedule. Two denoisers are equal only if they are one object.
+
+    Args:
+        network: `network(x, t, **kwargs)` with x (B, …) and t (B,), returning an array of x's shape. It may write into x and t.
+        schedule: the noise schedule it was trained on.
+        predicts: what it returns: "noise", "data", "v", "score" or "velocity" (see `conversion`).
+        network_kwargs: handed to every call; the caller's own, unchanged, also where guidance doubles the batch.
+        time_label: what t is. "float": the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM`, sigma times
+            its label_scale for `Flow`, t itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t`
+            for ScoreSDE's networks.
+        learned_variance: the network returns 2C channels, of which the first C are the prediction.
+        guidance: `guidance.ClassifierFree`, `guidance.Classifier` or `guidance.Loss`.
+        data_hook: a correction (x0, point) -> x0 of every predicted x_0, such as `thresholding.dynamic()`.
+        dtype: the network's float type by name ("float16"); by default that of its weights for a torch module, else the state's.
+            Inputs are cast to it and outputs back to the state's type; nothing else is ever in half precision. Labels are float64
+            for a network in float64, else float32: half precision cannot tell step 999 from 999.5.
+
+    Raises:
+        PlanError: an unknown prediction or time label.
+
+    Examples:
+        >>> import numpy as np
+        >>> import dpmsolver as dpm
+        >>> schedule = dpm.schedules.LinearVP()
+        >>> denoiser = dpm.Denoiser(lambda x, t: 0.0 * x, schedule, predicts="data")  # knows that all data are 0
+        >>> dpm.sample(denoiser, np.ones((1, 2)), nfe=5).round(3)
+        array([[0.01, 0.01]])
+    """
+
+    network: Callable[..., Any]
+    schedule: NoiseSchedule
+    predicts: Predicts = "noise"
+    _: KW_ONLY
+    network_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    time_label: Literal["float", "round"] | Callable[[float], float] = "float"
+    learned_variance: bool = False
+    guidance: ClassifierFree | Classifier | Loss | None = None
+    data_hook: Callable[[Any, Point], Any] | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.network):
+            raise TypeError(f"network must be callable as network(x, t), got {type(self.network).__name__}")
+        if not isinstance(self.schedule, NoiseSchedule):
+            raise TypeError(
+                f"schedule must be a NoiseSchedule, such as dpm.schedules.Discrete(betas=…), got {type(self.schedule).__name__}"
+            )
+        if self.predicts not in PREDICTIONS:
+            raise PlanError(unknown("prediction", self.predicts, PREDICTIONS))
+        if not callable(self.time_label) and self.time_label not in ("float", "round"):
+            raise PlanError(f"time_label must be 'float', 'round' or a function of the label, got {self.time_label!r}")
+        if self.dtype is not None and self.dtype not in ("float16", "bfloat16", "float32", "float64"):
+            raise PlanError(unknown("dtype", self.dtype, ("float16", "bfloat16", "float32", "float64")))
+        if self.guidance is not None and not isinstance(self.guidance, (ClassifierFree, Classifier, Loss)):
+            raise TypeError(
+                "guidance must be guidance.ClassifierFree(…), guidance.Classifier(…) or guidance.Loss(…), "
+                f"got {type(self.guidance).__name__}"
+            )
+        if isinstance(self.guidance, ClassifierFree) and (
+            twice := set(self.network_kwargs) & set(self.guidance.condition)
+        ):
+            raise PlanError(
+                f"{sorted(twice)} is given both in network_kwargs and in the guidance's condition: drop one"
+            )
+        if self.data_hook is not None and not callable(self.data_hook):
+            raise TypeError(f"data_hook must be a function (x0, point) -> x0, got {type(self.data_hook).__name__}")
+
+    def replace(self, **changes: Any) -> Denoiser:
+        """A copy with other settings: `denoiser.replace(guidance=…)`."""
+        return replace(self, **changes)
+
+    def label(self, schedule_label: float) -> float:
+        """What the network gets for a schedule's label."""
+        if callable(self.time_label):
+            return float(self.time_label(schedule_label))
+        return float(round(schedule_label)) if self.time_label == "round" else schedule_label
+
+    def conversion(self, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
+        """The numbers (a, b) with wanted = a x + b output for this network: `conversion`, with the sign of the schedule's velocity."""
+        a, b = conversion(self.predicts, wanted, alpha, sigma)
+        return a, (self.schedule.velocity_sign * b if self.predicts == "velocity" else b)
+
+    def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
+        """What the network gets for a schedule's labels (N, B) or (N, 1): N arrays of shape (B,), on the device of `like`."""
+        values = schedule_labels
+        if self.time_label != "float":
+            values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
+        dtype = backend.label_dtype(backend.network_dtype(self.network, self.dtype), like)
+        return backend.labels(values, like, None if self.time_label == "round" else dtype)
+
+    def at(self, x: Any, t: ArrayLike, wanted: Predicts = "data") -> Any:
+        """Evaluate the network once and return its answer in any form, guidance and the data hook included.
+
+        Gradients are recorded where x requires them, as reconstruction guidance needs, and not otherwise. x is not changed.
+
+        Args:
+            x: the state alpha x_0 + sigma eps, shape (B, …), NumPy or torch.
+            t: the schedule's time, one number for all or one per sample; `schedule.time_from_label` makes it from a step number.
+            wanted: "data" (x_0), "noise" (eps), "v", "score" or "velocity": see `conversion`.
+
+        Returns:
+            An array of x's shape, framework and device; float64 if x is, else float32. What the network returns is not tested for NaN.
+
+        Raises:
+            PlanError: a time outside the schedule, a number of times other than one or B, an unknown name, and a point where the
+                output does not determine what is wanted (the data from noise at alpha = 0).
+
+        Examples:
+            >>> import numpy as np, dpmsolver as dpm
+            >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.0]).denoiser(dpm.schedules.EDM())  # all data are 1
+            >>> denoiser.at(np.array([[3.0], [5.0]]), 2.0, "data").ravel()
+            array([1., 1.])
+            >>> denoiser.at(np.array([[3.0], [5.0]]), [2.0, 4.0], "noise").ravel()
+            array([1., 1.])
+        """
+        backend = backends.of(x)
+        state, recorded = backend.state(x), backend.records(x)
+        here = self._here(t, len(state))
+        plain = self.data_hook is None and not self.steers
+        through = wanted if plain else "noise" if self.data_hook is None and wanted in ("noise", "score") else "data"
+        if through == "data" and self.steers and np.any(np.asarray(here.alpha) == 0.0):
+            raise PlanError(
+                f"guidance of a data prediction by a gradient is not defined at alpha = 0, got t={here.time}"
+            )
+        inner = self.conversion(through, here.alpha, here.sigma)
+        outer = conversion(through, wanted, here.alpha, here.sigma)
+        state = recorded_state(backend, x, state)
+        with nullcontext() if recorded else backend.no_grad():
+            raw, steer = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
+            if plain:
+                return linear(backend, inner, (state, raw))
+            found = evaluate(self, backend, cast(Prediction, through), state, raw, steer, here, inner)
+            return found if through == wanted else linear(backend, outer, (state, found))
+
+    def _here(self, t: ArrayLike, batch: int) -> Point:
+        """The point at a time. With one time per sample, its numbers are arrays."""
+        times = to_host(t)
+        if times.shape not in ((), (batch,)):
+            raise PlanError(f"t must be one time, or one per sample ({batch}), got shape {times.shape}")
+        if np.any(times == 0.0):
+            raise PlanError(
+                f"t=0 is clean data, where the network is not evaluated: its smallest time is {self.schedule.t_min:.6g}"
+            )
+        try:
+            if times.ndim == 0:
+                return Point.at(self.schedule, float(times))
+            each: dict[str, Any] = columns([Point.at(self.schedule, time) for time in times.tolist()])
+        except ValueError as error:
+            raise PlanError(str(error)) from None
+        return Point(**each)
+
+    def call(
+        self, backend: Backend, x: Any, point: Point, dtype: Any, lending: Lending | None = None
+    ) -> tuple[Any, Any]:
+        """What `answer` returns, with the label made here. A point's numbers may be one per sample."""
+        label = self.labels(backend, np.atleast_1d(point.label)[None], x)[0]
+        return self.answer(backend, x, label, point.time, dtype, lending)
+
+    @property
+    def steers(self) -> bool:
+        """Whether the guidance adds a gradient to the score."""
+        return isinstance(self.guidance, (Classifier, Loss))
+
+    def answer(
+        self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
+    ) -> tuple[Any, tuple[Any, Any] | None]:
+        """The network's output as `output` has it, and what its guidance adds to the score: a factor and a gradient, or None."""
+        if isinstance(self.guidance, Loss):
+            to_data = self.conversion("data", self.schedule.alpha(time), self.schedule.sigma(time))
+            call = partial(self._call, backend, dtype, lending or Lending(backend), kwargs={})
+            return self.guidance.run(backend, call, x, label, time, to_data)
+        raw = self.output(backend, x, label, time, dtype, lending)
+        return raw, self.guidance.at(backend, x, label, time) if isinstance(self.guidance, Classifier) else None
+
+    def output(
+        self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
+    ) -> Any:
+        """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples.
+
+        Args:
+            lending: how a run lends x to the network; by default as a copy.
+        """
+        lending = lending or Lending(backend)
+        if self.guidance is None:
+            return self._call(backend, dtype, lending, x, label, {})
+        if isinstance(self.guidance, ClassifierFree):
+            return self.guidance.run(backend, partial(self._call, backend, dtype, lending), x, label, time)
+        # The classifier needs the label after the network, which may write into its own.
+        return self._call(backend, dtype, lending, x, backend.copy_to(label), {})
+
+    def _call(
+        self,
+        backend: Backend,
+        dtype: Any,
+        lending: Lending,
+        x: Any,
+        label: Any,
+        kwargs: Mapping[str, Any],
+        own: bool = False,
+    ) -> Any:
+        given = x if dtype is None else backend.cast(x, dtype)
+        own = own or given is not x
+        raw = self.network(given if own else lending.lend(x), label, **self.network_kwargs, **kwargs)
+        if not own:
+            lending.take_back()
+        return backend.cast(self._checked(backend, raw, x), x.dtype)
+
+    def _checked(self, backend: Backend, raw: Any, inputs: Any) -> Any:
+        if not backend.is_float_array(raw):
+            what = f"{type(raw).__module__}.{type(raw).__qualname__}"
+            kind = f" of type {raw.dtype}" if hasattr(raw, "dtype") else ""
+            hint = (
+                "; pass network=lambda x, t, **k: network(x, t, **k).sample"
+                if hasattr(raw, "sample") and not kind
+                else ""
+            )
+            raise TypeError(f"the network must return a floating-point array like its input, got {what}{kind}{hint}")
+        if raw.shape == inputs.shape and not self.learned_variance:
+            return raw
+        expected, shape = tuple(inputs.shape), tuple(raw.shape)
+        doubled = len(expected) > 1 and shape == (expected[0], 2 * expected[1], *expected[2:])
+        if doubled and self.learned_variance:
+            return raw[:, : expected[1]]
+        hint = ": a network with learned variance? then pass learned_variance=True" if doubled else ""
+        wanted = f"2C channels for an input of shape {expected}" if self.learned_variance else f"shape {expected}"
+        raise ValueError(f"the network must return {wanted}, got shape {shape}{hint}")
+
+
+def recorded_state(backend: Backend, x: Any, state: Any) -> Any:
+    """Return the state of x; where x records derivatives, a copy in the state's type that passes them on."""
+    return backend.copy_to(backend.cast(x, state.dtype)) if backend.records(x) else state
+
+
+def require_finite(backend: Backend, values: Any, name: str) -> None:
+    """Raise ValueError, with the samples that are meant, unless all of an argument is finite."""
+    if bad := [] if backend.finite(values) is True else backend.not_finite(values):
+        raise ValueError(
+            f"{name} has NaN or infinity{in_samples(bad, len(values))}: the run starts from it, so it must be finite"
+        )
+
+
+def evaluate(
+    denoiser: Denoiser,
+    backend: Backend,
+    prediction: Prediction,
+    x: Any,
+    raw: Any,
+    steer: tuple[Any, Any] | None,
+    point: Point,
+    coefficients: tuple[Any, Any],
+) -> Any:
+    """From the network's answer to the plan's output: conversion, what steers, hook. A point's numbers may be one per sample."""
+    converted = linear(backend, coefficients, (x, raw))
+    if steer is not None:
+        # A gradient adds to the score, so it moves eps by -sigma and x_0 by sigma^2/alpha.
+        push = point.sigma**2 / point.alpha if prediction == "data" else -point.sigma
+        converted = linear(backend, (1.0, steer[0] * push), (converted, steer[1]))
+    if denoiser.data_hook is None:
+        return converted
+    if prediction == "data":
+        return _corrected(backend, denoiser.data_hook, converted, point)
+    x0 = linear(backend, conversion("noise", "data", point.alpha, point.sigma), (x, converted))
+    x0 = _corrected(backend, denoiser.data_hook, x0, point)
+    return linear(backend, conversion("data", "noise", point.alpha, point.sigma), (x, x0))
+
+
+def _corrected(backend: Backend, hook: Callable[[Any, Point], Any], x0: Any, point: Point) -> Any:
+    """What a hook makes of x_0, as a copy: the run writes into its outputs, and a hook may keep what it returned."""
+    corrected = hook(x0, point)
+    if not backend.is_float_array(corrected):
+        raise TypeError(
+            f"data_hook must return the corrected x0, an array like its input, got {type(corrected).__name__}"
+        )
+    corrected = backend.copy_to(corrected)
+    if corrected.shape != x0.shape:
+        raise ValueError(f"data_hook must return x0's shape {tuple(x0.shape)}, got {tuple(corrected.shape)}")
+    return backend.cast(corrected, x0.dtype)

@@ -1,0 +1,58 @@
+"""Corrections of a predicted x_0: hooks (x0, point) -> x0 for `Denoiser(…, data_hook=…)`.
+
+They are not linear, so they stay outside the plan, and they are opt-in: latents have no range to be clipped to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dpmsolver import backends
+from dpmsolver.plans.plan import Point
+
+__all__ = ["Dynamic", "Static", "dynamic", "static"]
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """Dynamic thresholding as a hook; `dynamic` makes one."""
+
+    ratio: float
+    max_value: float
+
+    def __call__(self, x0: Any, point: Point) -> Any:
+        backend = backends.of(x0)
+        limit = backend.quantile(x0, self.ratio).clip(self.max_value)
+        return backend.clip(x0, limit) * (self.max_value / limit)
+
+
+@dataclass(frozen=True)
+class Static:
+    """Static thresholding as a hook; `static` makes one."""
+
+    max_value: float
+
+    def __call__(self, x0: Any, point: Point) -> Any:
+        return backends.of(x0).clip(x0, self.max_value)
+
+
+def dynamic(ratio: float = 0.995, max_value: float = 1.0) -> Dynamic:
+    """Dynamic thresholding: s = max(quantile_ratio |x0|, max_value) per sample, x0 <- clip(x0, -s, s) / s * max_value.
+
+    Args:
+        ratio: the quantile, in (0, 1].
+        max_value: the data's largest absolute value (1 for pictures in [-1, 1]).
+
+    Source: Saharia et al. 2022 (Imagen), arXiv 2205.11487, section 2.3.
+    """
+    if not 0 < ratio <= 1 or not max_value > 0:
+        raise ValueError(f"ratio must lie in (0, 1] and max_value be positive, got {ratio}, {max_value}")
+    return Dynamic(ratio, max_value)
+
+
+def static(max_value: float = 1.0) -> Static:
+    """Static thresholding: x0 clipped to [-max_value, max_value]."""
+    if not max_value > 0:
+        raise ValueError(f"max_value must be positive, got {max_value}")
+    return Static(max_value)

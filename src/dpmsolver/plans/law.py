@@ -1,0 +1,72 @@
+"""The law of a plan's result for Gaussian data and the optimal network, exactly: the loop, run on coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import repeat
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dpmsolver.plans.loop import run, steps
+from dpmsolver.schedules import Floats
+
+if TYPE_CHECKING:
+    from dpmsolver.plans.plan import Plan, Point
+
+__all__ = ["moments", "wasserstein"]
+
+Begins = Literal["marginal", "noise"]
+
+
+def moments(plan: Plan, mean: ArrayLike, variance: ArrayLike, begins: Begins) -> tuple[Floats, Floats]:
+    """Mean and variance of the result: see `Plan.moments`.
+
+    The optimal network of Gaussian data is affine in the state. So the result is an affine function of independent normals, the start
+    and each draw of noise, and an array holds its coefficients: of the constant 1, of the start's normal, and of each draw.
+    """
+    mean, variance = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (mean, variance))
+    # Where a row hands on nothing but its state, the normals so far are merged into one: the law is the same.
+    merged = plan.begin is None and plan.history == 1 and all(row.predict is None for row in plan.rows)
+    draws = 0 if not plan.noise_history else 1 if merged else plan.nfe + (plan.begin is not None)
+    x = np.zeros((draws + 2, *np.broadcast_shapes(mean.shape, variance.shape)))
+    signal = plan.start.alpha if begins == "marginal" else 0.0
+    x[0] = signal * mean
+    x[1] = np.sqrt(signal**2 * variance + plan.start.sigma**2)
+    one = np.zeros((len(x), *[1] * (x.ndim - 1)))
+    one[0] = 1.0
+    normals = repeat(next(_unit_vectors(x, 1))) if merged and draws else _unit_vectors(x, draws)
+
+    def optimal(u: Floats, point: Point) -> Floats:
+        if merged:
+            u[1] = np.sqrt(np.square(u[1:]).sum(axis=0))
+            u[2:] = 0.0
+        alpha, sigma = point.alpha, point.sigma
+        gap = u / (alpha**2 * variance + sigma**2)
+        gap[0] -= alpha * mean / (alpha**2 * variance + sigma**2)
+        if plan.prediction == "noise":
+            return np.asarray(sigma * gap)
+        data = alpha * variance * gap
+        data[0] += mean
+        return np.asarray(data)
+
+    reached: Floats = run(steps(plan, x, normals if draws else None, one=one), optimal)
+    return reached[0], np.square(reached[1:]).sum(axis=0)
+
+
+def wasserstein(plan: Plan, mean: ArrayLike, variance: ArrayLike, to: Literal["data", "end"], begins: Begins) -> float:
+    """The 2-Wasserstein distance between the result and Gaussian data: see `Plan.wasserstein`."""
+    reached, spread = moments(plan, mean, variance, begins)
+    alpha, sigma = (1.0, 0.0) if to == "data" else (plan.end.alpha, plan.end.sigma)
+    deviation = np.sqrt(alpha**2 * np.asarray(variance, dtype=np.float64) + sigma**2)
+    gaps = np.square(reached - alpha * np.asarray(mean)) + np.square(np.sqrt(spread) - deviation)
+    return float(np.sqrt(gaps.sum()))
+
+
+def _unit_vectors(like: Floats, draws: int) -> Iterator[Floats]:
+    """Each draw's coefficients: 1 in its own place, which stands behind the constant's and the start's."""
+    for place in range(2, draws + 2):
+        unit = np.zeros_like(like)
+        unit[place] = 1.0
+        yield unit

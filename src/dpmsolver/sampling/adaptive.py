@@ -1,0 +1,294 @@
+"""Adaptive step size: DPM-Solver-12 and -23 with a step per sample. The one loop that is not a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver import backends
+from dpmsolver.backends import Backend
+from dpmsolver.errors import PlanError, SamplingError, in_samples
+from dpmsolver.networks.denoiser import Denoiser, evaluate, require_finite
+from dpmsolver.networks.lending import Lending
+from dpmsolver.plans.caution import warn_of_start
+from dpmsolver.plans.plan import Combination, Point, Prediction, columns
+from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.schedules.span import default_start, one_time, scale_of_start
+from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.singlestep import block
+
+__all__ = ["AdaptiveState", "Calls", "RunEnds", "run_ends", "sample_adaptive"]
+
+
+@dataclass(frozen=True)
+class AdaptiveState:
+    """A moment of an adaptive run, after an attempted step.
+
+    nfe: batched network evaluations so far. times, steps, errors: (B,) float64, each sample's time, next step in lambda and
+    error estimate. accepted: (B,) bool. x: a copy of the state.
+    """
+
+    nfe: int
+    times: NDArray[np.float64]
+    steps: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    accepted: NDArray[np.bool_]
+    x: Any
+
+
+def sample_adaptive(
+    denoiser: Denoiser,
+    x_T: Any,
+    *,
+    order: int = 3,
+    prediction: Prediction = "noise",
+    atol: float = 0.0078,
+    rtol: float = 0.05,
+    h_init: float = 0.05,
+    theta: float = 0.9,
+    t_err: float = 1e-5,
+    start: float | None = None,
+    end: float | None = None,
+    max_nfe: int = 1000,
+    callback: Callable[[AdaptiveState], object] | None = None,
+) -> Any:
+    """Draw samples with an adaptive step: DPM-Solver-12 (order=2) or DPM-Solver-23 (order=3), embedded pairs of singlestep solvers.
+
+    Every sample has its own step size and its own error, so that it does not depend on the batch around it. A finished sample waits for
+    the others; `nfe` counts batched network calls. With start < end the ODE is run backwards.
+
+    Args:
+        order: 2 (pair 1 and 2) or 3 (pair 2 and 3).
+        prediction: "noise" as published, or "data".
+        atol, rtol: a step is accepted when RMS((x_high - x_low)/max(atol, rtol max(|x_low|, |x_prev|))) <= 1, each x divided by
+            (alpha^2 + sigma^2)^(1/2) where it is. 0.0078 is one grey level of 256 for data in [-1, 1].
+        h_init: the first step in half-log-SNR. theta: safety factor. t_err: a sample within this of the end time has arrived.
+        start, end: times; by default from the first time that the network can be evaluated at to the last one worth an evaluation. end=0 is
+            clean data: one more evaluation leads there from the last time. So does the default where that time has noise to be seen.
+        max_nfe: SamplingError after that many evaluations.
+        callback: called with an `AdaptiveState` after each attempt.
+
+    Raises:
+        PlanError: bad tolerances, orders or times. SamplingError: NaN or infinity from the network; too many evaluations.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> schedule = dpm.schedules.LinearVP()
+        >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.5]).denoiser(schedule)
+        >>> x = dpm.sample_adaptive(denoiser, dpm.initial_noise(schedule, (4, 1)), order=3)
+        >>> x.shape
+        (4, 1)
+
+    Source: DPM-Solver, appendix C, algorithms 6 and 7, for variance-preserving processes (the published control takes the largest error
+    of the batch).
+    """
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
+    _check(order, prediction, atol=atol, rtol=rtol, h_init=h_init, theta=theta, t_err=t_err)
+    schedule = denoiser.schedule
+    ends = run_ends(denoiser, start, end)
+    start, end, lams = ends.start, ends.end, ends.half_log_snr
+
+    backend = backends.of(x_T)
+    x = backend.state(x_T)
+    require_finite(backend, x, "x_T")
+    if end < start:
+        warn_of_start(x, backend.deviation(x), Point.at(schedule, ends.belongs))
+    x = ends.scaled(backend, x)
+    batch = len(x)
+    calls = Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
+    goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])
+    points = [Point.at(schedule, start)] * batch
+    steps = np.full(batch, min(h_init, abs(goal - lams[0])))
+    low_before = x
+    while any(active := [abs(p.time - end) > t_err for p in points]):
+        pairs = [
+            _Pair.of(schedule, p, h * sign, goal, order, prediction) if a else _Pair.idle(p, order)
+            for p, h, a in zip(points, steps, active, strict=True)
+        ]
+        with backend.no_grad():
+            low, high = _attempt(calls, x, points, pairs)
+        scaled = _of_unit_variance(backend, high, low, [pair.target for pair in pairs], low_before, points)
+        errors = np.where(active, backend.error_norm(*scaled, atol, rtol), 0.0)
+        if not np.isfinite(errors).all():
+            bad = in_samples(np.flatnonzero(~np.isfinite(errors)).tolist(), batch)
+            raise SamplingError(f"the state became infinite after {calls.nfe} evaluations{bad}")
+        accepted = np.array(active) & (errors <= 1.0)
+        x, low_before = backend.where(accepted, high, x), backend.where(accepted, low, low_before)
+        points = [pair.target if ok else p for pair, p, ok in zip(pairs, points, accepted, strict=True)]
+        rest = np.array([abs(goal - p.half_log_snr) for p in points])
+        steps = np.minimum(theta * steps * np.maximum(errors, 1e-10) ** (-1.0 / order), rest)
+        if callback is not None:
+            callback(
+                AdaptiveState(
+                    calls.nfe, np.array([p.time for p in points]), steps.copy(), errors, accepted, backend.copy_to(x)
+                )
+            )
+    return ends.finished(calls, x)
+
+
+def _check(order: int, prediction: str, **positive: float) -> None:
+    if order not in (2, 3):
+        raise PlanError(f"order must be 2 (DPM-Solver-12) or 3 (DPM-Solver-23), got {order!r}")
+    for name, value in positive.items():
+        if not 0 < value < math.inf:
+            raise PlanError(f"{name} must be positive and finite, got {value}")
+    if prediction not in ("noise", "data"):
+        raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
+
+
+@dataclass(frozen=True)
+class RunEnds:
+    """Where an adaptive run starts and ends.
+
+    start, end, half_log_snr: the times and their half-log-SNRs. belongs, scale: the time at which x_T has its deviation, and the factor
+    that gives it the start's. to_zero: one more step leads from `end` to clean data.
+    """
+
+    schedule: NoiseSchedule
+    start: float
+    end: float
+    half_log_snr: NDArray[np.float64]
+    belongs: float
+    scale: float
+    to_zero: bool
+
+    def scaled(self, backend: Backend, x_T: Any) -> Any:
+        """Return x_T with the deviation of the start."""
+        return x_T if self.scale == 1.0 else backend.combine([self.scale], [x_T])
+
+    def finished(self, calls: Calls, x: Any) -> Any:
+        """Return the run's result from its state at `end`: the same, or one evaluation and one step further."""
+        if not self.to_zero:
+            return x
+        source, target = (Point.at(self.schedule, t) for t in (self.end, 0.0))
+        step = exponential_step(calls.prediction, source, target, [source])
+        with calls.backend.no_grad():
+            return _combine(calls.backend, [step] * len(x), x, [calls(x, [source] * len(x))])
+
+
+def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunEnds:
+    """Return where a run starts and ends: by default as plans do, but at the last time worth an evaluation where little noise is left."""
+    schedule, last = denoiser.schedule, denoiser.schedule.last_time(20)
+    belongs, scale = start, 1.0
+    if start is None:
+        belongs, start = schedule.default_start(), default_start(schedule, denoiser.predicts, needs_signal=True)
+        scale = scale_of_start(schedule, start)
+    start = one_time(schedule, "start", start)
+    belongs = start if belongs is None else float(belongs)
+    if end is None:
+        end = last if start > last and not schedule.leaves_noise(last) else 0.0
+    end = one_time(schedule, "end", end)
+    to_zero = end == 0.0
+    if to_zero:
+        end = last if start > last else schedule.t_min
+    lams: NDArray[np.float64] = schedule.half_log_snr(np.array([start, end]))
+    if not np.isfinite(lams).all() or (lams[0] == lams[1] and not to_zero):
+        raise PlanError(
+            f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
+        )
+    return RunEnds(schedule, start, end, lams, belongs, scale, to_zero)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One sample's attempt: where its stages lie, how their inputs are made, and the two results."""
+
+    stages: tuple[Point, ...]
+    inputs: tuple[Combination, ...]
+    low: Combination
+    high: Combination
+    target: Point
+
+    @classmethod
+    def of(
+        cls, schedule: NoiseSchedule, source: Point, h: float, goal: float, order: int, prediction: Prediction
+    ) -> _Pair:
+        to = source.half_log_snr + h
+        target = Point.at(schedule, schedule.time(goal if abs(goal - to) < 1e-9 * (1 + abs(goal)) else to))
+        rows = list(block(schedule, source, target, order=order, prediction=prediction, quadrature="published"))
+        stages = tuple(row.point for row in rows[1:])
+        # The lower order does without the newest stage.
+        low = exponential_step(
+            prediction, source, target, [None, *reversed(stages[:-1]), source], quadrature="published"
+        )
+        inputs = tuple(row.predict for row in rows[:-1] if row.predict is not None)
+        assert rows[-1].advance is not None
+        return cls(stages, inputs, low, rows[-1].advance, target)
+
+    @classmethod
+    def idle(cls, point: Point, order: int) -> _Pair:
+        stay = Combination(1.0)
+        return cls((point,) * (order - 1), (stay,) * (order - 1), stay, stay, point)
+
+
+def _attempt(calls: Calls, x: Any, points: list[Point], pairs: list[_Pair]) -> tuple[Any, Any]:
+    """The lower- and higher-order results of every sample."""
+    outputs = [calls(x, points)]
+    for index in range(len(pairs[0].stages)):
+        u = _combine(calls.backend, [pair.inputs[index] for pair in pairs], x, outputs)
+        outputs.insert(0, calls(u, [pair.stages[index] for pair in pairs]))
+    low = _combine(calls.backend, [pair.low for pair in pairs], x, outputs)
+    return low, _combine(calls.backend, [pair.high for pair in pairs], x, outputs)
+
+
+def _of_unit_variance(
+    backend: Backend, high: Any, low: Any, targets: list[Point], before: Any, points: list[Point]
+) -> tuple[Any, Any, Any]:
+    """The results of an attempt, and the one before, on the scale where alpha^2 + sigma^2 = 1, for which the tolerances are meant.
+
+    A process whose variance explodes has states of size sigma: against the state that a long step leaves, every error would be small.
+    """
+    there, here = (np.array([math.hypot(p.alpha, p.sigma) for p in each]) for each in (targets, points))
+    if np.allclose([there, here], 1.0, rtol=0.0, atol=1e-9):
+        return high, low, before
+    high, low = (backend.combine_each([1.0 / there], [x]) for x in (high, low))
+    return high, low, backend.combine_each([1.0 / here], [before])
+
+
+def _combine(backend: Backend, combinations: list[Combination], x: Any, outputs: list[Any]) -> Any:
+    table = np.zeros((1 + len(outputs), len(combinations)))
+    for i, combination in enumerate(combinations):
+        table[: 1 + len(combination.outputs), i] = (combination.state, *combination.outputs)
+    return backend.combine_each(list(table), [x, *outputs])
+
+
+@dataclass
+class Calls:
+    """The network at a point per sample, counted."""
+
+    denoiser: Denoiser
+    backend: Backend
+    prediction: Prediction
+    max_nfe: int
+    dtype: Any
+    nfe: int = 0
+    lending: Lending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lending = Lending(self.backend)
+
+    def __call__(self, x: Any, points: list[Point]) -> Any:
+        if self.nfe >= self.max_nfe:
+            raise SamplingError(
+                f"the adaptive run used up max_nfe={self.max_nfe} evaluations: loosen atol and rtol, or allow more"
+            )
+        each: dict[str, Any] = columns(points)
+        if self.nfe == 0 and self.denoiser.guidance is not None:
+            self.denoiser.guidance.check(len(x), [each["time"]])
+        here = Point(**each)
+        raw, steer = self.denoiser.call(self.backend, x, here, self.dtype, self.lending)
+        self.nfe += 1
+        if not bool(self.backend.finite(raw)):
+            raise SamplingError(
+                f"the network returned NaN or infinity at evaluation {self.nfe}, at times {each['time'].min():.6g} to "
+                f"{each['time'].max():.6g}{in_samples(self.backend.not_finite(raw), len(raw))}: check its precision and the range "
+                "of its input there"
+            )
+        coefficients = self.denoiser.conversion(self.prediction, here.alpha, here.sigma)
+        return evaluate(self.denoiser, self.backend, self.prediction, x, raw, steer, here, coefficients)

@@ -1,0 +1,136 @@
+"""The forward process: noise to start from, noise added to data, and known data kept at the noise level of every evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpmsolver import backends
+from dpmsolver.errors import PlanError, in_samples
+from dpmsolver.host import to_host
+from dpmsolver.plans.plan import Point
+from dpmsolver.schedules import NoiseSchedule
+
+__all__ = ["StateHook", "add_noise", "initial_noise", "inpaint"]
+
+StateHook = Callable[[Any, Point], Any]
+
+
+def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, *, like: Any = None) -> Any:
+    """x_T: normal with standard deviation sigma(t_max). Sample i depends on the seed and on i alone, whatever the batch.
+
+    Args:
+        shape: (B, …).
+        seed: an int, a numpy or torch Generator, or one of these per sample, in a sequence; a tensor of ints.
+        like: an array whose framework, type and device the result takes; float64 NumPy by default.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> a, b = (dpm.initial_noise(dpm.schedules.EDM(), (n, 2)) for n in (3, 5))
+        >>> bool((a == b[:3]).all())
+        True
+    """
+    if not isinstance(shape, Sequence) or not shape or min(shape) < 1:
+        raise PlanError(f"shape must be (B, …) with at least one sample, got {shape!r}")
+    keys = backends.noise_keys(seed, int(shape[0]))
+    normals = backends.standard_normals(keys, 0, shape[1:]) * schedule.sigma(schedule.default_start())
+    return normals if like is None else backends.of(like).from_numpy(normals, like)
+
+
+def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> Any:
+    """alpha(t) x_0 + sigma(t) noise: the forward process, and nothing else.
+
+    Args:
+        x0, noise: arrays of one shape (B, …).
+        time: a float, or one per sample, in an array or a tensor of any kind; the schedule's time, not an index
+            (`schedule.time_from_label` converts a step number).
+    """
+    backend, times = backends.of(x0), to_host(time)
+    if tuple(noise.shape) != tuple(x0.shape):
+        raise ValueError(f"noise must have the data's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
+    if not (backend.is_float_array(x0) and backend.is_float_array(noise)):
+        raise TypeError(f"x0 and noise must be floating point, got {x0.dtype} and {noise.dtype}: convert them first")
+    if times.ndim == 0:
+        return backend.combine([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
+    if times.shape != (len(x0),):
+        raise ValueError(f"time must be one float or one per sample ({len(x0)}), got shape {times.shape}")
+    return backend.combine_each([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
+
+
+def inpaint(x0: Any, mask: Any, noise: Any) -> Inpainting:
+    """A `state_hook` that keeps x0 where mask is 1, at every point at the noise level it has there, stages included.
+
+    Args:
+        x0: the known data, floating point, of the state's shape and range. Where mask is 0 it may be anything, NaN included.
+        mask: 1 (or True) where x0 is known, 0 where not, between them a blend of both; broadcastable to the state.
+        noise: standard normals of the state's shape, one draw for the whole run.
+
+    Raises:
+        TypeError: x0 or noise are not floating point, such as pictures of bytes.
+        ValueError: a mask that is not in [0, 1], shapes that do not fit, NaN or infinity where mask is above 0.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> schedule, model = dpm.schedules.LinearVP(), dpm.models.Gaussian(mean=[0.0, 0.0], variance=[0.25, 0.25])
+        >>> x_T, noise = (dpm.initial_noise(schedule, (1, 2), seed) for seed in (0, 1))
+        >>> keep = inpaint(np.array([[0.5, np.nan]]), np.array([[True, False]]), noise)
+        >>> x = dpm.sample(model.denoiser(schedule), x_T, nfe=20, end=0.0, state_hook=keep)
+        >>> float(x[0, 0])
+        0.5
+
+    Source: Song et al. 2021, arXiv 2011.13456, appendix I.2, with one draw of noise.
+    """
+    backend = backends.of(x0)
+    if not (backend.is_float_array(x0) and backend.is_float_array(noise)):
+        got = " and ".join(str(getattr(value, "dtype", type(value).__name__)) for value in (x0, noise))
+        raise TypeError(
+            f"inpaint: x0 and noise must be floating point, in the data's range and of one framework, got {got}: "
+            "bring pictures of bytes to the network's range first, as x0 / 127.5 - 1"
+        )
+    like = backend.state(x0)
+    known, normals, weights = to_host(x0), to_host(noise), to_host(mask)
+    if not ((weights >= 0) & (weights <= 1)).all():
+        raise ValueError(
+            f"inpaint: mask must be bool or lie in [0, 1], got {getattr(mask, 'dtype', type(mask).__name__)} from {weights.min():.4g} to "
+            f"{weights.max():.4g}: divide it by its largest value, or compare it (mask > 0)"
+        )
+    try:
+        shape = np.broadcast_shapes(known.shape, normals.shape, weights.shape)
+    except ValueError:
+        raise ValueError(
+            f"inpaint: x0, mask and noise must fit each other, got shapes {known.shape}, {weights.shape} and {normals.shape}"
+        ) from None
+    seen = np.broadcast_to(weights > 0, shape)
+    # Where nothing is known, numbers that cannot spoil a product.
+    known, normals = (_where_seen(name, values, seen) for name, values in (("x0", known), ("noise", normals)))
+    return Inpainting(*(backend.from_numpy(values, like) for values in (known, weights, normals)))
+
+
+def _where_seen(name: str, values: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    values = np.where(seen, values, 0.0)
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).tolist()
+        raise ValueError(
+            f"inpaint: {name} has NaN or infinity where mask is above 0{in_samples(bad, len(values))}: set mask to 0 there"
+        )
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class Inpainting:
+    """The hook that `inpaint` makes: known data, how much each element of them is known, and the run's noise."""
+
+    x0: Any
+    mask: Any
+    noise: Any
+
+    def __call__(self, x: Any, point: Point) -> Any:
+        state, own = tuple(x.shape), tuple(self.x0.shape)
+        if len(own) > len(state) or any(o not in (1, s) for o, s in zip(own[::-1], state[::-1], strict=False)):
+            raise ValueError(f"inpaint: x0, mask and noise must have the state's shape {state}, got {own}")
+        known = backends.of(x).combine([point.alpha, point.sigma], [self.x0, self.noise])
+        return x * (1 - self.mask) + known * self.mask

@@ -11,9 +11,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dpmsolver.errors import PlanError
+
 if TYPE_CHECKING:
     from dpmsolver.plans.combination import Combination
-    from dpmsolver.plans.plan import Plan, Point, Row
+    from dpmsolver.plans.plan import Plan
+    from dpmsolver.plans.rows import Point, Row
 
 Hook = Callable[[Any, int], Any]  # (the network's input, the number of the evaluation) -> what takes its place
 
@@ -28,6 +31,7 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     history: int
     noise_history: int
+    answers: int
 
 
 class Moment(NamedTuple):
@@ -56,6 +60,8 @@ def steps(
 ) -> Generator[Moment, Any, Any]:
     """Run a plan: yield a `Moment` where the network is wanted, be sent what the plan calls its output, and return the result.
 
+    A plan whose evaluations give several outputs (`Plan.answers`) is sent a tuple of them.
+
     Args:
         plan: what to run.
         x: x_T, an array of any framework, or whatever else can be multiplied by numbers and added. It is not written to.
@@ -64,6 +70,9 @@ def steps(
         one: the array that represents the constant 1.
         hook: makes of the network's input, and of the result, what the run takes in its place, given the number of the evaluation.
         since: a moment of an earlier run of this plan, from which this one resumes; x is then not used, and `draws` are those left.
+
+    Raises:
+        PlanError: it is sent another number of outputs than the plan wants.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules
@@ -79,11 +88,22 @@ def steps(
     for index, row in islice(enumerate(plan.rows), first, None):
         x, u = _hooked(hook, x, u, index)
         m = yield Moment(index, row.point, x, u, outputs, noise)
-        outputs = (m if row.output is None else row.output(u, (m,), (), one), *outputs)[: plan.history]
+        answers = _answers(m, plan.answers)
+        if row.output is not None:
+            answers = tuple(row.output(u, (answer,), (), one) for answer in answers)
+        outputs = (*answers, *outputs)[: plan.history]
         noise = (next(draws), *noise)[: plan.noise_history]
         x = x if row.advance is None else row.advance(x, outputs, noise, one)
         u = x if row.predict is None else row.predict(x, outputs, noise, one)
     return _hooked(hook, x, x, len(plan.rows))[0]
+
+
+def _answers(m: Any, wanted: int) -> tuple[Any, ...]:
+    """What the loop was sent, as a tuple of so many outputs."""
+    answers = m if isinstance(m, tuple) else (m,)
+    if len(answers) != wanted:
+        raise PlanError(f"an evaluation of this plan gives {wanted} outputs, in a tuple, got {len(answers)}")
+    return answers
 
 
 def _hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
@@ -129,6 +149,7 @@ class Steps(NamedTuple):
     rows: tuple[tuple[Step | None, Step | None], ...]
     history: int
     noise_history: int
+    answers: int = 1
 
     @staticmethod
     def combine(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
@@ -171,7 +192,7 @@ def fused(
         x, u = _hooked(hook, x, u, index)
         spare = outputs.pop() if len(outputs) == table.history else None
         kept = yield index, u, spare
-        outputs.insert(0, kept)
+        outputs = [*_answers(kept, table.answers), *outputs][: table.history]
         if table.noise_history:
             noise = [next(draws), *noise][: table.noise_history]
         if advance is not None:

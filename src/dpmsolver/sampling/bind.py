@@ -179,7 +179,7 @@ def placed(plan: Plan, backend: Backend, like: Any) -> Table:
     Raises:
         PlanError: arrays that do not fit the state.
     """
-    table = Table(plan.start, plan.begin, plan.rows, plan.history, plan.noise_history)
+    table = Table(plan.start, plan.begin, plan.rows, plan.history, plan.noise_history, plan.answers)
     if not plan.elementwise:
         return table
     _require_shape(plan, tuple(like.shape[1:]))
@@ -266,6 +266,10 @@ def _step(c: Combination | None, scales: Sequence[Coefficient], index: int) -> S
 
 
 def _check(plan: Plan, denoiser: Denoiser) -> None:
+    if plan.answers != 1:
+        raise PlanError(
+            f"this plan wants {plan.answers} outputs of each evaluation, and a denoiser gives one: run it with dpm.Stepper"
+        )
     schedule = denoiser.schedule
     times, alphas, sigmas = (plan.columns[name] for name in ("time", "alpha", "sigma"))
     try:

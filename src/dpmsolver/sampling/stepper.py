@@ -99,7 +99,8 @@ class Stepper:
         """Move on by the network's output at `x` and `point`, and return the next `x`.
 
         Args:
-            output: as the network returns it, an array of x's shape and framework.
+            output: as the network returns it, an array of x's shape and framework; for a plan whose evaluations give several, a tuple
+                or a list of them, in the plan's order.
 
         Raises:
             PlanError: the run is over. TypeError, ValueError: an output of another kind or shape. SamplingError: NaN or infinity. The
@@ -107,15 +108,16 @@ class Stepper:
         """
         if self._moment is None:
             raise PlanError(f"the run is over: its {self.plan.nfe} evaluations are made, and x is the result")
-        backend, seen = self._backend, self._moment.u
-        if not backend.is_float_array(output):
-            raise TypeError(f"output must be a floating-point array like x, got {type(output).__name__}")
-        if output.shape != seen.shape:
-            raise ValueError(f"output must have x's shape {tuple(seen.shape)}, got {tuple(output.shape)}")
-        self._refuse_infinite(output, "the output has", self._moment)
-        a, b = (float(numbers[self._moment.number]) for numbers in self._conversions)
-        output = backend.cast(output, seen.dtype)
-        self._advance(linear(backend, (a, b), (seen, output)) if a else linear(backend, (b,), (output,)))
+        moment = self._moment
+        if self.plan.answers == 1:
+            self._advance(self._read(output, moment))
+        elif isinstance(output, (tuple, list)) and len(output) == self.plan.answers:
+            self._advance(tuple(self._read(each, moment) for each in output))
+        else:
+            raise TypeError(
+                f"this plan wants {self.plan.answers} outputs of each evaluation, in a tuple or a list, got {type(output).__name__}"
+                + (f" of {len(output)}" if isinstance(output, (tuple, list)) else "")
+            )
         return self.x
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class Stepper:
         if index == self.plan.nfe:
             self._moment, self._result, self.x = None, arrays["x"], self._backend.copy_to(arrays["x"])
             return
-        kept = (min(index, self.plan.history), min(index + (self.plan.begin is not None), self.plan.noise_history))
+        kept = (self._remembered(index), min(index + self.plan.draws - self.plan.nfe, self.plan.noise_history))
         outputs, noise = (
             tuple(arrays.get(f"{name}.{age}") for age in range(count))
             for name, count in zip(("outputs", "noise"), kept, strict=True)
@@ -172,7 +174,7 @@ class Stepper:
 
     def _begin(self, x: Any, since: Moment | None) -> None:
         """Start the run, or resume it."""
-        done = 0 if since is None else since.number + (self.plan.begin is not None)
+        done = 0 if since is None else since.number + self.plan.draws - self.plan.nfe
         draws = islice(noise_source(self._noise, self.plan, self._keys or None, self._backend, x), done, None)
         self._run = steps(placed(self.plan, self._backend, x), x, draws, since=since)
         self._advance(None)
@@ -183,6 +185,18 @@ class Stepper:
             self.x = self._backend.copy_to(moment.u)
         except StopIteration as end:
             self._moment, self._result, self.x = None, end.value, self._backend.copy_to(end.value)
+
+    def _read(self, output: Any, moment: Moment) -> Any:
+        """What the plan calls the output, from what the network returned."""
+        backend, seen = self._backend, moment.u
+        if not backend.is_float_array(output):
+            raise TypeError(f"output must be a floating-point array like x, got {type(output).__name__}")
+        if output.shape != seen.shape:
+            raise ValueError(f"output must have x's shape {tuple(seen.shape)}, got {tuple(output.shape)}")
+        self._refuse_infinite(output, "the output has", moment)
+        a, b = (float(numbers[moment.number]) for numbers in self._conversions)
+        output = backend.cast(output, seen.dtype)
+        return linear(backend, (a, b), (seen, output)) if a else linear(backend, (b,), (output,))
 
     def _refuse_infinite(self, values: Any, what: str, moment: Moment | None = None) -> None:
         bad = self._backend.not_finite(values)
@@ -205,8 +219,12 @@ class Stepper:
             )
         return self._backend.cast(self._backend.copy_to(array), self.x.dtype)
 
+    def _remembered(self, index: int) -> int:
+        """How many outputs the run has kept before evaluation `index`."""
+        return min(index * self.plan.answers, self.plan.history)
+
     def _lost(self, index: int, arrays: Mapping[str, Any]) -> list[str]:
-        wanted = ["u", *(f"outputs.{age}" for age in range(min(index, self.plan.history)))]
+        wanted = ["u", *(f"outputs.{age}" for age in range(self._remembered(index)))]
         return [name for name in wanted if name not in arrays]
 
 

@@ -13,7 +13,8 @@ import pytest
 import dpmsolver as dpm
 from dpmsolver import transforms
 from dpmsolver.backends.numpy import BACKEND
-from dpmsolver.plans.loop import Step, Steps, fused, run, steps
+from dpmsolver.plans.fused import Step, Steps, fused
+from dpmsolver.plans.loop import run, steps
 
 SCHEDULE = dpm.schedules.LinearVP()
 POINTS = [dpm.Point.at(SCHEDULE, t) for t in (1.0, 0.8, 0.55, 0.3, 0.1, 1e-3)]

@@ -7,7 +7,7 @@ law of a plan sends the optimal network's coefficients, and a symbolic transform
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Hook = Callable[[Any, int], Any]  # (the network's input, the number of the evaluation) -> what takes its place
 
-__all__ = ["Hook", "Moment", "Step", "Steps", "Table", "fused", "run", "steps"]
+__all__ = ["Hook", "Moment", "Table", "answers_of", "hooked", "run", "steps"]
 
 
 class Table(NamedTuple):
@@ -86,19 +86,19 @@ def steps(
         noise = (next(draws),)
         u = plan.begin(x, (), noise, one)
     for index, row in islice(enumerate(plan.rows), first, None):
-        x, u = _hooked(hook, x, u, index)
+        x, u = hooked(hook, x, u, index)
         m = yield Moment(index, row.point, x, u, outputs, noise)
-        answers = _answers(m, plan.answers)
+        answers = answers_of(m, plan.answers)
         if row.output is not None:
             answers = tuple(row.output(u, (answer,), (), one) for answer in answers)
         outputs = (*answers, *outputs)[: plan.history]
         noise = (next(draws), *noise)[: plan.noise_history]
         x = x if row.advance is None else row.advance(x, outputs, noise, one)
         u = x if row.predict is None else row.predict(x, outputs, noise, one)
-    return _hooked(hook, x, x, len(plan.rows))[0]
+    return hooked(hook, x, x, len(plan.rows))[0]
 
 
-def _answers(m: Any, wanted: int) -> tuple[Any, ...]:
+def answers_of(m: Any, wanted: int) -> tuple[Any, ...]:
     """What the loop was sent, as a tuple of so many outputs."""
     answers = m if isinstance(m, tuple) else (m,)
     if len(answers) != wanted:
@@ -106,7 +106,7 @@ def _answers(m: Any, wanted: int) -> tuple[Any, ...]:
     return answers
 
 
-def _hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
+def hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
     """The state and the network's input after the hook, which sees the input: it is the state, or a stage of its own."""
     if hook is None:
         return x, u
@@ -130,74 +130,3 @@ def run(moments: Generator[Moment, Any, Any], network: Callable[[Any, Point], An
             moment = moments.send(network(moment.u, moment.point))
     except StopIteration as end:
         return end.value
-
-
-class Step(NamedTuple):
-    """A combination for `fused`: its numbers, of the state, of `outputs` outputs, of the draws of these ages, and of the constant."""
-
-    numbers: tuple[Any, ...]
-    outputs: int
-    draws: tuple[int, ...]
-    constant: bool
-    elementwise: bool
-
-
-class Steps(NamedTuple):
-    """A plan for `fused`: its analytic first step, each row's advance and predict, and how much it remembers."""
-
-    begin: Step | None
-    rows: tuple[tuple[Step | None, Step | None], ...]
-    history: int
-    noise_history: int
-    answers: int = 1
-
-    @staticmethod
-    def combine(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
-        """Combine arrays, in `out` where the numbers are floats; they may be arrays of the framework."""
-        if all(isinstance(number, float) for number in numbers):
-            return backend.combine(numbers, arrays, out)
-        total = numbers[0] * arrays[0]
-        for number, array in zip(numbers[1:], arrays[1:], strict=True):
-            total = total + number * array
-        return total
-
-
-def fused(
-    table: Steps, backend: Any, x: Any, draws: Iterator[Any], hook: Hook | None = None
-) -> Generator[tuple[int, Any, Any], Any, Any]:
-    """Run a plan as `steps` does, in as few buffers as it needs: x itself, the outputs that are remembered, and one stage.
-
-    Yields the number of an evaluation, its input, and a buffer for what is sent back (None: there is none to spare).
-
-    Args:
-        table: the plan's steps, with the scales of the outputs in their numbers.
-        backend: whose `combine` writes into its `out`.
-        x: x_T, which the run overwrites.
-        draws: as in `steps`. hook: as in `steps`; the run writes into what it returns.
-    """
-
-    def made(step: Step, x: Any, out: Any = None) -> Any:
-        arrays = [x, *outputs[: step.outputs], *(noise[age] for age in step.draws)]
-        if step.elementwise:
-            return table.combine(backend, step.numbers, [*arrays, 1.0] if step.constant else arrays)
-        return backend.combine(step.numbers, arrays, out)
-
-    outputs: list[Any] = []
-    noise: list[Any] = []
-    u, stage = x, None
-    if table.begin is not None:
-        noise = [next(draws)]
-        u = stage = made(table.begin, x)
-    for index, (advance, predict) in enumerate(table.rows):
-        x, u = _hooked(hook, x, u, index)
-        spare = outputs.pop() if len(outputs) == table.history else None
-        kept = yield index, u, spare
-        outputs = [*_answers(kept, table.answers), *outputs][: table.history]
-        if table.noise_history:
-            noise = [next(draws), *noise][: table.noise_history]
-        if advance is not None:
-            x = made(advance, x, x)
-        u = x
-        if predict is not None:
-            u = stage = made(predict, x, stage)
-    return _hooked(hook, x, x, len(table.rows))[0]

@@ -22,7 +22,7 @@ from dpmsolver.plans.combination import Combination, Prediction
 from dpmsolver.plans.rows import Point, Row, columns
 from dpmsolver.schedules import Floats
 
-__all__ = ["Combination", "Plan", "Point", "Prediction", "Row", "columns"]
+__all__ = ["Combination", "Plan", "Point", "Prediction", "Row"]
 
 
 @dataclass(frozen=True)

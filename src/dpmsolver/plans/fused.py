@@ -70,7 +70,10 @@ def fused(
         x, u = hooked(hook, x, u, index)
         spare = outputs.pop() if len(outputs) == table.history else None
         kept = yield index, u, spare
-        outputs = [*answers_of(kept, table.answers), *outputs][: table.history]
+        if table.answers == 1:
+            outputs.insert(0, kept)
+        else:
+            outputs = [*answers_of(kept, table.answers), *outputs][: table.history]
         if table.noise_history:
             noise = [next(draws), *noise][: table.noise_history]
         if advance is not None:

@@ -649,3 +649,11 @@ def test_an_interrupted_run_leaves_no_open_bar() -> None:
         dpm.sample(denoiser, np.ones((1, 2)), nfe=3, progress=True)
     assert kept.value is not None
     assert not tqdm._instances
+
+
+def test_a_plan_that_uses_no_output_runs() -> None:
+    """No combination needs an output: the run still makes its evaluation, and keeps the output for nobody."""
+    start, end = (dpm.Point.at(VP, t) for t in (1.0, 0.5))
+    plan = dpm.Plan("data", (dpm.Row(start, advance=dpm.Combination(0.5)),), end, keeps_marginals=False)
+    x = dpm.sample(dpm.Denoiser(lambda x, t: 0 * x, VP, "data"), np.ones((1, 1)), plan=plan)
+    np.testing.assert_array_equal(x, [[0.5]])

@@ -1,8 +1,8 @@
 """Runs of one stochastic solver along one Brownian path, with more and more steps: its strong order, and its weak order without a law.
 
-A plan of N steps and one of 2N share the start and the path (the clock is that of `dpmsolver.sampling.noise`). The root mean square distance
-of their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order p: both need
-no reference, and the noise that two runs share does not blur the small difference of their means.
+A plan of N steps and one of 2N share the start and the path (the clock is that of `dpmsolver.sampling.noise`). The root mean square
+distance of their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order
+p: both need no reference, and the noise that two runs share does not blur the small difference of their means.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def path_weights(plans: Sequence[Plan]) -> list[list[Floats]]:
         )
         return np.asarray(np.sqrt(inside / max(inside.sum(), np.finfo(float).tiny)))
 
-    draws = [plan.nfe + (plan.begin is not None) for plan in plans]
+    draws = [plan.draws for plan in plans]
     return [[weights(each.get(k)) for k in range(n)] for each, n in zip(ends, draws, strict=True)]
 
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dpmsolver import backends
-from dpmsolver.backends import Backend, linear
-from dpmsolver.errors import PlanError, in_samples, unknown
-from dpmsolver.host import to_host
+from dpmsolver.backends import Backend
+from dpmsolver.errors import PlanError, unknown
 from dpmsolver.networks.guidance import Classifier, ClassifierFree, Loss
 from dpmsolver.networks.lending import Lending
-from dpmsolver.plans.plan import Point, Prediction, columns
+from dpmsolver.networks.reading import evaluated_at, prediction_of
+from dpmsolver.plans.plan import Point
 from dpmsolver.plans.targets import PREDICTIONS, Predicts, conversion
 from dpmsolver.schedules import NoiseSchedule
 
-__all__ = ["Denoiser", "evaluate", "recorded_state", "require_finite"]
+__all__ = ["Denoiser"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,41 +139,7 @@ class Denoiser:
             >>> denoiser.at(np.array([[3.0], [5.0]]), [2.0, 4.0], "noise").ravel()
             array([1., 1.])
         """
-        backend = backends.of(x)
-        state, recorded = backend.state(x), backend.records(x)
-        here = self._here(t, len(state))
-        plain = self.data_hook is None and not self.steers
-        through = wanted if plain else "noise" if self.data_hook is None and wanted in ("noise", "score") else "data"
-        if through == "data" and self.steers and np.any(np.asarray(here.alpha) == 0.0):
-            raise PlanError(
-                f"guidance of a data prediction by a gradient is not defined at alpha = 0, got t={here.time}"
-            )
-        inner = self.conversion(through, here.alpha, here.sigma)
-        outer = conversion(through, wanted, here.alpha, here.sigma)
-        state = recorded_state(backend, x, state)
-        with nullcontext() if recorded else backend.no_grad():
-            raw, steer = self.call(backend, state, here, backend.network_dtype(self.network, self.dtype))
-            if plain:
-                return linear(backend, inner, (state, raw))
-            found = evaluate(self, backend, cast(Prediction, through), state, raw, steer, here, inner)
-            return found if through == wanted else linear(backend, outer, (state, found))
-
-    def _here(self, t: ArrayLike, batch: int) -> Point:
-        """The point at a time. With one time per sample, its numbers are arrays."""
-        times = to_host(t)
-        if times.shape not in ((), (batch,)):
-            raise PlanError(f"t must be one time, or one per sample ({batch}), got shape {times.shape}")
-        if np.any(times == 0.0):
-            raise PlanError(
-                f"t=0 is clean data, where the network is not evaluated: its smallest time is {self.schedule.t_min:.6g}"
-            )
-        try:
-            if times.ndim == 0:
-                return Point.at(self.schedule, float(times))
-            each: dict[str, Any] = columns([Point.at(self.schedule, time) for time in times.tolist()])
-        except ValueError as error:
-            raise PlanError(str(error)) from None
-        return Point(**each)
+        return evaluated_at(self, x, t, wanted)
 
     def call(
         self, backend: Backend, x: Any, point: Point, dtype: Any, lending: Lending | None = None
@@ -231,75 +195,4 @@ class Denoiser:
         raw = self.network(given if own else lending.lend(x), label, **self.network_kwargs, **kwargs)
         if not own:
             lending.take_back()
-        return backend.cast(self._checked(backend, raw, x), x.dtype)
-
-    def _checked(self, backend: Backend, raw: Any, inputs: Any) -> Any:
-        if not backend.is_float_array(raw):
-            what = f"{type(raw).__module__}.{type(raw).__qualname__}"
-            kind = f" of type {raw.dtype}" if hasattr(raw, "dtype") else ""
-            hint = (
-                "; pass network=lambda x, t, **k: network(x, t, **k).sample"
-                if hasattr(raw, "sample") and not kind
-                else ""
-            )
-            raise TypeError(f"the network must return a floating-point array like its input, got {what}{kind}{hint}")
-        if raw.shape == inputs.shape and not self.learned_variance:
-            return raw
-        expected, shape = tuple(inputs.shape), tuple(raw.shape)
-        doubled = len(expected) > 1 and shape == (expected[0], 2 * expected[1], *expected[2:])
-        if doubled and self.learned_variance:
-            return raw[:, : expected[1]]
-        hint = ": a network with learned variance? then pass learned_variance=True" if doubled else ""
-        wanted = f"2C channels for an input of shape {expected}" if self.learned_variance else f"shape {expected}"
-        raise ValueError(f"the network must return {wanted}, got shape {shape}{hint}")
-
-
-def recorded_state(backend: Backend, x: Any, state: Any) -> Any:
-    """Return the state of x; where x records derivatives, a copy in the state's type that passes them on."""
-    return backend.copy_to(backend.cast(x, state.dtype)) if backend.records(x) else state
-
-
-def require_finite(backend: Backend, values: Any, name: str) -> None:
-    """Raise ValueError, with the samples that are meant, unless all of an argument is finite."""
-    if bad := [] if backend.finite(values) is True else backend.not_finite(values):
-        raise ValueError(
-            f"{name} has NaN or infinity{in_samples(bad, len(values))}: the run starts from it, so it must be finite"
-        )
-
-
-def evaluate(
-    denoiser: Denoiser,
-    backend: Backend,
-    prediction: Prediction,
-    x: Any,
-    raw: Any,
-    steer: tuple[Any, Any] | None,
-    point: Point,
-    coefficients: tuple[Any, Any],
-) -> Any:
-    """From the network's answer to the plan's output: conversion, what steers, hook. A point's numbers may be one per sample."""
-    converted = linear(backend, coefficients, (x, raw))
-    if steer is not None:
-        # A gradient adds to the score, so it moves eps by -sigma and x_0 by sigma^2/alpha.
-        push = point.sigma**2 / point.alpha if prediction == "data" else -point.sigma
-        converted = linear(backend, (1.0, steer[0] * push), (converted, steer[1]))
-    if denoiser.data_hook is None:
-        return converted
-    if prediction == "data":
-        return _corrected(backend, denoiser.data_hook, converted, point)
-    x0 = linear(backend, conversion("noise", "data", point.alpha, point.sigma), (x, converted))
-    x0 = _corrected(backend, denoiser.data_hook, x0, point)
-    return linear(backend, conversion("data", "noise", point.alpha, point.sigma), (x, x0))
-
-
-def _corrected(backend: Backend, hook: Callable[[Any, Point], Any], x0: Any, point: Point) -> Any:
-    """What a hook makes of x_0, as a copy: the run writes into its outputs, and a hook may keep what it returned."""
-    corrected = hook(x0, point)
-    if not backend.is_float_array(corrected):
-        raise TypeError(
-            f"data_hook must return the corrected x0, an array like its input, got {type(corrected).__name__}"
-        )
-    corrected = backend.copy_to(corrected)
-    if corrected.shape != x0.shape:
-        raise ValueError(f"data_hook must return x0's shape {tuple(x0.shape)}, got {tuple(corrected.shape)}")
-    return backend.cast(corrected, x0.dtype)
+        return backend.cast(prediction_of(backend, raw, x, self.learned_variance), x.dtype)

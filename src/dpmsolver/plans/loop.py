@@ -7,17 +7,20 @@ law of a plan sends the optimal network's coefficients, and a symbolic transform
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dpmsolver.errors import PlanError
+
 if TYPE_CHECKING:
     from dpmsolver.plans.combination import Combination
-    from dpmsolver.plans.plan import Plan, Point, Row
+    from dpmsolver.plans.plan import Plan
+    from dpmsolver.plans.rows import Point, Row
 
 Hook = Callable[[Any, int], Any]  # (the network's input, the number of the evaluation) -> what takes its place
 
-__all__ = ["Hook", "Moment", "Step", "Steps", "Table", "fused", "run", "steps"]
+__all__ = ["Hook", "Moment", "Table", "answers_of", "hooked", "run", "steps"]
 
 
 class Table(NamedTuple):
@@ -28,6 +31,7 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     history: int
     noise_history: int
+    answers: int
 
 
 class Moment(NamedTuple):
@@ -56,6 +60,8 @@ def steps(
 ) -> Generator[Moment, Any, Any]:
     """Run a plan: yield a `Moment` where the network is wanted, be sent what the plan calls its output, and return the result.
 
+    A plan whose evaluations give several outputs (`Plan.answers`) is sent a tuple of them.
+
     Args:
         plan: what to run.
         x: x_T, an array of any framework, or whatever else can be multiplied by numbers and added. It is not written to.
@@ -64,6 +70,9 @@ def steps(
         one: the array that represents the constant 1.
         hook: makes of the network's input, and of the result, what the run takes in its place, given the number of the evaluation.
         since: a moment of an earlier run of this plan, from which this one resumes; x is then not used, and `draws` are those left.
+
+    Raises:
+        PlanError: it is sent another number of outputs than the plan wants.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules
@@ -77,16 +86,27 @@ def steps(
         noise = (next(draws),)
         u = plan.begin(x, (), noise, one)
     for index, row in islice(enumerate(plan.rows), first, None):
-        x, u = _hooked(hook, x, u, index)
+        x, u = hooked(hook, x, u, index)
         m = yield Moment(index, row.point, x, u, outputs, noise)
-        outputs = (m if row.output is None else row.output(u, (m,), (), one), *outputs)[: plan.history]
+        answers = answers_of(m, plan.answers)
+        if row.output is not None:
+            answers = tuple(row.output(u, (answer,), (), one) for answer in answers)
+        outputs = (*answers, *outputs)[: plan.history]
         noise = (next(draws), *noise)[: plan.noise_history]
         x = x if row.advance is None else row.advance(x, outputs, noise, one)
         u = x if row.predict is None else row.predict(x, outputs, noise, one)
-    return _hooked(hook, x, x, len(plan.rows))[0]
+    return hooked(hook, x, x, len(plan.rows))[0]
 
 
-def _hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
+def answers_of(m: Any, wanted: int) -> tuple[Any, ...]:
+    """What the loop was sent, as a tuple of so many outputs."""
+    answers = m if isinstance(m, tuple) else (m,)
+    if len(answers) != wanted:
+        raise PlanError(f"an evaluation of this plan gives {wanted} outputs, in a tuple, got {len(answers)}")
+    return answers
+
+
+def hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
     """The state and the network's input after the hook, which sees the input: it is the state, or a stage of its own."""
     if hook is None:
         return x, u
@@ -110,73 +130,3 @@ def run(moments: Generator[Moment, Any, Any], network: Callable[[Any, Point], An
             moment = moments.send(network(moment.u, moment.point))
     except StopIteration as end:
         return end.value
-
-
-class Step(NamedTuple):
-    """A combination for `fused`: its numbers, of the state, of `outputs` outputs, of the draws of these ages, and of the constant."""
-
-    numbers: tuple[Any, ...]
-    outputs: int
-    draws: tuple[int, ...]
-    constant: bool
-    elementwise: bool
-
-
-class Steps(NamedTuple):
-    """A plan for `fused`: its analytic first step, each row's advance and predict, and how much it remembers."""
-
-    begin: Step | None
-    rows: tuple[tuple[Step | None, Step | None], ...]
-    history: int
-    noise_history: int
-
-    @staticmethod
-    def combine(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
-        """Combine arrays, in `out` where the numbers are floats; they may be arrays of the framework."""
-        if all(isinstance(number, float) for number in numbers):
-            return backend.combine(numbers, arrays, out)
-        total = numbers[0] * arrays[0]
-        for number, array in zip(numbers[1:], arrays[1:], strict=True):
-            total = total + number * array
-        return total
-
-
-def fused(
-    table: Steps, backend: Any, x: Any, draws: Iterator[Any], hook: Hook | None = None
-) -> Generator[tuple[int, Any, Any], Any, Any]:
-    """Run a plan as `steps` does, in as few buffers as it needs: x itself, the outputs that are remembered, and one stage.
-
-    Yields the number of an evaluation, its input, and a buffer for what is sent back (None: there is none to spare).
-
-    Args:
-        table: the plan's steps, with the scales of the outputs in their numbers.
-        backend: whose `combine` writes into its `out`.
-        x: x_T, which the run overwrites.
-        draws: as in `steps`. hook: as in `steps`; the run writes into what it returns.
-    """
-
-    def made(step: Step, x: Any, out: Any = None) -> Any:
-        arrays = [x, *outputs[: step.outputs], *(noise[age] for age in step.draws)]
-        if step.elementwise:
-            return table.combine(backend, step.numbers, [*arrays, 1.0] if step.constant else arrays)
-        return backend.combine(step.numbers, arrays, out)
-
-    outputs: list[Any] = []
-    noise: list[Any] = []
-    u, stage = x, None
-    if table.begin is not None:
-        noise = [next(draws)]
-        u = stage = made(table.begin, x)
-    for index, (advance, predict) in enumerate(table.rows):
-        x, u = _hooked(hook, x, u, index)
-        spare = outputs.pop() if len(outputs) == table.history else None
-        kept = yield index, u, spare
-        outputs.insert(0, kept)
-        if table.noise_history:
-            noise = [next(draws), *noise][: table.noise_history]
-        if advance is not None:
-            x = made(advance, x, x)
-        u = x
-        if predict is not None:
-            u = stage = made(predict, x, stage)
-    return _hooked(hook, x, x, len(table.rows))[0]

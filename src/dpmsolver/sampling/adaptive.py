@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.errors import PlanError, SamplingError, in_samples
-from dpmsolver.networks.denoiser import Denoiser, evaluate, require_finite
-from dpmsolver.networks.lending import Lending
-from dpmsolver.plans.caution import warn_of_start
-from dpmsolver.plans.plan import Combination, Point, Prediction, columns
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.plans.plan import Combination, Point, Prediction
+from dpmsolver.sampling.calls import Calls
+from dpmsolver.sampling.ends import run_ends
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.schedules.span import default_start, one_time, scale_of_start
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.singlestep import block
 
-__all__ = ["AdaptiveState", "Calls", "RunEnds", "run_ends", "sample_adaptive"]
+__all__ = ["AdaptiveState", "sample_adaptive"]
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,9 @@ def sample_adaptive(
     start, end, lams = ends.start, ends.end, ends.half_log_snr
 
     backend = backends.of(x_T)
-    x = backend.state(x_T)
-    require_finite(backend, x, "x_T")
-    if end < start:
-        warn_of_start(x, backend.deviation(x), Point.at(schedule, ends.belongs))
-    x = ends.scaled(backend, x)
+    x = ends.state(backend, x_T)
     batch = len(x)
-    calls = Calls(denoiser, backend, prediction, max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
+    calls = Calls(denoiser, backend, prediction, max_nfe)
     goal, sign = float(lams[1]), math.copysign(1.0, lams[1] - lams[0])
     points = [Point.at(schedule, start)] * batch
     steps = np.full(batch, min(h_init, abs(goal - lams[0])))
@@ -140,59 +135,6 @@ def _check(order: int, prediction: str, **positive: float) -> None:
             raise PlanError(f"{name} must be positive and finite, got {value}")
     if prediction not in ("noise", "data"):
         raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
-
-
-@dataclass(frozen=True)
-class RunEnds:
-    """Where an adaptive run starts and ends.
-
-    start, end, half_log_snr: the times and their half-log-SNRs. belongs, scale: the time at which x_T has its deviation, and the factor
-    that gives it the start's. to_zero: one more step leads from `end` to clean data.
-    """
-
-    schedule: NoiseSchedule
-    start: float
-    end: float
-    half_log_snr: NDArray[np.float64]
-    belongs: float
-    scale: float
-    to_zero: bool
-
-    def scaled(self, backend: Backend, x_T: Any) -> Any:
-        """Return x_T with the deviation of the start."""
-        return x_T if self.scale == 1.0 else backend.combine([self.scale], [x_T])
-
-    def finished(self, calls: Calls, x: Any) -> Any:
-        """Return the run's result from its state at `end`: the same, or one evaluation and one step further."""
-        if not self.to_zero:
-            return x
-        source, target = (Point.at(self.schedule, t) for t in (self.end, 0.0))
-        step = exponential_step(calls.prediction, source, target, [source])
-        with calls.backend.no_grad():
-            return _combine(calls.backend, [step] * len(x), x, [calls(x, [source] * len(x))])
-
-
-def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunEnds:
-    """Return where a run starts and ends: by default as plans do, but at the last time worth an evaluation where little noise is left."""
-    schedule, last = denoiser.schedule, denoiser.schedule.last_time(20)
-    belongs, scale = start, 1.0
-    if start is None:
-        belongs, start = schedule.default_start(), default_start(schedule, denoiser.predicts, needs_signal=True)
-        scale = scale_of_start(schedule, start)
-    start = one_time(schedule, "start", start)
-    belongs = start if belongs is None else float(belongs)
-    if end is None:
-        end = last if start > last and not schedule.leaves_noise(last) else 0.0
-    end = one_time(schedule, "end", end)
-    to_zero = end == 0.0
-    if to_zero:
-        end = last if start > last else schedule.t_min
-    lams: NDArray[np.float64] = schedule.half_log_snr(np.array([start, end]))
-    if not np.isfinite(lams).all() or (lams[0] == lams[1] and not to_zero):
-        raise PlanError(
-            f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
-        )
-    return RunEnds(schedule, start, end, lams, belongs, scale, to_zero)
 
 
 @dataclass(frozen=True)
@@ -256,39 +198,3 @@ def _combine(backend: Backend, combinations: list[Combination], x: Any, outputs:
     for i, combination in enumerate(combinations):
         table[: 1 + len(combination.outputs), i] = (combination.state, *combination.outputs)
     return backend.combine_each(list(table), [x, *outputs])
-
-
-@dataclass
-class Calls:
-    """The network at a point per sample, counted."""
-
-    denoiser: Denoiser
-    backend: Backend
-    prediction: Prediction
-    max_nfe: int
-    dtype: Any
-    nfe: int = 0
-    lending: Lending = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lending = Lending(self.backend)
-
-    def __call__(self, x: Any, points: list[Point]) -> Any:
-        if self.nfe >= self.max_nfe:
-            raise SamplingError(
-                f"the adaptive run used up max_nfe={self.max_nfe} evaluations: loosen atol and rtol, or allow more"
-            )
-        each: dict[str, Any] = columns(points)
-        if self.nfe == 0 and self.denoiser.guidance is not None:
-            self.denoiser.guidance.check(len(x), [each["time"]])
-        here = Point(**each)
-        raw, steer = self.denoiser.call(self.backend, x, here, self.dtype, self.lending)
-        self.nfe += 1
-        if not bool(self.backend.finite(raw)):
-            raise SamplingError(
-                f"the network returned NaN or infinity at evaluation {self.nfe}, at times {each['time'].min():.6g} to "
-                f"{each['time'].max():.6g}{in_samples(self.backend.not_finite(raw), len(raw))}: check its precision and the range "
-                "of its input there"
-            )
-        coefficients = self.denoiser.conversion(self.prediction, here.alpha, here.sigma)
-        return evaluate(self.denoiser, self.backend, self.prediction, x, raw, steer, here, coefficients)

@@ -10,9 +10,10 @@ import numpy as np
 from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.errors import PlanError
-from dpmsolver.networks.denoiser import Denoiser, require_finite
+from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Point
-from dpmsolver.sampling.adaptive import Calls
+from dpmsolver.sampling.calls import Calls
+from dpmsolver.sampling.finite import require_finite
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.schedules.span import default_start
 from dpmsolver.solvers.statistics import ModelStatistics
@@ -78,7 +79,7 @@ def calibrate(
     points = [Point.at(schedule, t) for t in schedule.time(grid)]
     data = backend.state(x0)
     require_finite(backend, data, "x0")
-    calls = Calls(denoiser, backend, "noise", 10**9, backend.network_dtype(denoiser.network, denoiser.dtype))
+    calls = Calls(denoiser, backend, "noise", 10**9)
     keys = backends.noise_keys(seed, len(data))
 
     def evaluate(x: Any, point: Point) -> Any:

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from dpmsolver.backends import Backend, noise_keys, standard_normals
 from dpmsolver.backends.brownian import DIGITS, Bridge, bridges, require_torchsde
 from dpmsolver.errors import PlanError, unknown
-from dpmsolver.plans.plan import Plan, Point, Row
+from dpmsolver.plans.plan import Plan, Point
 
 __all__ = ["Draws", "NoiseName", "intervals", "noise_source"]
 
@@ -80,7 +80,7 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, 
     _require_forward(plan)
     require_torchsde()
     pieces = {index: list(_pieces(*ends)) for index, ends in intervals(plan).items()}
-    found = _brownian(keys, [pieces.get(index) for index in range(len(_rows(plan)))], tuple(like.shape[1:]))
+    found = _brownian(keys, [pieces.get(index) for index in range(plan.draws)], tuple(like.shape[1:]))
     return (None if z is None else backend.from_numpy(z, like) for z in found)
 
 
@@ -99,7 +99,7 @@ def intervals(plan: Plan) -> dict[int, tuple[Point, Point]]:
         >>> [(k, round(a.rho, 3), round(b.rho, 3)) for k, (a, b) in intervals(plan).items()]
         [(0, 80.0, 0.4), (1, 0.4, 0.002)]
     """
-    rows = _rows(plan)
+    rows = plan.all_rows
     points = [*(row.point for row in rows), plan.end]
     used, found = _used(plan), {}
     place = covered = 0  # the points where the committed state is, and where the last draw ended
@@ -115,20 +115,15 @@ def intervals(plan: Plan) -> dict[int, tuple[Point, Point]]:
     return found
 
 
-def _rows(plan: Plan) -> list[Row]:
-    """The rows, after one for `begin`."""
-    return [*([] if plan.begin is None else [Row(plan.start, predict=plan.begin)]), *plan.rows]
-
-
 def _used(plan: Plan) -> set[int]:
     """The draws that have a coefficient somewhere."""
-    combinations = ((k, c) for k, row in enumerate(_rows(plan)) for c in (row.advance, row.predict) if c is not None)
+    combinations = ((k, c) for k, row in enumerate(plan.all_rows) for c in (row.advance, row.predict) if c is not None)
     return {k - i for k, c in combinations for i, coefficient in enumerate(c.noise) if coefficient}
 
 
 def _independent(keys: Sequence[tuple[int, ...]], plan: Plan, backend: Backend, like: Any, name: NoiseName) -> Draws:
     used = _used(plan)
-    for index in range(len(_rows(plan))):
+    for index in range(plan.draws):
         # Number 0 of every seed belongs to `initial_noise`.
         if index not in used:
             yield None
@@ -166,7 +161,7 @@ def _cell_entropies(keys: Sequence[tuple[int, ...]], cell: int) -> list[int]:
 
 
 def _require_forward(plan: Plan) -> None:
-    for before, after in pairwise([*(row.point for row in _rows(plan)), plan.end]):
+    for before, after in pairwise([*(row.point for row in plan.all_rows), plan.end]):
         if after.half_log_snr < before.half_log_snr - _ROUNDING:
             raise PlanError(
                 f"noise='brownian' needs a plan whose points never go back to more noise, but {plan.solver or 'this one'} goes from "

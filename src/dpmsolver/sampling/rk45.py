@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.errors import PlanError, SamplingError
-from dpmsolver.networks.denoiser import Denoiser, require_finite
-from dpmsolver.plans.caution import warn_of_start
+from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Point
-from dpmsolver.sampling.adaptive import Calls, run_ends
+from dpmsolver.sampling.calls import Calls
+from dpmsolver.sampling.ends import run_ends
 
 __all__ = ["RK45Result", "sample_rk45"]
 
@@ -72,12 +72,8 @@ def sample_rk45(
     from scipy.integrate import solve_ivp  # here, because it is slow to import
 
     backend = backends.of(x_T)
-    x = backend.state(x_T)
-    require_finite(backend, x, "x_T")
-    if ends.end < ends.start:
-        warn_of_start(x, backend.deviation(x), Point.at(schedule, ends.belongs))
-    x = ends.scaled(backend, x)
-    calls = Calls(denoiser, backend, "noise", max_nfe, backend.network_dtype(denoiser.network, denoiser.dtype))
+    x = ends.state(backend, x_T)
+    calls = Calls(denoiser, backend, "noise", max_nfe)
 
     def slope(t: float, y: NDArray[np.float64]) -> NDArray[np.float64]:
         point = Point.at(schedule, t)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from dpmsolver import backends
 from dpmsolver.backends import linear, noise_keys
-from dpmsolver.errors import PlanError, SamplingError, in_samples
-from dpmsolver.networks.denoiser import recorded_state
+from dpmsolver.errors import PlanError
+from dpmsolver.networks.reading import recorded_state
 from dpmsolver.plans.caution import warn_of_start
 from dpmsolver.plans.loop import Moment, steps
 from dpmsolver.plans.plan import Plan, Point
 from dpmsolver.plans.targets import Predicts, conversion
-from dpmsolver.sampling.bind import placed
+from dpmsolver.sampling.finite import at_evaluation, require_finite, require_finite_output
 from dpmsolver.sampling.noise import NoiseName, noise_source
+from dpmsolver.sampling.placing import placed
+from dpmsolver.sampling.saving import loaded, saved
 
 __all__ = ["Stepper"]
 
@@ -67,14 +66,15 @@ class Stepper:
             raise TypeError(f"plan must be a Plan, from make_plan or Plan.from_json, got {type(plan).__name__}")
         self.plan, self._backend = plan, backends.of(x_T)
         state = self._backend.state(x_T)
-        self._refuse_infinite(state, "x_T has")
+        require_finite(self._backend, state, "x_T")
         if plan.end.time < plan.start.time:
             warn_of_start(state, self._backend.deviation(state), plan.start)
         state = recorded_state(self._backend, x_T, state)
         columns = plan.columns
         self._conversions = conversion(predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         needed = plan.stochastic or generator is not None
-        self._noise, self._keys = noise, noise_keys(generator, len(state)) if needed else []
+        self._noise = noise
+        self._keys: Sequence[tuple[int, ...]] = noise_keys(generator, len(state)) if needed else []
         self.x: Any = state
         self._moment: Moment | None = None
         self._result: Any = None
@@ -99,7 +99,8 @@ class Stepper:
         """Move on by the network's output at `x` and `point`, and return the next `x`.
 
         Args:
-            output: as the network returns it, an array of x's shape and framework.
+            output: as the network returns it, an array of x's shape and framework; for a plan whose evaluations give several, a tuple
+                or a list of them, in the plan's order.
 
         Raises:
             PlanError: the run is over. TypeError, ValueError: an output of another kind or shape. SamplingError: NaN or infinity. The
@@ -107,15 +108,16 @@ class Stepper:
         """
         if self._moment is None:
             raise PlanError(f"the run is over: its {self.plan.nfe} evaluations are made, and x is the result")
-        backend, seen = self._backend, self._moment.u
-        if not backend.is_float_array(output):
-            raise TypeError(f"output must be a floating-point array like x, got {type(output).__name__}")
-        if output.shape != seen.shape:
-            raise ValueError(f"output must have x's shape {tuple(seen.shape)}, got {tuple(output.shape)}")
-        self._refuse_infinite(output, "the output has", self._moment)
-        a, b = (float(numbers[self._moment.number]) for numbers in self._conversions)
-        output = backend.cast(output, seen.dtype)
-        self._advance(linear(backend, (a, b), (seen, output)) if a else linear(backend, (b,), (output,)))
+        moment, wanted = self._moment, self.plan.answers
+        outputs = [output] if wanted == 1 else output
+        if not isinstance(outputs, (tuple, list)) or len(outputs) != wanted:
+            got = (
+                f"{type(output).__name__} of {len(output)}"
+                if isinstance(output, (tuple, list))
+                else type(output).__name__
+            )
+            raise TypeError(f"this plan wants {wanted} outputs of each evaluation, in a tuple or a list, got {got}")
+        self._advance(tuple(self._read(each, moment) for each in outputs))
         return self.x
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,19 +126,8 @@ class Stepper:
         Returns:
             A dict of arrays: those of the state in its framework, on its device; numbers as NumPy arrays.
         """
-        copied = self._backend.copy_to
-        state = {
-            "plan": _digest(self.plan),
-            "index": np.array(self.index),
-            "keys": np.array(self._keys, dtype=np.uint64),
-        }
-        if self._moment is None:
-            return {**state, "x": copied(self._result)}
-        state |= {"x": copied(self._moment.x), "u": copied(self._moment.u)}
-        for name in ("outputs", "noise"):
-            arrays = getattr(self._moment, name)
-            state |= {f"{name}.{age}": copied(array) for age, array in enumerate(arrays) if array is not None}
-        return state
+        reached = self._result if self._moment is None else self._moment
+        return saved(self._backend, self.plan, self._keys, reached)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume a run that `state_dict` saved, in a stepper of the same plan and shape.
@@ -145,34 +136,15 @@ class Stepper:
             PlanError: the state of another plan, or not a whole one. TypeError, ValueError: arrays of another framework or shape. The
                 stepper stays as it was.
         """
-        missing = [name for name in ("plan", "index", "keys", "x") if name not in state]
-        if missing:
-            raise PlanError(f"not the state of a Stepper: it lacks {', '.join(missing)}")
-        if not np.array_equal(state["plan"], _digest(self.plan)):
-            raise PlanError("this is the state of another plan: make the Stepper with the plan that it was saved with")
-        index = int(state["index"])
-        arrays = {
-            name: self._fitting(name, each) for name, each in state.items() if name not in ("plan", "index", "keys")
-        }
-        keys = [tuple(int(part) for part in key) for key in np.asarray(state["keys"])]
-        if index < self.plan.nfe:
-            lost = self._lost(index, arrays)
-            if lost:
-                raise PlanError(f"the state lacks {', '.join(lost)}, which evaluation {index + 1} needs")
-        self._keys = keys
-        if index == self.plan.nfe:
-            self._moment, self._result, self.x = None, arrays["x"], self._backend.copy_to(arrays["x"])
-            return
-        kept = (min(index, self.plan.history), min(index + (self.plan.begin is not None), self.plan.noise_history))
-        outputs, noise = (
-            tuple(arrays.get(f"{name}.{age}") for age in range(count))
-            for name, count in zip(("outputs", "noise"), kept, strict=True)
-        )
-        self._begin(arrays["x"], Moment(index, self.plan.rows[index].point, arrays["x"], arrays["u"], outputs, noise))
+        self._keys, reached = loaded(self._backend, self.plan, self.x, state)
+        if isinstance(reached, Moment):
+            self._begin(reached.x, reached)
+        else:
+            self._finish(reached)
 
     def _begin(self, x: Any, since: Moment | None) -> None:
         """Start the run, or resume it."""
-        done = 0 if since is None else since.number + (self.plan.begin is not None)
+        done = 0 if since is None else since.number + self.plan.draws - self.plan.nfe
         draws = islice(noise_source(self._noise, self.plan, self._keys or None, self._backend, x), done, None)
         self._run = steps(placed(self.plan, self._backend, x), x, draws, since=since)
         self._advance(None)
@@ -182,34 +154,19 @@ class Stepper:
             self._moment = moment = self._run.send(m)
             self.x = self._backend.copy_to(moment.u)
         except StopIteration as end:
-            self._moment, self._result, self.x = None, end.value, self._backend.copy_to(end.value)
+            self._finish(end.value)
 
-    def _refuse_infinite(self, values: Any, what: str, moment: Moment | None = None) -> None:
-        bad = self._backend.not_finite(values)
-        if not bad:
-            return
-        where = in_samples(bad, len(values))
-        if moment is None:
-            raise ValueError(f"{what} NaN or infinity{where}: the run starts from it, so it must be finite")
-        raise SamplingError(
-            f"{what} NaN or infinity at evaluation {moment.number + 1} of {self.plan.nfe} (t={moment.point.time:.6g}){where}"
-        )
+    def _finish(self, result: Any) -> None:
+        self._moment, self._result, self.x = None, result, self._backend.copy_to(result)
 
-    def _fitting(self, name: str, array: Any) -> Any:
-        """A copy of a saved array, in the type of the run's."""
-        if not self._backend.is_float_array(array):
-            raise TypeError(f"{name} of the state must be an array like x_T, got {type(array).__name__}")
-        if array.shape != self.x.shape:
-            raise ValueError(
-                f"{name} of the state has shape {tuple(array.shape)}, this run's arrays {tuple(self.x.shape)}"
-            )
-        return self._backend.cast(self._backend.copy_to(array), self.x.dtype)
-
-    def _lost(self, index: int, arrays: Mapping[str, Any]) -> list[str]:
-        wanted = ["u", *(f"outputs.{age}" for age in range(min(index, self.plan.history)))]
-        return [name for name in wanted if name not in arrays]
-
-
-def _digest(plan: Plan) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A fingerprint of a plan's numbers: uint8 (32,)."""
-    return np.frombuffer(hashlib.sha256(plan.to_json().encode()).digest(), dtype=np.uint8)
+    def _read(self, output: Any, moment: Moment) -> Any:
+        """What the plan calls the output, from what the network returned."""
+        backend, seen = self._backend, moment.u
+        if not backend.is_float_array(output):
+            raise TypeError(f"output must be a floating-point array like x, got {type(output).__name__}")
+        if output.shape != seen.shape:
+            raise ValueError(f"output must have x's shape {tuple(seen.shape)}, got {tuple(output.shape)}")
+        require_finite_output(backend, output, at_evaluation(self.plan, moment.number))
+        a, b = (float(numbers[moment.number]) for numbers in self._conversions)
+        output = backend.cast(output, seen.dtype)
+        return linear(backend, (a, b), (seen, output)) if a else linear(backend, (b,), (output,))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Combination, Plan
 
-__all__ = ["IDENTITY", "named", "older", "require_generation", "require_plain"]
+__all__ = ["IDENTITY", "named", "older", "require_generation", "require_one_output", "require_plain"]
 
 IDENTITY = Combination(1.0)
 
@@ -18,7 +18,13 @@ def older(c: Combination) -> Combination:
     return replace(c, outputs=outputs, noise=noise)
 
 
+def require_one_output(plan: Plan, what: str) -> None:
+    if plan.answers != 1:
+        raise PlanError(f"{what} takes plans whose evaluations give one output, got {plan.answers}")
+
+
 def require_plain(plan: Plan, what: str) -> None:
+    require_one_output(plan, what)
     if plan.elementwise or any(row.output is not None for row in plan.rows):
         raise PlanError(
             f"{what} takes plans whose coefficients are numbers and whose outputs are the network's, not calibrated ones"

@@ -9,7 +9,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
-from dpmsolver.transforms.common import IDENTITY, named, older, require_generation
+from dpmsolver.transforms.common import IDENTITY, named, older, require_generation, require_one_output
 
 __all__ = ["analytic_first_step", "denoise_to_zero"]
 
@@ -50,6 +50,7 @@ def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
     if plan.begin is not None:
         raise PlanError("the first evaluation does not see x_T: the plan already begins with a step of its own")
     require_generation(plan, "an analytic first step")
+    require_one_output(plan, "an analytic first step")
     alpha, sigma = plan.start.alpha, plan.start.sigma
     guess = (sigma if plan.prediction == "noise" else alpha * variance) / (alpha**2 * variance + sigma**2)
     kept = plan.rows[0].output or Combination(0.0, (1.0,))

@@ -12,7 +12,7 @@ import numpy as np
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.combination import Coefficient, Combination
 from dpmsolver.plans.plan import Plan
-from dpmsolver.transforms.common import named
+from dpmsolver.transforms.common import named, require_one_output
 
 __all__ = ["order_ramp"]
 
@@ -57,6 +57,7 @@ def order_ramp(
 
     Source: Lagrange interpolation; lower orders at the end are `lower_order_final` of DPM-Solver++, arXiv 2211.01095.
     """
+    require_one_output(plan, "order_ramp")
     limits = _limits(plan.nfe, orders, start, end)
     places = [row.point.half_log_snr for row in plan.rows]
     rows = []

@@ -1,0 +1,92 @@
+"""Plans as text: the table that people read, and the JSON that keeps every digit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dpmsolver.errors import PlanError
+from dpmsolver.plans.combination import from_dict, to_dict
+from dpmsolver.plans.rows import Point, Row
+
+if TYPE_CHECKING:
+    from dpmsolver.plans.plan import Plan
+
+__all__ = ["from_json", "table", "to_json"]
+
+_FORMAT = 2
+_PROVENANCE = ("solver", "schedule", "grid", "options")
+_STEPS = ("advance", "predict", "output")
+
+
+def table(plan: Plan) -> str:
+    """Return what made a plan, and one line per evaluation with all of its combinations."""
+    heading = f"{plan.solver or 'plan'}: {plan.nfe} evaluations, {plan.prediction} prediction"
+    if plan.answers != 1:
+        heading += f", {plan.answers} outputs each"
+    lines = [heading if plan.keeps_marginals else f"{heading}, leaves the marginals"]
+    if plan.schedule:
+        said = [f"grid {plan.grid}", *(f"{name}={value}" for name, value in plan.options.items())]
+        lines.append(f"{plan.schedule}, {', '.join(said)}")
+    lines.append(f"{'':>4} {'time':>10} {'label':>10} {'alpha':>10} {'sigma':>10} {'lambda':>8}  combination")
+    if plan.begin is not None:
+        lines.append(f" x_T {_columns(plan.start)}  u <- {plan.begin}")
+    for index, row in enumerate(plan.rows):
+        steps = (("m", row.output), ("x", row.advance), ("u", row.predict))
+        what = [f"{name} <- {combination}" for name, combination in steps if combination is not None]
+        lines.append(f"{index:>4} {_columns(row.point)}  {';  '.join(what)}")
+    lines.append(f" end {_columns(plan.end)}")
+    return "\n".join(lines)
+
+
+def to_json(plan: Plan) -> str:
+    """Return a plan as JSON text; what a plan has as its default and hardly any has otherwise is left out."""
+    rows = [
+        {"point": vars(r.point), **{k: to_dict(getattr(r, k)) for k in _STEPS if getattr(r, k) or k != "output"}}
+        for r in plan.rows
+    ]
+    document: dict[str, Any] = {
+        "format": _FORMAT,
+        **{name: getattr(plan, name) for name in _PROVENANCE},
+        "prediction": plan.prediction,
+        "keeps_marginals": plan.keeps_marginals,
+        "rows": rows,
+        "end": vars(plan.end),
+    }
+    if plan.origin is not None:
+        document |= {"begin": to_dict(plan.begin), "origin": vars(plan.origin)}
+    if plan.answers != 1:
+        document["answers"] = plan.answers
+    return json.dumps(document, allow_nan=False)
+
+
+def from_json(text: str, make: Callable[..., Plan]) -> Plan:
+    """Return the plan that `to_json` wrote, made by `make`, which checks it. PlanError for anything else."""
+    try:
+        document = json.loads(text)
+        if document["format"] != _FORMAT:
+            raise PlanError(f"this plan has format {document['format']}, this version reads {_FORMAT}")
+        return make(
+            document["prediction"],
+            tuple(_row(row) for row in document["rows"]),
+            Point(**document["end"]),
+            keeps_marginals=document["keeps_marginals"],
+            begin=from_dict(document.get("begin")),
+            origin=Point(**document["origin"]) if "origin" in document else None,
+            answers=document.get("answers", 1),
+            **{name: document[name] for name in _PROVENANCE},
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise PlanError(f"not a plan in JSON: {type(error).__name__}: {error}") from None
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    steps = (row["advance"], row["predict"], row.get("output"))
+    return Row(Point(**row["point"]), *map(from_dict, steps))
+
+
+def _columns(point: Point) -> str:
+    return (
+        f"{point.time:>10.6g} {point.label:>10.6g} {point.alpha:>10.6g} {point.sigma:>10.6g} {point.half_log_snr:>8.4g}"
+    )

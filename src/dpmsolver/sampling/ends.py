@@ -1,0 +1,79 @@
+"""The start and the end of the runs that are not plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmsolver.backends import Backend
+from dpmsolver.errors import PlanError
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.plans.caution import warn_of_start
+from dpmsolver.plans.plan import Point
+from dpmsolver.sampling.calls import Calls
+from dpmsolver.sampling.finite import require_finite
+from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.schedules.span import default_start, one_time, scale_of_start
+from dpmsolver.solvers.exponential import exponential_step
+
+__all__ = ["RunEnds", "run_ends"]
+
+
+@dataclass(frozen=True)
+class RunEnds:
+    """Where an adaptive run starts and ends.
+
+    start, end, half_log_snr: the times and their half-log-SNRs. belongs, scale: the time at which x_T has its deviation, and the factor
+    that gives it the start's. to_zero: one more step leads from `end` to clean data.
+    """
+
+    schedule: NoiseSchedule
+    start: float
+    end: float
+    half_log_snr: NDArray[np.float64]
+    belongs: float
+    scale: float
+    to_zero: bool
+
+    def state(self, backend: Backend, x_T: Any) -> Any:
+        """Return the state at the start: x_T, checked, with the deviation that it has there."""
+        x = backend.state(x_T)
+        require_finite(backend, x, "x_T")
+        if self.end < self.start:
+            warn_of_start(x, backend.deviation(x), Point.at(self.schedule, self.belongs))
+        return x if self.scale == 1.0 else backend.combine([self.scale], [x])
+
+    def finished(self, calls: Calls, x: Any) -> Any:
+        """Return the run's result from its state at `end`: the same, or one evaluation and one step further."""
+        if not self.to_zero:
+            return x
+        source, target = (Point.at(self.schedule, t) for t in (self.end, 0.0))
+        step = exponential_step(calls.prediction, source, target, [source])
+        with calls.backend.no_grad():
+            return calls.backend.combine([step.state, *step.outputs], [x, calls(x, [source] * len(x))])
+
+
+def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunEnds:
+    """Return where a run starts and ends: by default as plans do, but at the last time worth an evaluation where little noise is left."""
+    schedule, last = denoiser.schedule, denoiser.schedule.last_time(20)
+    belongs, scale = start, 1.0
+    if start is None:
+        belongs, start = schedule.default_start(), default_start(schedule, denoiser.predicts, needs_signal=True)
+        scale = scale_of_start(schedule, start)
+    start = one_time(schedule, "start", start)
+    belongs = start if belongs is None else float(belongs)
+    if end is None:
+        end = last if start > last and not schedule.leaves_noise(last) else 0.0
+    end = one_time(schedule, "end", end)
+    to_zero = end == 0.0
+    if to_zero:
+        end = last if start > last else schedule.t_min
+    lams: NDArray[np.float64] = schedule.half_log_snr(np.array([start, end]))
+    if not np.isfinite(lams).all() or (lams[0] == lams[1] and not to_zero):
+        raise PlanError(
+            f"an adaptive run needs two different times with 0 < alpha and 0 < sigma, got start={start}, end={end}"
+        )
+    return RunEnds(schedule, start, end, lams, belongs, scale, to_zero)

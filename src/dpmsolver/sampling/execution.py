@@ -1,0 +1,170 @@
+"""One execution of a plan: the loop, with a denoiser for the network, and the hooks.
+
+A run's state belongs to the run: plans and denoisers are frozen and may be shared between threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+from dpmsolver import backends
+from dpmsolver.backends import Backend
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.reading import recorded_state
+from dpmsolver.plans.caution import warn_of_start
+from dpmsolver.plans.fused import fused
+from dpmsolver.plans.loop import Hook, steps
+from dpmsolver.plans.plan import Plan
+from dpmsolver.plans.targets import conversion
+from dpmsolver.sampling.bind import bind
+from dpmsolver.sampling.forward import StateHook
+from dpmsolver.sampling.noise import NoiseName, noise_source
+from dpmsolver.sampling.placing import placed
+
+__all__ = ["Evaluated", "Recorded", "Run", "State"]
+
+# Inside a run: the index of an evaluation, what the network saw, and what the run keeps of it; None after the last one.
+Evaluated: TypeAlias = tuple[int, Any, Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """A moment of a run: before evaluation `index` (or after the last one), at `time`, the state x and the newest predicted x_0."""
+
+    index: int
+    time: float
+    x: Any
+    denoised: Any
+
+
+class Run:
+    """One execution of a plan: its loop, with a denoiser for the network, and the hooks."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x_T: Any,
+        plan: Plan,
+        generator: Any,
+        noise: NoiseName,
+        state_hook: StateHook | None,
+    ) -> None:
+        self.backend: Backend = backends.of(x_T)
+        self.plan, self.state_hook = plan, state_hook
+        self.x = self.backend.state(x_T)
+        self.bound = bind(plan, denoiser, self.backend, self.x)
+        self.bound.watch.check(-1, self.x)
+        self.draws = noise_source(noise, plan, generator, self.backend, self.x)
+        self.denoised: Any = None
+
+    def evaluations(self) -> Iterator[Evaluated]:
+        """Drive the loop: yield every evaluation, and the result. The arrays are the run's own and change with the next one."""
+        plan, bound = self.plan, self.bound
+        deviation = self.backend.deviation(self.x) if plan.end.time < plan.start.time else None
+        if isinstance(deviation, float):
+            warn_of_start(self.x, deviation, plan.start)
+        run, kept = fused(bound.steps, self.backend, self.x, self.draws, self.hook), None
+        for _ in range(plan.nfe):
+            index, u, spare = run.send(kept)
+            kept = bound(index, u, spare)
+            yield index, u, kept
+        x = _result(run, kept)
+        bound.watch.finish(x)
+        if deviation is not None and not isinstance(deviation, float):  # now nobody waits for the device any more
+            warn_of_start(x, deviation, plan.start)
+        yield plan.nfe, x, None
+
+    @property
+    def hook(self) -> Hook | None:
+        """The state hook as the loop takes it: checked, and as a copy, which the run may write into."""
+        state_hook, backend = self.state_hook, self.backend
+        if state_hook is None:
+            return None
+        points = [*(row.point for row in self.plan.rows), self.plan.end]
+
+        def hooked(u: Any, number: int) -> Any:
+            seen = state_hook(u, points[number])
+            if not backend.is_float_array(seen):
+                raise TypeError(f"state_hook must return the state, an array like its input, got {type(seen).__name__}")
+            if seen.shape != u.shape:
+                raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(seen.shape)}")
+            return backend.copy_to(backend.cast(seen, u.dtype))
+
+        return hooked
+
+    def snapshots(self) -> Iterator[State]:
+        """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
+        evaluations = self.evaluations()
+        while True:
+            with self.backend.no_grad():
+                evaluated = next(evaluations, None)
+                if evaluated is None:
+                    return
+                snapshot = self.snapshot(evaluated)
+            yield snapshot
+
+    def snapshot(self, evaluated: Evaluated) -> State:
+        """The state of an evaluation with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
+        index, x, kept = evaluated
+        point = self.plan.end if kept is None else self.plan.rows[index].point
+        with self.backend.no_grad():
+            if kept is not None:
+                self.denoised = self.predicted_data(index, x, kept)
+            return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
+
+    def predicted_data(self, index: int, u: Any, kept: Any) -> Any:
+        """The predicted x_0 of evaluation `index`, from its input and what the run keeps of its output."""
+        return self.bound.denoised(index, u, kept)
+
+
+class Recorded(Run):
+    """A run that autograd records: the plain loop, whose arrays nobody writes into."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x_T: Any,
+        plan: Plan,
+        generator: Any,
+        noise: NoiseName,
+        state_hook: StateHook | None,
+        checkpoint: bool,
+    ) -> None:
+        super().__init__(denoiser, x_T, plan, generator, noise, state_hook)
+        if not self.backend.differentiates:
+            raise TypeError(
+                f"differentiable=True needs a framework that records, got {type(x_T).__name__}: give a torch tensor"
+            )
+        self.checkpoint = checkpoint
+        self.x = recorded_state(self.backend, x_T, self.x)
+
+    def evaluations(self) -> Iterator[Evaluated]:
+        """Drive the plain loop: yield every evaluation, and the result."""
+        plan, bound, backend = self.plan, self.bound, self.backend
+        if plan.end.time < plan.start.time:
+            warn_of_start(self.x, backend.deviation(self.x), plan.start)
+        run, m = steps(placed(plan, backend, self.x), self.x, self.draws, hook=self.hook), None
+        for index in range(plan.nfe):
+            u = run.send(m).u
+            m = backend.checkpointed(partial(bound.recorded, index), u) if self.checkpoint else bound.recorded(index, u)
+            yield index, u, m
+        x = _result(run, m)
+        bound.watch.finish(x)
+        yield plan.nfe, x, None
+
+    def predicted_data(self, index: int, u: Any, kept: Any) -> Any:
+        """The predicted x_0: this run keeps m itself."""
+        point = self.plan.rows[index].point
+        return self.backend.combine(conversion(self.plan.prediction, "data", point.alpha, point.sigma), (u, kept))
+
+
+def _result(run: Generator[Any, Any, Any], kept: Any) -> Any:
+    """What a loop returns when it is sent the last output."""
+    try:
+        run.send(kept)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("the loop wants more evaluations than its plan has rows")

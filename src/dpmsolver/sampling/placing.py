@@ -1,0 +1,50 @@
+"""Where the coefficients of a plan lie: those that are arrays go to the framework, the type and the device of the states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dpmsolver.backends import Backend
+from dpmsolver.errors import PlanError
+from dpmsolver.plans.loop import Table
+from dpmsolver.plans.plan import Combination, Plan, Row
+
+__all__ = ["moved", "placed", "require_shape"]
+
+
+def placed(plan: Plan, backend: Backend, like: Any) -> Table:
+    """Return the plan with the arrays among its coefficients in the framework, in the type and on the device of a state.
+
+    Raises:
+        PlanError: arrays that do not fit the state.
+    """
+    table = Table(plan.start, plan.begin, plan.rows, plan.history, plan.noise_history, plan.answers)
+    if not plan.elementwise:
+        return table
+    require_shape(plan, tuple(like.shape[1:]))
+    found: Table = moved(table, backend, like)
+    return found
+
+
+def require_shape(plan: Plan, shape: tuple[int, ...]) -> None:
+    """PlanError for coefficients that do not fit a state of this shape."""
+    for number in (number for c in plan.combinations() for number in c.coefficients):
+        own = np.shape(number)
+        if len(own) > len(shape) or any(c not in (1, s) for c, s in zip(own[::-1], shape[::-1], strict=False)):
+            raise PlanError(f"this plan was calibrated for states of shape {own}, x_T has {shape}")
+
+
+def moved(value: Any, backend: Backend, like: Any) -> Any:
+    """The same, with every NumPy array in it where a state is."""
+    if isinstance(value, np.ndarray):
+        return backend.from_numpy(value, like)
+    if isinstance(value, tuple):
+        parts = (moved(part, backend, like) for part in value)
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, Row):
+        return Row(value.point, *(moved(c, backend, like) for c in (value.advance, value.predict, value.output)))
+    if isinstance(value, Combination):
+        return Combination(*moved((value.state, value.outputs, value.noise, value.constant), backend, like))
+    return value

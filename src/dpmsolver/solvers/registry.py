@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS, Grid, are_times, default_grid, make_grid
-from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.plans.targets import PREDICTIONS, conversion
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -33,9 +32,9 @@ from dpmsolver.solvers import (
     unipc,
     velocity,
 )
-from dpmsolver.solvers.auto import recommended
+from dpmsolver.solvers.auto import run_of
 from dpmsolver.solvers.names import resolved
-from dpmsolver.solvers.solver import Solver, check_nfe
+from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "make_plan", "solvers"]
 
@@ -97,18 +96,8 @@ def make_plan(
         raise PlanError(unknown("prediction", predicts, PREDICTIONS))
     solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
     if isinstance(solver, str) and solver == "auto":
-        check_nfe(nfe)
-        chosen, suited = recommended(schedule, nfe, predicts)
-        if are_times(grid) and _starts_without_signal(schedule, grid):
-            chosen = "unipc-2"  # noise prediction has no step from there
-        elif (
-            start is not None
-            and predicts not in ("noise", "score")
-            and schedule.alpha(one_time(schedule, "start", start)) == 0.0
-        ):
-            start = None  # the schedule's own start, just above which noise prediction starts
-        grid = suited if grid is None else grid
-        solver, grid, start, end, options = resolved(SOLVERS, chosen, grid, start, end, options)
+        solver, grid, start = run_of(schedule, nfe, predicts, grid, start)
+        solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
     if isinstance(solver, str):
         solver = SOLVERS[solver]
     evaluations = solver.spend(nfe)
@@ -164,12 +153,6 @@ def _recorded(value: object) -> object:
     if isinstance(value, (Sequence, np.ndarray, np.number)):
         return np.asarray(value).tolist()
     return str(getattr(value, "__name__", type(value).__name__))
-
-
-def _starts_without_signal(schedule: NoiseSchedule, times: Any) -> bool:
-    """Whether given times start at alpha = 0; times that are wrong are refused elsewhere."""
-    first = to_host(times).ravel()[:1]
-    return bool(len(first)) and float(first[0]) == schedule.t_max and schedule.alpha(schedule.t_max) == 0.0
 
 
 def _grid_options(grid: object) -> set[str]:

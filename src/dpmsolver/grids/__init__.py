@@ -8,7 +8,7 @@ Your own grid: an array of times, or any function with this signature. A grid me
 """
 
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
-from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, sigma, time
+from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, rectified, sigma, time
 from dpmsolver.grids.published import AYS_SD15, AYS_SDXL, AYS_SVD, ays_sd15, ays_sdxl, ays_svd, interpolated
 from dpmsolver.grids.registry import (
     GRIDS,
@@ -50,6 +50,7 @@ __all__ = [
     "make_grid",
     "polyexponential",
     "quadratic",
+    "rectified",
     "shifted",
     "sigma",
     "time",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from cases import a_budget
 from dpmsolver.evaluation.samplers import samplers_from_names
 from dpmsolver.grids import GRIDS
 from dpmsolver.solvers import SOLVERS
-from dpmsolver.solvers.names import ALIASES, DIFFERENT, DIFFERENT_GRIDS, GRID_ALIASES, known_grid, understood
+from dpmsolver.solvers.names import (
+    ALIASES,
+    DIFFERENT,
+    DIFFERENT_GRIDS,
+    GRID_ALIASES,
+    check_names,
+    known_grid,
+    understood,
+)
+from dpmsolver.solvers.registry import table
 
 VP = dpm.schedules.LinearVP()
 THEIRS = {name: ours for group in ALIASES.values() for name, ours in group.items()}
@@ -314,6 +324,29 @@ def test_what_cannot_be_meant_is_refused(name: str, arguments: dict[str, Any], m
     with pytest.raises(dpm.PlanError, match=message) as error:
         dpm.make_plan(name, VP, 2, **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_two_solvers_of_one_name_are_refused() -> None:
+    """The table is made of all families, and none of them can take a name that another has."""
+    with pytest.raises(ValueError, match=r"two solvers are called 'ddim', of the families 'first order' and 'mine'"):
+        table([*SOLVERS.values(), replace(SOLVERS["euler"], name="ddim", family="mine")])
+    assert table(SOLVERS.values()) == SOLVERS
+
+
+@pytest.mark.parametrize("name", ["euler_a", "UniPCMultistepScheduler", "LCM", "dpm-12"])
+def test_a_solver_cannot_take_the_name_of_another_package(name: str) -> None:
+    """Our names are read first, and the other's sampler would be lost without a word."""
+    with pytest.raises(ValueError, match="is a solver's own name and a name of another package"):
+        table([*SOLVERS.values(), replace(SOLVERS["euler"], name=name)])
+
+
+def test_a_name_of_another_package_has_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALIASES, "diffusers", {**ALIASES["diffusers"], "Euler A": "euler"})
+    with pytest.raises(ValueError, match="'Euler A' means 'euler-ancestral' and 'euler': drop one"):
+        check_names(SOLVERS)
+    monkeypatch.setitem(ALIASES, "diffusers", {"Auto": "ddim"})
+    with pytest.raises(ValueError, match="'Auto' is a solver's own name"):
+        check_names(SOLVERS)
 
 
 # The page -------------------------------------------------------------------------------------------------------------------------

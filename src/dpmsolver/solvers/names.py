@@ -23,6 +23,7 @@ __all__ = [
     "DIFFERENT_GRIDS",
     "GRID_ALIASES",
     "Spec",
+    "check_names",
     "known_grid",
     "parsed",
     "resolved",
@@ -257,6 +258,20 @@ def resolved(
     _check_kinds(arguments, takers, GRIDS[grid] if isinstance(grid, str) else grid)
     start, end = arguments.pop("start", None), arguments.pop("end", None)
     return solver, grid, start, end, arguments
+
+
+def check_names(known: Mapping[str, Solver]) -> None:
+    """Raise ValueError for a name of another package that is one of ours, or that has two meanings.
+
+    Names of ours are read first, in lower or upper case, so the other meaning would be lost without a word.
+    """
+    ours = {name.lower() for name in ("auto", *known)}
+    meanings: dict[str, str] = {}
+    for name, meaning in (*(pair for group in ALIASES.values() for pair in group.items()), *DIFFERENT.items()):
+        if name.lower() in ours:
+            raise ValueError(f"{name!r} is a solver's own name and a name of another package: drop one of them")
+        if meanings.setdefault(_key(name), meaning) != meaning:
+            raise ValueError(f"{name!r} means {meanings[_key(name)]!r} and {meaning!r}: drop one of them")
 
 
 def _with_written(

@@ -6,7 +6,7 @@ To add a solver: a module with a function (schedule, times, *, options…) -> Pl
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,17 +33,36 @@ from dpmsolver.solvers import (
     velocity,
 )
 from dpmsolver.solvers.auto import run_of
-from dpmsolver.solvers.names import resolved
+from dpmsolver.solvers.names import check_names, resolved
 from dpmsolver.solvers.solver import Solver
 
-__all__ = ["SOLVERS", "make_plan", "solvers"]
+__all__ = ["SOLVERS", "make_plan", "solvers", "table"]
 
 
 _FAMILIES = (
     *(ddim, singlestep, multistep, unipc, exponential_rk, adams, velocity, pndm, classical, stochastic),
     calibrated,
 )
-SOLVERS: dict[str, Solver] = {solver.name: solver for family in _FAMILIES for solver in family.SOLVERS}
+
+
+def table(entries: Iterable[Solver]) -> dict[str, Solver]:
+    """Put solvers under their names.
+
+    Raises:
+        ValueError: two solvers have one name, or a solver has a name that belongs to another package.
+    """
+    found: dict[str, Solver] = {}
+    for solver in entries:
+        if solver.name in found:
+            raise ValueError(
+                f"two solvers are called {solver.name!r}, of the families {found[solver.name].family!r} and {solver.family!r}: rename one"
+            )
+        found[solver.name] = solver
+    check_names(found)
+    return found
+
+
+SOLVERS = table(solver for family in _FAMILIES for solver in family.SOLVERS)
 
 
 def solvers() -> dict[str, str]:

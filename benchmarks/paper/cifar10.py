@@ -126,8 +126,8 @@ _EI = Solver(
 _PLANS: dict[str, tuple[Any, dict[str, float]]] = {
     "EM": ("euler-maruyama", {}),
     "EI": (_EI, {}),
-    "Euler": ("euler-maruyama", {"tau": 0.0}),
-    "Heun": ("improved-reverse-sde", {"tau": 0.0}),
+    "Euler": ("euler-maruyama", {"eta": 0.0}),
+    "Heun": ("improved-reverse-sde", {"eta": 0.0}),
 }
 
 

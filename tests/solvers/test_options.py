@@ -16,7 +16,7 @@ from dpmsolver.solvers import SOLVERS
 STAGE, STAGES = {"r1": 0.4}, {"r1": 0.3, "r2": 0.7}
 ORDERS = {"lower_order_final": False, "ramp": "ones"}
 LOWER = {"lower_quadrature": "other"}
-NOISE = {"s_noise": 1.003, "tau": 0.5}
+NOISE = {"s_noise": 1.003, "eta": 0.5}
 CHURN = {"s_churn": 30.0, "s_tmin": 1.0, "s_tmax": 1.0, "s_noise": 1.003}
 UNIPC = {"variant": "bh1", "corrector_from": 3}
 ANCESTRAL = {"eta": 0.5, "s_noise": 1.003}
@@ -24,8 +24,22 @@ MULTISTEP = ["dpm-2m", "dpm++2m", "dpm-2m-exact", "dpm++2m-exact"]
 HIGHER = [f"{p}{n}m{form}" for p in ("dpm-", "dpm++") for n, form in ((3, ""), (3, "-exact"), (4, "-exact"))]
 GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["ddim"], {"eta": 0.5}),
-    (["ddpm"], {"variance": "large"}),
-    (["dpm-1", "dpm-fast", "dpm++fast", "pndm", "s-pndm", "plms", "lms-1", "ipndm-1", "unip-1"], {}),
+    (
+        [
+            "ddpm",
+            "ddpm-large",
+            "dpm-1",
+            "dpm-fast",
+            "dpm++fast",
+            "pndm",
+            "s-pndm",
+            "plms",
+            "lms-1",
+            "ipndm-1",
+            "unip-1",
+        ],
+        {},
+    ),
     (["res-2s", "res-3s", "etdrk4-krogstad", "etdrk4-ho"], {}),
     ([f"rk{p}-{variable}" for p in (2, 3, 4) for variable in ("t", "lambda")], {}),
     (["dpm-2", "dpm-2-exact", "dpm++2s", "dpm++2s-exact"], STAGE),
@@ -41,7 +55,7 @@ GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["unipc-1"], UNIPC),
     (["unipc-2", "unipc-3", "unipc-2-noise", "unipc-3-noise"], {**UNIPC, **ORDERS}),
     (["unip-2", "unip-3"], {"variant": "bh1", **ORDERS}),
-    (["sa-solver"], {"predictor_order": 2, "corrector_order": 2, "tau": 0.5, "lower_order_final": False}),
+    (["sa-solver"], {"predictor_order": 2, "corrector_order": 2, "eta": 0.5, "lower_order_final": False}),
     ([f"deis-{form}{n}" for form in ("tab", "rhoab", "logrho") for n in (1, 2, 3)], ORDERS),
     ([f"{name}-{n}" for name in ("lms", "ipndm-v") for n in (2, 3, 4)], ORDERS),
     (
@@ -51,7 +65,7 @@ GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["euler", "heun", "dpm2"], CHURN),
     (["euler-ancestral", "dpm2-ancestral", "dpm++2s-ancestral"], ANCESTRAL),
     ([f"er-sde-{n}" for n in (1, 2, 3)], {"noise_scale": lambda rho: rho**2}),
-    (["euler-maruyama", "improved-reverse-sde"], {"tau": 0.5}),
+    (["euler-maruyama", "improved-reverse-sde"], {"eta": 0.5}),
     (["dpm-v3"], {"statistics": None, "order": 2, "corrector": False, **ORDERS}),
     (["analytic-ddpm", "analytic-ddim"], {"statistics": None}),
 )
@@ -81,3 +95,13 @@ def test_every_option_makes_another_plan(name: str, option: str) -> None:
     plans = [dpm.make_plan(name, SCHEDULE, budget, **RUN, **given, **o) for o in ({}, {option: value})]
     first, second = (replace(plan, options={}) for plan in plans)
     assert first != second
+
+
+def test_the_strength_of_noise_has_one_name() -> None:
+    """Every solver that can be told how much noise it adds is told `eta`, and 0 is no noise."""
+    told = [name for name, solver in SOLVERS.items() if "eta" in solver.accepted_options()]
+    assert len(told) > 10
+    for name in told:
+        assert not dpm.make_plan(name, SCHEDULE, a_budget(SOLVERS[name]), eta=0.0).stochastic
+        assert dpm.make_plan(name, SCHEDULE, a_budget(SOLVERS[name]), eta=1.0).stochastic
+    assert not any({"tau", "variance", "strength"} & solver.accepted_options() for solver in SOLVERS.values())

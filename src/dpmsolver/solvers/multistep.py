@@ -25,7 +25,7 @@ def multistep(
     prediction: Prediction,
     order: int,
     quadrature: Quadrature,
-    tau: float = 0.0,
+    eta: float = 0.0,
     lower_quadrature: Quadrature | None = None,
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
@@ -34,20 +34,20 @@ def multistep(
 
     Args:
         lower_quadrature: of the steps with fewer outputs than `order`, the first and the last ones; None: as the others.
-        tau: strength of the noise; 0 is the ODE, 1 the reverse SDE. k-diffusion's eta of its SDE solvers is tau^2.
+        eta: strength of the noise; 0 is the ODE, 1 the reverse SDE. k-diffusion's eta of its SDE solvers is the square of this one.
         lower_order_final, ramp: see `orders_of_steps`.
 
     Source: DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), algorithm 2 and appendix; the exact weights follow from its eq. 8, those
-    with noise from `exponential_step`. At tau = 0 the exact form is exponential Adams-Bashforth (Hochbruck & Ostermann 2010, eq. 2.47).
+    with noise from `exponential_step`. At eta = 0 the exact form is exponential Adams-Bashforth (Hochbruck & Ostermann 2010, eq. 2.47).
     """
-    if not tau >= 0:
-        raise PlanError(f"tau must be >= 0, got {tau}")
+    if not eta >= 0:
+        raise PlanError(f"eta must be >= 0, got {eta}")
 
     def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
         form = quadrature if lower_quadrature is None or len(nodes) == order else lower_quadrature
-        return exponential_step(prediction, source, target, nodes, quadrature=form, tau=tau)
+        return exponential_step(prediction, source, target, nodes, quadrature=form, eta=eta)
 
-    keeps = prediction == "data" or tau == 0.0
+    keeps = prediction == "data" or eta == 0.0
     return adams_plan(schedule, times, step, prediction, order, lower_order_final, ramp, keeps)
 
 
@@ -109,7 +109,7 @@ def _entries() -> list[Solver]:
             for form in _QUADRATURES[order == 4 :]:
                 # The published 3M halves the second difference: order 2 in the limit, often better than the exact one at 10-20 steps.
                 slope = 2 if form == "published" else order
-                build = partial(multistep, prediction=prediction, order=order, quadrature=form, tau=0.0)
+                build = partial(multistep, prediction=prediction, order=order, quadrature=form, eta=0.0)
                 if order == 2:  # its other steps have one output, for which all forms are one
                     build = partial(build, lower_quadrature=None)
                 name = f"{prefix}{order}m" + ("-exact" if form == "exact" else "")
@@ -127,7 +127,7 @@ def multistep_sde(
     prediction: Prediction,
     order: int,
     quadrature: Quadrature = "published",
-    tau: float = 1.0,
+    eta: float = 1.0,
     s_noise: float = 1.0,
     lower_quadrature: Quadrature | None = None,
     lower_order_final: bool = True,
@@ -148,7 +148,7 @@ def multistep_sde(
         prediction=prediction,
         order=order,
         quadrature=quadrature,
-        tau=tau,
+        eta=eta,
         lower_quadrature=lower_quadrature,
         lower_order_final=lower_order_final,
         ramp=ramp,

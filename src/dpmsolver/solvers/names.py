@@ -145,6 +145,8 @@ DIFFERENT_GRIDS: dict[str, str] = {
     "linear_quadratic": "it is even at high noise and quadratic below; the nearest is 'quadratic'",
     "bong_tangent": "it is made of two arctangents in sigma; the nearest is 'karras'",
 }
+# k-diffusion and ComfyUI have an eta for these too, which is another number: of 2M and 3M SDE the square of ours.
+_OTHER_ETA = ("dpm++2m-sde", "dpm++3m-sde", "dpm++sde")
 # The words that AUTOMATIC1111 writes after a solver, longest first.
 _LABELS = (
     *("align your steps", "polyexponential", "ddim uniform", "sgm uniform", "exponential", "kl optimal"),
@@ -192,6 +194,7 @@ def understood(name: str, known: Mapping[str, Solver]) -> Spec:
     """
     written = parsed(name)
     found = _known_solver(written.solver, known)
+    _check_eta(written.solver, found.solver, written.options)
     if written.grid is None:
         return Spec(found.solver, found.grid, {**found.options, **written.options})
     if found.grid is not None:
@@ -284,6 +287,7 @@ def _with_written(
     twice = next((option for option in written.options if option in arguments), None)
     if twice is not None:
         raise PlanError(f"{twice}={arguments[twice]!r} is also an option in {name!r}: give it once")
+    _check_eta(written.solver, spec.solver, arguments)
     return spec.solver, spec.grid if grid is None else grid, {**spec.options, **arguments}
 
 
@@ -357,7 +361,7 @@ def _annotations(name: str, functions: list[Callable[..., Any]], grid: Any) -> l
 
 
 # By the type of a plain value: the kinds of options that it cannot be. Whatever else an annotation says may be right.
-_PLAIN = ("float", "int", "Tau")
+_PLAIN = ("float", "int", "Eta")
 _OTHER = ("Callable", "Sequence", "Literal", "Quadrature")
 _UNFIT: dict[type, tuple[str, ...]] = {
     type(None): (*_PLAIN, *_OTHER, "bool"),
@@ -379,8 +383,18 @@ def _fits(value: Any, annotation: str) -> bool:
 
 def _in_words(annotation: str) -> str:
     plain, none, _ = annotation.partition(" | None")
-    words = {"float": "a number", "int": "a whole number", "bool": "True or False", "Tau": "a number or one per step"}
+    words = {"float": "a number", "int": "a whole number", "bool": "True or False", "Eta": "a number or one per step"}
     return words.get(plain, f"of the type {plain}") + (" or None" if none else "")
+
+
+def _check_eta(written: str, ours: str, options: Mapping[str, Any]) -> None:
+    """Raise PlanError for an eta beside another package's name of a solver, where it would be another strength of noise than there."""
+    eta = options.get("eta")
+    if ours in _OTHER_ETA and written.lower() != ours and isinstance(eta, (int, float)) and eta not in (0, 1):
+        raise PlanError(
+            f"eta={eta} beside {written!r} is not the eta of k-diffusion and ComfyUI: say {ours!r}, whose eta is the strength "
+            f"of the noise, 0 the ODE and 1 the reverse SDE; for 2M and 3M SDE it is the square root of theirs"
+        )
 
 
 def _value(text: str) -> Any:

@@ -39,7 +39,7 @@ def singlestep(
     orders: Sequence[int],
     prediction: Prediction,
     quadrature: Quadrature,
-    tau: float = 0.0,
+    eta: float = 0.0,
     r1: float | None = None,
     r2: float | None = None,
 ) -> Plan:
@@ -47,7 +47,7 @@ def singlestep(
 
     Args:
         orders: 1, 2 or 3 for each step; `len(times) == len(orders) + 1`.
-        tau: strength of the noise; 0 is the ODE, 1 the reverse SDE.
+        eta: strength of the noise; 0 is the ODE, 1 the reverse SDE.
         r1, r2: where the stages lie inside a step, in units of its log-SNR length; by default 1/2 for order 2, 1/3 and 2/3 for order 3.
             Order 3 holds at these; the published form of order 3 needs r2 = 2/3, the exact one r1 = 1/3 with r2 = 2/3.
 
@@ -66,12 +66,12 @@ def singlestep(
                 order=order,
                 prediction=prediction,
                 quadrature=quadrature,
-                tau=tau,
+                eta=eta,
                 r1=r1,
                 r2=r2,
             )
         )
-    return Plan(prediction, tuple(rows), points[-1], keeps_marginals=prediction == "data" or tau == 0.0)
+    return Plan(prediction, tuple(rows), points[-1], keeps_marginals=prediction == "data" or eta == 0.0)
 
 
 def block(
@@ -82,7 +82,7 @@ def block(
     order: int,
     prediction: Prediction,
     quadrature: Quadrature,
-    tau: float = 0.0,
+    eta: float = 0.0,
     r1: float | None = None,
     r2: float | None = None,
 ) -> Iterator[Row]:
@@ -93,22 +93,22 @@ def block(
     """
     first = (1 / 2 if order == 2 else 1 / 3) if r1 is None else r1
     second = 2 / 3 if r2 is None else r2
-    if not tau >= 0:
-        raise PlanError(f"tau must be >= 0, got {tau}")
+    if not eta >= 0:
+        raise PlanError(f"eta must be >= 0, got {eta}")
     if order > 1 and (not 0 < first <= 1 or (order == 3 and not first < second <= 1)):
         raise PlanError(f"stages need 0 < r1 < r2 <= 1, got r1={first}, r2={second}")
     stages = [source, *(stage(schedule, source, target, r) for r in (first, second)[: order - 1])]
 
-    if tau and not math.isfinite(target.half_log_snr - source.half_log_snr):
+    if eta and not math.isfinite(target.half_log_snr - source.half_log_snr):
         # A limit is of first order, and each stage has its own noise: the step goes from stage to stage.
         for a, b in pairwise([*stages, target]):
-            yield Row(a, advance=exponential_step(prediction, a, b, [a], tau=tau))
+            yield Row(a, advance=exponential_step(prediction, a, b, [a], eta=eta))
         return
 
     def step(index: int, to: Point, nodes: Sequence[Point | None], quadrature: Quadrature) -> Combination:
-        combination = exponential_step(prediction, source, to, nodes, quadrature=quadrature, tau=tau)
+        combination = exponential_step(prediction, source, to, nodes, quadrature=quadrature, eta=eta)
         passed = [*stages[: index + 1], to]
-        noise = [noise_left(prediction, a, b, to, tau) for a, b in pairwise(passed)]
+        noise = [noise_left(prediction, a, b, to, eta) for a, b in pairwise(passed)]
         return replace(combination, noise=tuple(noise[::-1]) if combination.noise else ())
 
     if order == 1:
@@ -139,7 +139,7 @@ def singlestep_sde(
     orders: Sequence[int],
     prediction: Prediction,
     quadrature: Quadrature = "published",
-    tau: float = 1.0,
+    eta: float = 1.0,
     r1: float | None = None,
     r2: float | None = None,
     s_noise: float = 1.0,
@@ -149,7 +149,7 @@ def singlestep_sde(
     Source: SEEDS (Gonzalez et al. 2023, arXiv 2305.14267), algorithms 1 to 4.
     """
     plan = singlestep(
-        schedule, times, orders=orders, prediction=prediction, quadrature=quadrature, tau=tau, r1=r1, r2=r2
+        schedule, times, orders=orders, prediction=prediction, quadrature=quadrature, eta=eta, r1=r1, r2=r2
     )
     return scale_noise(plan, s_noise)
 
@@ -169,7 +169,7 @@ def _entries() -> list[Solver]:
     for prediction, pattern, source in forms:
         for order in (2, 3):
             for quadrature, suffix, form in _FORMS:
-                build = partial(singlestep, prediction=prediction, quadrature=quadrature, tau=0.0)
+                build = partial(singlestep, prediction=prediction, quadrature=quadrature, eta=0.0)
                 if order == 2:  # which has one stage
                     build = partial(build, r2=None)
                 what = f"singlestep, order {order}, {form}"
@@ -205,7 +205,7 @@ def _stochastic() -> list[Solver]:
 
 
 def _fast(name: str, prediction: Prediction, what: str, source: str) -> Solver:
-    build = partial(singlestep, prediction=prediction, quadrature="published", tau=0.0, r1=None, r2=None)
+    build = partial(singlestep, prediction=prediction, quadrature="published", eta=0.0, r1=None, r2=None)
     return Solver(name, build, prediction, 2, what, source, steps=fast_orders, family="DPM-Solver")
 
 
@@ -225,7 +225,7 @@ _FAST = (
 )
 _DPM_1 = Solver(
     "dpm-1",
-    partial(singlestep, prediction="noise", quadrature="published", tau=0.0, r1=None, r2=None),
+    partial(singlestep, prediction="noise", quadrature="published", eta=0.0, r1=None, r2=None),
     "noise",
     1,
     "first order: DDIM from noise prediction",

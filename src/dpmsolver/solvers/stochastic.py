@@ -79,43 +79,43 @@ def _er_step(s: Point, t: Point, nodes: Sequence[Point], phi: Callable[[Floats],
     return Combination(t.alpha / s.alpha * ratio, tuple(outputs.tolist()), (noise,) if noise else ())
 
 
-def euler_maruyama(schedule: NoiseSchedule, times: Floats, *, improved: bool, tau: float = 1.0) -> Plan:
-    """Euler-Maruyama for the reverse SDE in time, and its improved form: dx = [f x + (1 + tau^2)/2 g^2/sigma eps] dt + tau g dw.
+def euler_maruyama(schedule: NoiseSchedule, times: Floats, *, improved: bool, eta: float = 1.0) -> Plan:
+    """Euler-Maruyama for the reverse SDE in time, and its improved form: dx = [f x + (1 + eta^2)/2 g^2/sigma eps] dt + eta g dw.
 
     The improved step takes the drift's mean between the step's start and its predicted end, both with one draw of noise (stochastic
     improved Euler); its end is asked from the network once and not kept.
 
     Source: Song et al. 2021, arXiv 2011.13456, eq. 6 and appendix E; Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1.
     """
-    if not tau >= 0:
-        raise PlanError(f"tau must be >= 0, got {tau}")
+    if not eta >= 0:
+        raise PlanError(f"eta must be >= 0, got {eta}")
     points = [Point.at(schedule, t) for t in times]
-    if tau and times[0] < times[-1]:
+    if eta and times[0] < times[-1]:
         raise PlanError("a solver that adds noise cannot run backwards: encode with an ODE solver")
     require_finite(points)
     rows = []
     for s, t in pairwise(points):
         step = t.time - s.time
         linear, rate = schedule.rates(s.time)
-        drift, noise = _drift(s, rate, tau), tau * s.sigma * math.sqrt(max(2.0 * rate * step, 0.0))
+        drift, noise = _drift(s, rate, eta), eta * s.sigma * math.sqrt(max(2.0 * rate * step, 0.0))
         euler = Combination(1.0 + step * linear, (step * drift,), (noise,) if noise else ())
         if not improved:
             rows.append(Row(s, advance=euler))
             continue
         # x + (k_1 + k_2)/2 with k_2 = step (linear_t u + drift_t m) at u = euler(x), and the noise of both ends' mean.
         linear_t, rate_t = schedule.rates(t.time)
-        noise_t = tau * t.sigma * math.sqrt(max(2.0 * rate_t * step, 0.0))
+        noise_t = eta * t.sigma * math.sqrt(max(2.0 * rate_t * step, 0.0))
         half = 0.5 * step * linear_t
         state = 1.0 + 0.5 * step * linear + half * euler.state
-        outputs = (0.5 * step * _drift(t, rate_t, tau), 0.5 * step * drift + half * euler.outputs[0])
+        outputs = (0.5 * step * _drift(t, rate_t, eta), 0.5 * step * drift + half * euler.outputs[0])
         both = (0.0, 0.5 * (noise + noise_t) + half * noise) if noise else ()
         rows += [Row(s, predict=euler), Row(t, advance=Combination(state, outputs, both))]
     return Plan("noise", tuple(rows), points[-1], keeps_marginals=False)
 
 
-def _drift(point: Point, rate: float, tau: float) -> float:
-    """The coefficient of eps: (1 + tau^2)/2 g^2/sigma with g^2 = -2 sigma^2 dlambda/dt."""
-    return -(1.0 + tau * tau) * point.sigma * rate
+def _drift(point: Point, rate: float, eta: float) -> float:
+    """The coefficient of eps: (1 + eta^2)/2 g^2/sigma with g^2 = -2 sigma^2 dlambda/dt."""
+    return -(1.0 + eta * eta) * point.sigma * rate
 
 
 _ER = "Cui et al. 2023, arXiv 2309.06169"

@@ -4,7 +4,8 @@ A grid is a function (schedule, steps, start, end) -> float64 times of shape (st
 It is chosen apart from the solver and means one thing, whatever solver uses it. `start` and `end` are times; end = 0 is clean data.
 A grid that is even in log-SNR cannot reach an infinite one: it then covers the finite range and one step goes to the limit.
 
-Your own grid: an array of times, or any function with this signature. A grid measured on your model: `gits`.
+Your own grid: an array of times, or any function with this signature; `@dpmsolver.options.takes(…)` above it declares its options. A
+grid measured on your model: `gits`.
 """
 
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing

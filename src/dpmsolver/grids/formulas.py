@@ -8,6 +8,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.ends import between_limits, either_way, pinned
+from dpmsolver.options import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["beta", "cosine", "karras", "logsnr", "polyexponential", "quadratic", "rectified", "sigma", "time"]
@@ -21,6 +22,7 @@ def logsnr(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
     )
 
 
+@takes(Option("rho", "a number", "the power: 1 is equal steps, more puts more steps at low noise"))
 @either_way
 @between_limits
 def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 1.0) -> Floats:
@@ -41,6 +43,7 @@ def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: floa
     return _from_half_log_snr(schedule, high + (low - high) * np.linspace(1.0, 0.0, steps + 1) ** rho, start, end)
 
 
+@takes(Option("rho", "a number", "the root of sigma/alpha in which steps are equal"))
 @between_limits
 def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 7.0) -> Floats:
     """Uniform in (sigma/alpha)^(1/rho): the grid of EDM (Karras et al. 2022, eq. 5), polynomial of degree rho in the noise level."""
@@ -113,6 +116,10 @@ def cosine(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
     return pinned(end + (start - end) * quarter, start, end)
 
 
+@takes(
+    Option("a", "a number", "below 1 the steps are dense at the clean end"),
+    Option("b", "a number", "below 1 the steps are dense at the noisy end"),
+)
 def beta(schedule: NoiseSchedule, steps: int, start: float, end: float, a: float = 0.6, b: float = 0.6) -> Floats:
     """Times at the quantiles of a Beta(a, b) distribution: dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
     if not (a > 0 and b > 0):

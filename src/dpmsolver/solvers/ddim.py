@@ -11,6 +11,7 @@ from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.options import ETA
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "ancestral_split", "ddim", "ddpm_large"]
@@ -67,27 +68,35 @@ def _step(source: Point, target: Point, eta: float) -> Combination:
     return Combination(state, (target.alpha - source.alpha * state,), (noise,))
 
 
-_SONG = "Song et al. 2021, arXiv 2010.02502, eq. 12"
 _HO = "Ho et al. 2020, arXiv 2006.11239, section 3.2"
 SOLVERS = (
-    Solver("ddim", ddim, "data", 1, "first order; eta > 0 adds noise", _SONG, family="first order"),
     Solver(
-        "ddpm",
-        partial(ddim, eta=1.0),
-        "data",
-        1,
-        "ancestral sampling with the smaller variance, the posterior's: ddim with eta=1",
-        _HO,
+        name="ddim",
+        build=ddim,
+        prediction="data",
+        order=1,
+        description="first order; eta > 0 adds noise",
+        source="Song et al. 2021, arXiv 2010.02502, eq. 12",
+        options=(ETA,),
+        family="first order",
+    ),
+    Solver(
+        name="ddpm",
+        build=partial(ddim, eta=1.0),
+        prediction="data",
+        order=1,
+        description="ancestral sampling with the smaller variance, the posterior's: ddim with eta=1",
+        source=_HO,
         family="stochastic",
         stochastic=True,
     ),
     Solver(
-        "ddpm-large",
-        ddpm_large,
-        "data",
-        1,
-        "ancestral sampling with the larger variance, that of the forward step",
-        _HO,
+        name="ddpm-large",
+        build=ddpm_large,
+        prediction="data",
+        order=1,
+        description="ancestral sampling with the larger variance, that of the forward step",
+        source=_HO,
         family="stochastic",
         stochastic=True,
     ),

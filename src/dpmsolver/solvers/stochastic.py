@@ -10,9 +10,11 @@ from itertools import pairwise
 import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import require_finite
+from dpmsolver.solvers.options import ETA
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "er_sde", "euler_maruyama"]
@@ -41,7 +43,8 @@ def er_sde(
     term of its own accuracy: its x0' is of first order, as published.
 
     Args:
-        noise_scale: phi, on float64 arrays; must not fall more slowly than rho, or the noise would have a negative variance.
+        noise_scale: phi, on float64 arrays; must not fall more slowly than rho, or the noise would have a negative variance. It is a
+            function and not a strength: no number between the ODE and the SDE stands for it.
 
     Source: Cui et al. 2023, arXiv 2309.06169, algorithms 1 to 3 and eq. 12.
     """
@@ -122,36 +125,41 @@ _ER = "Cui et al. 2023, arXiv 2309.06169"
 SOLVERS = (
     *(
         Solver(
-            f"er-sde-{order}",
-            partial(er_sde, order=order),
-            "data",
-            min(order, 2),
-            f"extended reverse-time SDE through {order} outputs",
-            f"{_ER}, algorithm {order}",
+            name=f"er-sde-{order}",
+            build=partial(er_sde, order=order),
+            prediction="data",
+            order=min(order, 2),
+            description=f"extended reverse-time SDE through {order} outputs",
+            source=f"{_ER}, algorithm {order}",
+            options=(
+                Option("noise_scale", "a function", "phi of sigma/alpha: itself is the ODE, its square DDPM's SDE"),
+            ),
             family="stochastic",
             stochastic=True,
         )
         for order in (1, 2, 3)
     ),
     Solver(
-        "euler-maruyama",
-        partial(euler_maruyama, improved=False),
-        "noise",
-        1,
-        "Euler-Maruyama for the reverse SDE in time",
-        "Song et al. 2021, arXiv 2011.13456, appendix E",
+        name="euler-maruyama",
+        build=partial(euler_maruyama, improved=False),
+        prediction="noise",
+        order=1,
+        description="Euler-Maruyama for the reverse SDE in time",
+        source="Song et al. 2021, arXiv 2011.13456, appendix E",
+        options=(ETA,),
         family="stochastic",
         stochastic=True,
         finite=True,
     ),
     Solver(
-        "improved-reverse-sde",
-        partial(euler_maruyama, improved=True),
-        "noise",
-        2,
-        "stochastic improved Euler in time",
-        "Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1",
-        2,
+        name="improved-reverse-sde",
+        build=partial(euler_maruyama, improved=True),
+        prediction="noise",
+        order=2,
+        description="stochastic improved Euler in time",
+        source="Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1",
+        options=(ETA,),
+        evaluations_per_step=2,
         family="stochastic",
         stochastic=True,
         finite=True,

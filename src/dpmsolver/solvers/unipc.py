@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.multistep import orders_of_steps
+from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "predictor_corrector", "sa_solver", "unipc"]
@@ -149,58 +151,72 @@ def _strengths(eta: Eta, points: Sequence[Point]) -> list[float]:
     return [float(v) for v in values]
 
 
-_ONE: dict[str, Any] = {"lower_order_final": True, "ramp": None}  # no options where every step is of order 1
+_VARIANT = Option("variant", "a word", "B(h) of the paper: 'bh1' or 'bh2'")
+_CORRECTOR_FROM = Option(
+    "corrector_from",
+    "a whole number",
+    "the first evaluation that corrects the step before it; None is never",
+    or_none=True,
+)
+_ORDERS = (LOWER_ORDER_FINAL, RAMP)
 _UNIPC = "Zhao et al. 2023, arXiv 2302.04867"
 SOLVERS = (
     *(
         Solver(
-            f"unipc-{order}",
-            partial(unipc, order=order, prediction="data", **(_ONE if order == 1 else {})),
-            "data",
-            order + 1,
-            f"UniPC-{order}: predictor and corrector, one evaluation a step",
-            f"{_UNIPC}, algorithms 1 and 2",
+            name=f"unipc-{order}",
+            build=partial(unipc, order=order),
+            prediction="data",
+            order=order + 1,
+            description=f"UniPC-{order}: predictor and corrector, one evaluation a step",
+            source=f"{_UNIPC}, algorithms 1 and 2",
+            options=(_VARIANT, _CORRECTOR_FROM, *(_ORDERS if order > 1 else ())),
             family="UniPC",
         )
         for order in (1, 2, 3)
     ),
     *(
         Solver(
-            f"unipc-{order}-noise",
-            partial(unipc, order=order, prediction="noise"),
-            "noise",
-            order + 1,
-            f"UniPC-{order} with noise prediction",
-            f"{_UNIPC}, appendix A",
+            name=f"unipc-{order}-noise",
+            build=partial(unipc, order=order, prediction="noise"),
+            prediction="noise",
+            order=order + 1,
+            description=f"UniPC-{order} with noise prediction",
+            source=f"{_UNIPC}, appendix A",
+            options=(_VARIANT, _CORRECTOR_FROM, *_ORDERS),
             family="UniPC",
         )
         for order in (2, 3)
     ),
     *(
         Solver(
-            f"unip-{order}",
-            partial(
-                unipc,
-                order=order,
-                prediction="data",
-                corrector_from=None,
-                **({**_ONE, "variant": "bh2"} if order == 1 else {}),
-            ),
-            "data",
-            order,
-            f"UniP-{order}: the predictor of UniPC alone",
-            f"{_UNIPC}, algorithm 2",
+            name=f"unip-{order}",
+            build=partial(unipc, order=order, corrector_from=None),
+            prediction="data",
+            order=order,
+            description=f"UniP-{order}: the predictor of UniPC alone",
+            source=f"{_UNIPC}, algorithm 2",
+            options=(_VARIANT, *_ORDERS) if order > 1 else (),
             family="UniPC",
         )
         for order in (1, 2, 3)
     ),
     Solver(
-        "sa-solver",
-        sa_solver,
-        "data",
-        2,
-        "stochastic Adams predictor and corrector, eta may change with sigma",
-        "Xue et al. 2023, arXiv 2309.05019, algorithm 1",
+        name="sa-solver",
+        build=sa_solver,
+        prediction="data",
+        order=2,
+        description="stochastic Adams predictor and corrector, eta may change with sigma",
+        source="Xue et al. 2023, arXiv 2309.05019, algorithm 1",
+        options=(
+            Option("predictor_order", "a whole number", "outputs of the predictor, 1 to 4"),
+            Option("corrector_order", "a whole number", "outputs of the corrector, 0 (none) to 4"),
+            Option(
+                "eta",
+                "a number or one per step",
+                "the strength of the noise, or a function of sigma/alpha; 0 is the ODE",
+            ),
+            LOWER_ORDER_FINAL,
+        ),
         family="stochastic",
         stochastic=True,
     ),

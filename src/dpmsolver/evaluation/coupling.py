@@ -1,6 +1,6 @@
 """Runs of one stochastic solver along one Brownian path, with more and more steps: its strong order, and its weak order without a law.
 
-A plan of N steps and one of 2N share the start and the path (the clock is that of `dpmsolver.sampling.noise`). The root mean square distance
+A plan of N steps and one of 2N share start and path (the clock is that of `dpmsolver.sampling.noise`). The root mean square distance
 of their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order p: both need
 no reference, and the noise that two runs share does not blur the small difference of their means.
 """

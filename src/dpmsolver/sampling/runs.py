@@ -97,7 +97,7 @@ def sample(
     else:
         run = Run(denoiser, x_T, chosen, generator, noise, state_hook)
     reporting = _reporting(progress, run.plan.nfe) if progress else nullcontext()
-    recording = nullcontext() if differentiable else run.backend.no_grad()
+    recording = nullcontext() if differentiable else run.backend.autograd.no_grad()
     with recording, reporting as report:
         for index, x, kept in run.evaluations():
             if callback is not None:

@@ -122,6 +122,11 @@ class ClassifierFree:
             )
         object.__setattr__(self, "_two_calls", not self.batched or _one_sided(self.condition, nothing))
 
+    @property
+    def constant(self) -> bool:
+        """Whether the scale is the same at all times."""
+        return self.interval is None and not callable(self.scale)
+
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where this guidance does not fit a batch, or its scale not one of the times."""
         for time in times:

@@ -43,6 +43,8 @@ class State:
 class Run:
     """One execution of a plan: its loop, with a denoiser for the network, and the hooks."""
 
+    checkpoint = False  # whether the network is evaluated again for its derivative
+
     def __init__(
         self,
         denoiser: Denoiser,

@@ -17,6 +17,7 @@ from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.execution import Recorded, Run, State
 from dpmsolver.sampling.forward import StateHook
 from dpmsolver.sampling.noise import NoiseName
+from dpmsolver.sampling.scanned import is_scanned, scanned
 from dpmsolver.schedules.span import default_start, scale_of_start
 from dpmsolver.solvers import Solver, make_plan
 
@@ -99,6 +100,8 @@ def sample(
     reporting = _reporting(progress, run.plan.nfe) if progress else nullcontext()
     recording = nullcontext() if differentiable else run.backend.autograd.no_grad()
     with recording, reporting as report:
+        if callback is None and report is None and is_scanned(run):
+            return scanned(run)
         for index, x, kept in run.evaluations():
             if callback is not None:
                 callback(run.snapshot((index, x, kept)))

@@ -87,7 +87,7 @@ def test_a_frameworks_own_normals_belong_to_the_sample(framework: str) -> None:
         "torch": lambda: torch.zeros(3, size),
         "jax": lambda: pytest.importorskip("jax").numpy.zeros((3, size)),
     }[framework]()
-    backend, keys = backends.of(like), [(0, 0), (0, 1), (1, 0)]
+    backend, keys = backends.of(like), backends.of(like).keys([(0, 0), (0, 1), (1, 0)])
     z = [backend.normals(keys, k, (size,), like) for k in (1, 2)]
     assert type(z[0]) is type(like)
     assert z[0].dtype == like.dtype

@@ -63,7 +63,14 @@ class Backend(Protocol):
     def from_numpy(self, values: NDArray[Any], like: Any, dtype: Any = None) -> Any:
         """Return a host array on the device of `like`, in its type or in another."""
 
-    def normals(self, keys: Keys, interval: Any, shape: Sequence[int], like: Any) -> Any:
+    def keys(self, keys: Keys) -> Any:
+        """Return the keys of a run as `normals` wants them.
+
+        Raises:
+            PlanError: keys of another framework.
+        """
+
+    def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Any) -> Any:
         """Return standard normals (len(keys), *shape) in the type of `like`, drawn on its device.
 
         Sample i depends on its key and on the interval alone.

@@ -44,18 +44,21 @@ def _words(key: tuple[int, ...]) -> list[int]:
     return [part >> 32 * i & 0xFFFFFFFF for part in key for i in range(max(2, -(-part.bit_length() // 32)))]
 
 
+@jax.jit
 def _streams(words: Any, lengths: Any) -> Any:
     """One JAX key per sample: its words (B, n), of which `lengths` count, folded into a key one after the other."""
-    keys = jnp.broadcast_to(jax.random.key(0), (len(words),))
-    for i in range(words.shape[1]):
-        keys = jnp.where(i < lengths, jax.vmap(jax.random.fold_in)(keys, words[:, i]), keys)
-    return keys
+
+    def folded(keys: Any, word: tuple[Any, Any]) -> tuple[Any, None]:
+        place, each = word
+        return jnp.where(place < lengths, jax.vmap(jax.random.fold_in)(keys, each), keys), None
+
+    start = jnp.broadcast_to(jax.random.key(0), (len(words),))
+    return jax.lax.scan(folded, start, (jnp.arange(words.shape[1]), words.T))[0]
 
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _drawn(keys: Any, interval: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Standard normals for keys, or for the words and the lengths that make them."""
-    streams = jax.vmap(jax.random.fold_in, (0, None))(_streams(*keys) if isinstance(keys, tuple) else keys, interval)
+    streams = jax.vmap(jax.random.fold_in, (0, None))(keys, interval)
     return jax.vmap(lambda stream: jax.random.normal(stream, shape, dtype))(streams)
 
 
@@ -123,12 +126,15 @@ class JaxBackend:
         made = jnp.asarray(values, jax.dtypes.canonicalize_dtype(like.dtype if dtype is None else dtype))
         return made if self.place(like) == "nowhere" else jax.device_put(made, next(iter(like.devices())))
 
-    def normals(self, keys: Keys, interval: Any, shape: Sequence[int], like: Any) -> Any:
-        if isinstance(keys, list):
-            words = [_words(key) for key in keys]
-            longest = max(map(len, words))
-            padded = np.array([each + [0] * (longest - len(each)) for each in words], dtype=np.uint32)
-            keys = (padded, np.array([len(each) for each in words]))
+    def keys(self, keys: Keys) -> Any:
+        if not isinstance(keys, list):
+            return keys
+        words = [_words(key) for key in keys]
+        longest = max(map(len, words))
+        padded = np.array([each + [0] * (longest - len(each)) for each in words], dtype=np.uint32)
+        return _streams(padded, np.array([len(each) for each in words]))
+
+    def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Any) -> Any:
         return _drawn(keys, interval, tuple(shape), like.dtype)
 
     def network_dtype(self, network: Any, dtype: str | None) -> Any:

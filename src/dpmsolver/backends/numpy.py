@@ -62,8 +62,11 @@ class NumpyBackend:
     def from_numpy(self, values: NDArray[Any], like: Any, dtype: Any = None) -> Any:
         return values.astype(like.dtype if dtype is None else dtype)
 
-    def normals(self, keys: Keys, interval: Any, shape: Sequence[int], like: Any) -> Any:
-        return self.from_numpy(standard_normals(require_host_keys(keys), interval, shape), like)
+    def keys(self, keys: Keys) -> Any:
+        return require_host_keys(keys)
+
+    def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Any) -> Any:
+        return self.from_numpy(standard_normals(keys, interval, shape), like)
 
     def network_dtype(self, network: Any, dtype: str | None) -> Any:
         if dtype == "bfloat16":

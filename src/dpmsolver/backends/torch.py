@@ -153,8 +153,10 @@ class TorchBackend:
             return _filled(values, like, dtype)
         return torch.from_numpy(values).to(dtype).to(like.device)
 
-    def normals(self, keys: Keys, interval: Any, shape: Sequence[int], like: Tensor) -> Tensor:
-        keys = require_host_keys(keys)
+    def keys(self, keys: Keys) -> Any:
+        return require_host_keys(keys)
+
+    def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Tensor) -> Tensor:
         if _capturing(like):
             raise TypeError("a CUDA graph cannot capture seeds: capture a plan without noise, such as that of dpm++2m")
         generator = torch.Generator(like.device)

@@ -52,7 +52,8 @@ def initial_noise(
         raise PlanError(unknown("noise", noise, ("independent", "host")))
     keys, sigma = backends.noise_keys(seed, int(shape[0])), float(schedule.sigma(schedule.default_start()))
     if like is not None and noise == "independent":
-        drawn: Any = backends.of(like).normals(keys, 0, shape[1:], like)
+        backend = backends.of(like)
+        drawn: Any = backend.normals(backend.keys(keys), 0, shape[1:], like)
         return sigma * drawn
     normals = sigma * backends.standard_normals(require_host_keys(keys), 0, shape[1:])
     return normals if like is None else backends.of(like).from_numpy(normals, like)

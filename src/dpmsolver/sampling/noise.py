@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 
 from dpmsolver.backends import Backend, noise_keys, standard_normals
 from dpmsolver.backends.brownian import DIGITS, Bridge, bridges, require_torchsde
-from dpmsolver.backends.keys import Keys, require_host_keys
+from dpmsolver.backends.keys import require_host_keys
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.plans.plan import Plan, Point
 
@@ -69,7 +69,7 @@ class Noise:
     plan: Plan
     backend: Backend
     like: Any
-    keys: Keys
+    keys: Any
     pieces: Mapping[int, list[_Piece]]
 
     def __iter__(self) -> Draws:
@@ -109,8 +109,8 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, 
         raise PlanError(unknown("noise", name, get_args(NoiseName)))
     # A wrong generator is refused also where it is not needed.
     keys = noise_keys(generator, len(like)) if plan.stochastic or generator is not None else []
-    if name != "independent" or not isinstance(keys, backend.array):
-        keys = require_host_keys(keys)
+    if plan.stochastic:
+        keys = backend.keys(keys) if name == "independent" else require_host_keys(keys)
     pieces: dict[int, list[_Piece]] = {}
     if name == "brownian" and plan.stochastic:
         _require_forward(plan)

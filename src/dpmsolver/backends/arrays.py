@@ -121,7 +121,9 @@ def labels(backend: Backend, values: NDArray[np.float64], like: Any, dtype: Any)
     rows = backend.from_numpy(values, like, backend.xp.int64 if dtype is None else dtype)
     if rows.shape[1] != len(like):
         rows = backend.xp.repeat(rows, len(like), axis=1)
-    found: Sequence[Any] = rows if backend.place(like) == "nowhere" else backend.xp.unstack(rows)
+    # What is traced stays in one piece, for a scan.
+    traced = backend.scan is not None and backend.place(like) == "nowhere"
+    found: Sequence[Any] = rows if traced else backend.xp.unstack(rows)
     return found
 
 
@@ -139,18 +141,17 @@ def first_false(flags: Sequence[Any]) -> int | None:
 
 
 def deviation(backend: Backend, x: Any) -> Any:
-    """Return the standard deviation of some 1000 numbers of x.
+    """Return the standard deviation of x: on the host a float, of some 1000 of its numbers; a device scalar where asking would wait.
 
-    It is a float, a device scalar where asking would wait, or None where the numbers are nowhere yet.
+    Where the numbers are nowhere yet it is None.
     """
     place = backend.place(x)
     if place == "nowhere":
         return None
-    flat = x.reshape(-1)
-    some = flat[:: 1 + len(flat) // 1024]
     if place == "device":
-        return backend.xp.std(some)
-    host = to_host(some)
+        return backend.xp.std(x)
+    flat = x.reshape(-1)
+    host = to_host(flat[:: 1 + len(flat) // 1024])
     host -= host.sum() / len(host)
     return math.sqrt(host.dot(host) / len(host))
 

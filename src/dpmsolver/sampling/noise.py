@@ -4,11 +4,17 @@ A stochastic plan gives row k the normal z_k, which stands for an interval of th
 (`intervals`). Three sources draw them, all keyed by sample, so that sample i is the same whatever the batch around it:
 
 "independent"   z_k depends on the seed and on k. Another number of steps gives another sample. The state's framework draws it on the
-                state's device: it differs between frameworks, between kinds of device, and between float32 and float64.
+                state's device.
 "host"          The same, drawn on the host in float64 and copied: the same numbers everywhere, at several times the cost.
 "brownian"      z_k = (W(c_b) - W(c_a)) / sqrt(c_b - c_a) for the interval from a to b: a path W of the seed's, read with the clock
                 c = e^{2 lambda} = (alpha/sigma)^2. Plans of one start then converge to one sample as their steps get finer, and
-                solvers of one SDE to the same one.
+                solvers of one SDE to the same one. The host draws it.
+
+What is the same where. "host" and "brownian" are the same numbers for every framework and device, up to the rounding of the state's type,
+and so is `initial_noise` without `like`, or with noise="host". What a framework draws itself ("independent", and `initial_noise` with
+`like`) is the same in every run and every batch of that framework, in one type on one kind of device; it differs between NumPy, torch
+and JAX, on torch between CPUs and GPUs, and between float32 and float64. NumPy's own draws are the host's. On JAX an integer means the
+same whether it is traced or not. The models that the library loads and its testbeds take x_T from the host.
 
 The clock. In dx = (…) dlambda + sqrt(2) tau sigma dB(lambda), the reverse SDE with a noise of strength tau, what is added between a and
 b has become at b (data prediction; SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1)

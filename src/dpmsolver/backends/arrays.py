@@ -136,8 +136,8 @@ def not_finite(x: Any) -> list[int]:
 
 def first_false(flags: Sequence[Any]) -> int | None:
     """Return the index of the first flag of a device that is false, after one transfer."""
-    false = np.flatnonzero(to_host(_xp(flags[0]).stack(list(flags))) == 0.0)
-    return int(false[0]) if len(false) else None
+    values = _xp(flags[0]).stack(list(flags)).tolist()
+    return next((i for i, flag in enumerate(values) if not flag), None)
 
 
 def deviation(backend: Backend, x: Any) -> Any:

@@ -35,7 +35,7 @@ def noise_keys(generator: Any, batch: int) -> Keys:
     if generator is None:
         generator = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     if _framework(generator) in ("jax", "jaxlib"):
-        traced = importlib.import_module("dpmsolver.backends.jax").keys_from(generator, batch)
+        traced = importlib.import_module("dpmsolver.backends.jax_keys").keys_from(generator, batch)
         if traced is not None:
             return traced
     if hasattr(generator, "tolist"):

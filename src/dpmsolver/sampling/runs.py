@@ -48,18 +48,20 @@ def sample(
 ) -> Any:
     """Draw samples: run a plan from x_T, with exactly `nfe` network evaluations.
 
-    Nothing is recorded for differentiation unless `differentiable` says so.
+    Nothing is recorded for differentiation unless `differentiable` says so. What JAX traces is one `lax.scan`, where it can be, if there
+    are more than 20 evaluations: see `dpmsolver.sampling.scanned`.
 
     Args:
         denoiser: the network with its schedule.
-        x_T: the start, shape (B, …), NumPy or torch, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
+        x_T: the start, shape (B, …), NumPy, torch or JAX, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
         nfe: network evaluations. Needed unless `plan` is given.
         solver, grid, start, end, options: see `make_plan`; the solver is "auto" unless told otherwise: the one, with its grid, that
             measurements recommend for the schedule and the budget.
         plan: a plan made before, instead of all of these.
         progress: True shows a progress bar (needs tqdm). A function (done, total) is called before each evaluation and after the last.
         callback: called with every `State`, which holds copies.
-        generator: randomness of stochastic solvers: a seed, a numpy or torch Generator, or one of these per sample.
+        generator: randomness of stochastic solvers: a seed, which JAX may trace, a numpy or torch Generator, or one of these per sample;
+            JAX's keys, one or B of them.
         noise: what a seed means to them: "independent" normals, drawn by x_T's framework on its device; those of the "host", which are
             the same numbers on every framework and device; or a "brownian" path, the same one for any number of steps, so that
             samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.sampling.noise`).

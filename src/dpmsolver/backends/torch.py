@@ -161,7 +161,7 @@ class TorchBackend:
             raise TypeError("a CUDA graph cannot capture seeds: capture a plan without noise, such as that of dpm++2m")
         generator = torch.Generator(like.device)
         with _counted():
-            drawn = torch.empty((len(keys), *shape), dtype=like.dtype, device=like.device)
+            drawn = like.new_empty((len(keys), *shape))
         for each, key in zip(drawn.unbind(), keys, strict=True):
             generator.manual_seed(stream_seed(key, interval))
             each.normal_(generator=generator)

@@ -41,6 +41,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -84,18 +85,23 @@ class Noise:
         used = _used(self.plan)
         return (self.drawn(number) if number in used else None for number in range(self.plan.draws))
 
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """That of one sample."""
+        return tuple(self.like.shape[1:])
+
     def drawn(self, number: Any) -> Any:
         """Return an independent normal by its number, which may be traced."""
         # Number 0 of every seed belongs to `initial_noise`.
-        return self.backend.normals(self.keys, number + 1, tuple(self.like.shape[1:]), self.like)
+        return self.backend.normals(self.keys, number + 1, self.shape, self.like)
 
     def from_host(self) -> Iterator[NDArray[np.float64] | None]:
         """Draw the normals that the host makes."""
-        shape, numbers = tuple(self.like.shape[1:]), range(self.plan.draws)
+        numbers = range(self.plan.draws)
         if self.name == "brownian":
-            return _brownian(self.keys, [self.pieces.get(number) for number in numbers], shape)
+            return _brownian(self.keys, [self.pieces.get(number) for number in numbers], self.shape)
         used = _used(self.plan)
-        return (standard_normals(self.keys, n + 1, shape) if n in used else None for n in numbers)
+        return (standard_normals(self.keys, n + 1, self.shape) if n in used else None for n in numbers)
 
 
 def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, like: Any) -> Noise:

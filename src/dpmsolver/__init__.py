@@ -25,6 +25,8 @@ from dpmsolver.sampling.runs import State, encode, iterate, sample
 from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.solvers.statistics import ModelStatistics
+from dpmsolver.tuning.outcome import Tuned
+from dpmsolver.tuning.tuning import select, tune
 
 if TYPE_CHECKING:
     from dpmsolver.solvers import solvers
@@ -47,6 +49,7 @@ __all__ = [
     "Solver",
     "State",
     "Stepper",
+    "Tuned",
     "add_noise",
     "calibrate",
     "check",
@@ -64,7 +67,9 @@ __all__ = [
     "sample_adaptive",
     "sample_rk45",
     "schedules",
+    "select",
     "solvers",
     "thresholding",
     "transforms",
+    "tune",
 ]

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.schedules import NoiseSchedule
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "like_weights", "said_of"]
 
 # What their functions and objects refer to is no network's, and changes while they run; torch modules and tensors are known by type.
 _FRAMEWORKS = {"torch", "numpy", "scipy", "jax"}
@@ -116,3 +117,24 @@ def _global_names(code: CodeType) -> Iterator[str]:
 
 def _root(module: str) -> str:
     return module.split(".")[0]
+
+
+def said_of(denoiser: Denoiser) -> dict[str, str]:
+    """Return what a plan that is fitted to a denoiser says of it: the network's fingerprint, and the guidance in words."""
+    guidance = denoiser.guidance
+    scale = getattr(guidance, "scale", None)
+    words = "none" if guidance is None else f"{type(guidance).__name__} {_named(scale)}"
+    return {"network": (fingerprint(denoiser.network) or "without weights")[:16], "guidance": words}
+
+
+def _named(scale: Any) -> str:
+    if isinstance(scale, tuple):
+        return f"{min(scale):g} to {max(scale):g}"
+    return f"{scale:g}" if isinstance(scale, (int, float)) else str(getattr(scale, "__name__", "of the time"))
+
+
+def like_weights(network: Any) -> Any:
+    """Return an empty array of the framework and on the device of a network's weights; None for NumPy and for what has none."""
+    parameters = getattr(network, "parameters", None)
+    first = next(iter(parameters()), None) if callable(parameters) else None
+    return None if first is None else first.detach().new_empty(0)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
-from dpmsolver.models.fingerprint import fingerprint
 from dpmsolver.models.testbeds import TESTBEDS, load_testbed
+from dpmsolver.networks.fingerprint import fingerprint
 
 SCHEDULE = dpm.schedules.LinearVP()
 

@@ -240,7 +240,7 @@ def slope_cell(value: float | list[float]) -> str:
 
 def evaluations(solver: Solver) -> str:
     """Evaluations per step: a number, or the range over the steps of ordinary budgets."""
-    if solver.steps is None:
+    if solver.evaluations is None:
         return str(solver.evaluations_per_step)
     spent = {each for nfe in range(12, 25) for each in solver.spend(convergence.affordable(solver, nfe))}
     return str(min(spent)) if len(spent) == 1 else f"{min(spent)} to {max(spent)}"

@@ -115,7 +115,7 @@ def test_fault_03_sigma_zero_is_a_row_of_finite_coefficients(solver: str, grid: 
     np.testing.assert_allclose(x, 0.25, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", [name for name, solver in UNCALIBRATED.items() if solver.steps is None])
+@pytest.mark.parametrize("solver", [name for name, solver in UNCALIBRATED.items() if solver.evaluations is None])
 @pytest.mark.parametrize(
     "middle", [[0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.3, math.nan]], ids=["duplicate", "rises", "start", "nan"]
 )

@@ -7,7 +7,7 @@ the peer says at which steps it evaluates, and ours runs on that grid.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -17,8 +17,7 @@ import torch
 
 import dpmsolver as dpm
 from dpmsolver.grids import from_labels
-from dpmsolver.solvers import Solver, exponential_step
-from dpmsolver.solvers.pndm import pndm
+from dpmsolver.solvers import SOLVERS, exponential_step
 from peers import LINEAR, SCHEDULE, STEPS, doubled, drawn, error, follow, network, ours, peer, run, start, times_of
 
 # diffusers deprecates algorithm_type="dpmsolver"; here it is what ours is compared with.
@@ -211,7 +210,7 @@ def test_plms_of_diffusers_is_s_pndm_first_and_then_four_outputs() -> None:
     assert error(run(two, x), first) < 2e-5
     expected = follow(scheduler, scheduler.timesteps[3:], first)
     assert error(ours("s-pndm", labels, 0.0, x, STEPS + 1), expected) > 1e-3
-    plms = Solver("plms", partial(pndm, order=4), "noise", 2, "", "", steps=lambda nfe: (2, *(1,) * (nfe - 2)))
+    plms = replace(SOLVERS["pndm"], name="plms", evaluations=lambda nfe: (2, *(1,) * (nfe - 2)))
     assert error(run(dpm.make_plan(plms, SCHEDULE, STEPS + 1, times_of(labels, 0.0)), x), expected) < 2e-5
 
 

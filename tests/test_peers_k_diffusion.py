@@ -184,7 +184,7 @@ def test_ancestral_trajectories_equal_those_of_k_diffusion(
 def test_2m_sde_trajectories_equal_those_of_k_diffusion(
     sampling: Any, solver_type: str, quadrature: str, eta: float
 ) -> None:
-    """DPM++ 2M SDE in both forms, with its s_noise; its eta is our tau^2."""
+    """DPM++ 2M SDE in both forms, with its s_noise; its eta is the square of ours."""
     sigmas = karras(sampling, 10)
     expected = sampling.sample_dpmpp_2m_sde(
         denoised,
@@ -196,7 +196,7 @@ def test_2m_sde_trajectories_equal_those_of_k_diffusion(
         noise_sampler=drawn(range(1, 10), start()),
         solver_type=solver_type,
     )
-    options = {"quadrature": quadrature, "tau": math.sqrt(eta), "lower_order_final": False, "s_noise": 1.003}
+    options = {"quadrature": quadrature, "eta": math.sqrt(eta), "lower_order_final": False, "s_noise": 1.003}
     assert_equal(ours("dpm++2m-sde", sigmas, 10, **options), expected, 1e-9)
 
 
@@ -211,7 +211,7 @@ def test_3m_sde_trajectories_equal_those_of_k_diffusion(sampling: Any, eta: floa
     expected = sampling.sample_dpmpp_3m_sde(
         denoised, start(80.0), sigmas, disable=True, eta=eta, s_noise=s_noise, noise_sampler=noise
     )
-    options = {"tau": math.sqrt(eta), "lower_order_final": False, "s_noise": s_noise}
+    options = {"eta": math.sqrt(eta), "lower_order_final": False, "s_noise": s_noise}
     assert error(ours("dpm++3m-sde", sigmas, 10, **options), expected) > 1e-6  # a denoiser forgets; equal is 1e-9
     assert_equal(ours("dpm++3m-sde", sigmas, 10, lower_quadrature="exact", **options), expected, 1e-9)
 
@@ -229,19 +229,19 @@ def test_dpmpp_sde_equals_that_of_k_diffusion(sampling: Any, s_noise: float) -> 
 
 
 def test_dpmpp_sde_without_noise_is_2s(sampling: Any) -> None:
-    """eta = 0 is tau = 0 is dpm++2s."""
+    """eta = 0 is dpm++2s."""
     sigmas = karras(sampling, 10)[:-1]
     expected = sampling.sample_dpmpp_sde(
         denoised, start(80.0), sigmas, disable=True, eta=0.0, noise_sampler=lambda *_: 0.0
     )
-    assert_equal(ours("dpm++sde", sigmas, 18, tau=0.0), expected, 1e-9)
+    assert_equal(ours("dpm++sde", sigmas, 18, eta=0.0), expected, 1e-9)
     assert_equal(ours("dpm++2s", sigmas, 18), expected, 1e-9)
 
 
 def test_dpmpp_sde_of_k_diffusion_between_0_and_1_has_two_strengths_in_a_step(sampling: Any) -> None:
-    """Its eta scales the ancestral noise: sigma_up = eta sigma sqrt(1 - e^{-2h}), so e^{-2 tau^2 h} = 1 - eta^2 (1 - e^{-2h}).
+    """Its eta scales the ancestral noise: sigma_up = eta sigma sqrt(1 - e^{-2h}), so ours has e^{-2 ours^2 h} = 1 - eta^2 (1 - e^{-2h}).
 
-    That tau depends on h: the stage, at h/2, and the step have different ones, which is no SDE's strength. With the two put in by hand
+    Ours depends on h: the stage, at h/2, and the step have different ones, which is no SDE's strength. With the two put in by hand
     our combinations are theirs.
     """
     eta, sigmas = 0.5, karras(sampling, 10)[:2]
@@ -249,14 +249,14 @@ def test_dpmpp_sde_of_k_diffusion_between_0_and_1_has_two_strengths_in_a_step(sa
         Point.at(SCHEDULE, float(t)) for t in (sigmas[0], (sigmas[0] * sigmas[1]).sqrt(), sigmas[1])
     )
 
-    def tau(end: Point) -> float:
+    def ours_at(end: Point) -> float:
         h = end.half_log_snr - source.half_log_snr
         return math.sqrt(-0.5 * math.log(1.0 - eta**2 * -math.expm1(-2.0 * h)) / h)
 
-    assert tau(stage) > 1.01 * tau(target)
+    assert ours_at(stage) > 1.01 * ours_at(target)
     noise = drawn([1, 2], start())
     expected = sampling.sample_dpmpp_sde(denoised, start(80.0), sigmas, disable=True, eta=eta, noise_sampler=noise)
-    half = exponential_step("data", source, stage, [source], tau=tau(stage))
-    whole = exponential_step("data", source, target, [stage], tau=tau(target))
+    half = exponential_step("data", source, stage, [source], eta=ours_at(stage))
+    whole = exponential_step("data", source, target, [stage], eta=ours_at(target))
     rows = (dpm.Row(source, predict=half), dpm.Row(stage, advance=replace(whole, outputs=(whole.outputs[0],))))
     assert_equal(run(dpm.Plan("data", rows, target)), expected, 1e-9)

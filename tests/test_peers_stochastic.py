@@ -84,15 +84,15 @@ def test_sde_multistep_of_order_3_has_one_sign_wrong_in_diffusers() -> None:
     assert error(run(replace(plan, rows=tuple(rows)), x), expected) < 2e-5
 
 
-@pytest.mark.parametrize(("variance", "variance_type"), [("small", "fixed_small"), ("large", "fixed_large")])
-def test_ddpm_equals_that_of_diffusers(monkeypatch: pytest.MonkeyPatch, variance: str, variance_type: str) -> None:
+@pytest.mark.parametrize(("solver", "variance_type"), [("ddpm", "fixed_small"), ("ddpm-large", "fixed_large")])
+def test_ddpm_equals_that_of_diffusers(monkeypatch: pytest.MonkeyPatch, solver: str, variance_type: str) -> None:
     """DDPMScheduler with both of its fixed variances, on leading steps, whose last one to clean data has no noise."""
     scheduler = diffusers.DDPMScheduler(**LINEAR, clip_sample=False, variance_type=variance_type)
     scheduler.set_timesteps(STEPS)
     x, labels = start(), scheduler.timesteps
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", drawn(range(1, STEPS), x))
     expected = follow(scheduler, labels, x)
-    assert error(ours("ddpm", labels, 0.0, x, variance=variance), expected) < 2e-5
+    assert error(ours(solver, labels, 0.0, x), expected) < 2e-5
 
 
 def test_ddpm_of_diffusers_can_end_in_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_ddpm_of_diffusers_can_end_in_noise(monkeypatch: pytest.MonkeyPatch) -> 
     expected = follow(scheduler, labels, x)
     last = drawn([STEPS], x)() * SCHEDULE.sigma(times_of(labels, 0.0)[-2])
     assert float(last.std()) > 0.1
-    assert error(ours("ddpm", labels, 0.0, x, variance="large") + last, expected) < 2e-5
+    assert error(ours("ddpm-large", labels, 0.0, x) + last, expected) < 2e-5
 
 
 def sa_peer(
@@ -129,7 +129,7 @@ def sa_peer(
 def sa_ours(labels: torch.Tensor, x: torch.Tensor, tau: float, predictor: int, corrector: int, final: bool) -> Any:
     strengths = [tau if 200 <= t <= 800 else 0.5 * tau for t in labels.tolist()]
     orders = {"predictor_order": predictor, "corrector_order": corrector}
-    return ours("sa-solver", labels, SCHEDULE.t_min, x, tau=strengths, lower_order_final=final, **orders)
+    return ours("sa-solver", labels, SCHEDULE.t_min, x, eta=strengths, lower_order_final=final, **orders)
 
 
 def two_nodes_as_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:

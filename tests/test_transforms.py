@@ -41,7 +41,7 @@ NAMES = [
 ]
 ANY_PLAN = pytest.mark.parametrize(
     ("solver", "options"),
-    [*((name, {}) for name in NAMES), ("ddim", {"eta": 1.0}), ("heun", {"s_churn": 20.0}), ("sa-solver", {"tau": 0.0})],
+    [*((name, {}) for name in NAMES), ("ddim", {"eta": 1.0}), ("heun", {"s_churn": 20.0}), ("sa-solver", {"eta": 0.0})],
     ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values())),
 )
 

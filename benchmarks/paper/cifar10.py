@@ -120,14 +120,20 @@ def score_frozen(schedule: NoiseSchedule, times: Floats) -> dpm.Plan:
 
 
 _EI = Solver(
-    "score-frozen", score_frozen, "noise", 1, "the score held over a step", "arXiv 2405.14250, eq. 12", finite=True
+    name="score-frozen",
+    build=score_frozen,
+    prediction="noise",
+    order=1,
+    description="the score held over a step",
+    source="arXiv 2405.14250, eq. 12",
+    finite=True,
 )
 # Of their four schemes the registry has three: Euler and Heun in time are those of the SDE without its noise.
 _PLANS: dict[str, tuple[Any, dict[str, float]]] = {
     "EM": ("euler-maruyama", {}),
     "EI": (_EI, {}),
-    "Euler": ("euler-maruyama", {"tau": 0.0}),
-    "Heun": ("improved-reverse-sde", {"tau": 0.0}),
+    "Euler": ("euler-maruyama", {"eta": 0.0}),
+    "Heun": ("improved-reverse-sde", {"eta": 0.0}),
 }
 
 

@@ -59,12 +59,12 @@ def methods() -> dict[str, tuple[Solver, str]]:
     found = {f"dpm-{order}": (SOLVERS[f"dpm-{order}"], "logsnr") for order in (1, 2, 3)}
     for short, variable, grid in (("t", "time", "time"), ("lambda", "half_log_snr", "logsnr")):
         first = Solver(
-            f"rk1-{short}",
-            partial(euler, variable=variable),
-            "noise",
-            1,
-            f"Euler in {short}",
-            "Lu et al. 2022, arXiv 2206.00927, eq. 2.7 and 3.1",
+            name=f"rk1-{short}",
+            build=partial(euler, variable=variable),
+            prediction="noise",
+            order=1,
+            description=f"Euler in {short}",
+            source="Lu et al. 2022, arXiv 2206.00927, eq. 2.7 and 3.1",
             finite=True,
         )
         found[first.name] = first, grid

@@ -15,6 +15,7 @@ from dpmsolver.networks import guidance, thresholding
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.diagnosis import Diagnosis, check
 from dpmsolver.networks.preconditioning import edm_preconditioned
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.plans.targets import conversion
 from dpmsolver.sampling.adaptive import sample_adaptive
@@ -41,6 +42,7 @@ __all__ = [
     "Denoiser",
     "Diagnosis",
     "ModelStatistics",
+    "Option",
     "Plan",
     "PlanError",
     "Point",

@@ -32,7 +32,7 @@ def test_a_comparison_is_a_page_and_two_tables(tmp_path: Path, capsys: pytest.Ca
     out = tmp_path / "reports" / "first"
     arguments = [
         "--solvers",
-        "ddim,dpm++2m@karras,sa-solver:tau=0.5",
+        "ddim,dpm++2m@karras,sa-solver:eta=0.5",
         "--nfe",
         "5,10",
         "--num",
@@ -42,7 +42,7 @@ def test_a_comparison_is_a_page_and_two_tables(tmp_path: Path, capsys: pytest.Ca
     ]
     assert cli.main(["compare", "mixture-2", *arguments]) == 0
     table = capsys.readouterr().out
-    assert "sa-solver, tau=0.5" in table
+    assert "sa-solver, eta=0.5" in table
     page = (out / "index.html").read_text()
     assert "dpm++2m @ karras" in page
     assert "data:image/png" in page

@@ -188,6 +188,30 @@ def test_sigma_grids_are_powers_of_the_noise_level() -> None:
     np.testing.assert_array_equal(make_grid(EDM(), 9, "karras"), make_grid(EDM(), 9, "sigma-polynomial"))
 
 
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_rectified_has_equal_steps_on_the_straight_path(name: str) -> None:
+    """sigma/(alpha + sigma) falls by the same amount in every step, from any start to the first time and to clean data."""
+    schedule = SCHEDULES[name]
+    for end in (schedule.t_min, 0.0):
+        times = make_grid(schedule, 5, "rectified", schedule.t_max, end)
+        places = [schedule.sigma(t) / (schedule.alpha(t) + schedule.sigma(t)) for t in times]
+        np.testing.assert_allclose(np.diff(places), (places[-1] - places[0]) / 5, rtol=1e-7)
+
+
+def test_rectified_is_uniform_in_time_on_a_flow() -> None:
+    np.testing.assert_allclose(make_grid(Flow(), 7, "rectified"), make_grid(Flow(), 7, "time"), atol=1e-12)
+
+
+def test_rectified_leaves_one_step_below_the_first_time() -> None:
+    """Many steps to clean data: those that would lie below the schedule's first time end there, and one is left."""
+    schedule = SCHEDULES["discrete-linear-1000"]
+    start = 4 * schedule.t_min
+    times = make_grid(schedule, 8, "rectified", start, 0.0)
+    check(times, 8, start, 0.0)
+    assert times[-2] == schedule.t_min
+    np.testing.assert_allclose(make_grid(schedule, 8, "rectified", 0.0, start), times[::-1], rtol=1e-9)
+
+
 @pytest.mark.parametrize("rho", [0.5, 1.0, 2.0])
 def test_polyexponential_is_k_diffusions_formula(rho: float) -> None:
     """sigma_i = exp((1 - i/(n-1))^rho (log sigma_max - log sigma_min) + log sigma_min) for i < n, and sigma_n = 0."""

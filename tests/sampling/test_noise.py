@@ -65,8 +65,8 @@ def test_a_stage_without_noise_leaves_its_way_to_the_draw_of_its_step() -> None:
 
 
 def test_steps_without_noise_leave_the_path_unused() -> None:
-    """SA-Solver with tau in one step: that step's draw stands for that step, not for those before it."""
-    plan = noisy_plan("sa-solver", 5, tau=[0.0, 0.0, 1.0, 0.0, 0.0])
+    """SA-Solver with noise in one step: that step's draw stands for that step, not for those before it."""
+    plan = noisy_plan("sa-solver", 5, eta=[0.0, 0.0, 1.0, 0.0, 0.0])
     assert intervals(plan) == {2: (plan.rows[2].point, plan.rows[3].point)}
 
 
@@ -171,7 +171,7 @@ def test_the_draws_are_standard_normal_and_independent(schedule: Any) -> None:
     ],
 )
 def test_samples_of_one_point_do_not_depend_on_the_steps(schedule: Any, solver: str) -> None:
-    """Data of one point, tau = 1, exact linear part: the noise of short steps is exactly that of long ones, so the samples are one."""
+    """Data of one point, eta = 1, exact linear part: the noise of short steps is exactly that of long ones, so the samples are one."""
     denoiser = dpm.models.Gaussian(mean=np.full(50, 0.3), variance=np.zeros(50)).denoiser(schedule)
     x = dpm.initial_noise(schedule, (2, 50), seed=1)
     few, many = (
@@ -192,7 +192,7 @@ def test_samples_of_one_point_do_not_depend_on_the_steps(schedule: Any, solver: 
     ],
 )
 def test_samples_converge_strongly_along_one_path(solver: str, options: dict[str, Any], reference: Any) -> None:
-    """Order about 1, whatever the tau and the prediction, to one sample of the SDE; with independent noise they do not converge."""
+    """Order about 1, whatever the eta and the prediction, to one sample of the SDE; with independent noise they do not converge."""
 
     def run(steps: int, **noise: Any) -> Any:
         plan = noisy_plan(solver, steps, grid="logsnr", start=1.0, end=1e-3, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dpmsolver.errors import PlanError
 from dpmsolver.grids import GRIDS, from_labels, from_sigmas, make_grid
 from dpmsolver.schedules import EDM, CosineVP, Custom, Discrete, Flow, LinearVP, NoiseSchedule, SubVP
 from dpmsolver.schedules.span import default_start
-from dpmsolver.solvers import SOLVERS, Solver
+from dpmsolver.solvers import SOLVERS
 from dpmsolver.solvers.auto import recommended
 
 COSINE = Discrete(betas=cosine_betas(1000))
@@ -474,7 +475,7 @@ def test_what_lies_outside_is_told_in_the_callers_unit() -> None:
 def test_the_solver_may_be_a_callers_own(request: pytest.FixtureRequest) -> None:
     """A solver of the caller's that predicts noise starts just above alpha = 0 like the library's."""
     euler = SOLVERS["euler"]
-    mine = Solver("mine", euler.build, "noise", 1, "mine", "mine", steps=euler.steps)
+    mine = replace(euler, name="mine")
     assert dpm.make_plan(mine, Flow(), 5).start.time == pytest.approx(0.999, abs=1e-4)
     own = Custom(alpha=lambda t: 1.0 - t, sigma=lambda t: t, t_min=1e-4, t_max=1.0)
     assert dpm.make_plan(mine, own, 5).start.time == pytest.approx(0.999, abs=1e-4)

@@ -388,7 +388,7 @@ def test_s_noise_scales_every_noise_and_nothing_else(name: str, s_noise: float) 
             if before is not None:
                 assert after.noise == tuple(s_noise * z for z in before.noise)
                 assert (after.state, after.outputs) == (before.state, before.outputs)
-    none = {"s_churn": 0.0} if churn else {"eta": 0.0} if "eta" in SOLVERS[name].accepted_options() else {"tau": 0.0}
+    none = {"s_churn": 0.0} if churn else {"eta": 0.0}
     without, with_ = (make_plan(name, VP, a_budget(SOLVERS[name]), **none, **o) for o in ({}, {"s_noise": s_noise}))
     assert with_ == without
 
@@ -410,7 +410,7 @@ def test_s_noise_scales_every_noise_and_nothing_else(name: str, s_noise: float) 
         ("dpm-3", {"r1": 0.7}, "stages need 0 < r1 < r2 <= 1, got r1=0.7"),
         ("ddim", {"eta": -0.1}, r"eta must lie in \[0, 1\], got -0.1"),
         ("euler-ancestral", {"eta": 2.0}, r"eta must lie in \[0, 1\], got 2"),
-        ("ddpm", {"variance": "learned"}, "variance must be 'small' or 'large', got 'learned'"),
+        ("ddpm", {"variance": "large"}, "unknown option 'variance'"),
         ("heun", {"s_churn": -1.0}, "churn needs s_churn >= 0"),
         ("euler", {"s_churn": 5.0, "s_tmin": 3.0, "s_tmax": 1.0}, "0 <= s_tmin <= s_tmax, got 5.0, 3.0, 1.0"),
         ("heun", {"s_churn": 5.0, "start": 0.1, "end": 0.9}, "adds noise and cannot run backwards"),
@@ -420,13 +420,13 @@ def test_s_noise_scales_every_noise_and_nothing_else(name: str, s_noise: float) 
         ("dpm++2m-sde", {"s_noise": True}, "s_noise must be a number, got True"),
         ("dpm++sde", {"s_noise": "1.003"}, "s_noise must be a number, got '1.003'"),
         ("dpm++3m-sde", {"lower_quadrature": "2m"}, "quadrature must be 'exact', 'published' or 'bh1', got '2m'"),
-        ("dpm++2m-sde", {"tau": -1.0}, "tau must be >= 0, got -1"),
-        ("dpm++sde", {"tau": -1.0}, "tau must be >= 0, got -1"),
+        ("dpm++2m-sde", {"eta": -1.0}, "eta must be >= 0, got -1"),
+        ("dpm++sde", {"eta": -1.0}, "eta must be >= 0, got -1"),
         ("dpm++2m-sde", {"start": 0.1, "end": 0.9}, "cannot run backwards"),
         ("dpm++3m-sde", {"quadrature": "midpoint"}, "quadrature must be 'exact', 'published' or 'bh1', got 'midpoint'"),
-        ("sa-solver", {"tau": [1.0, 0.5]}, r"one value for each of 6 steps, got shape \(2,\)"),
-        ("sa-solver", {"tau": [[1.0]]}, r"got shape \(1, 1\)"),
-        ("sa-solver", {"tau": lambda rho: -rho}, "tau must be finite and >= 0"),
+        ("sa-solver", {"eta": [1.0, 0.5]}, r"one value for each of 6 steps, got shape \(2,\)"),
+        ("sa-solver", {"eta": [[1.0]]}, r"got shape \(1, 1\)"),
+        ("sa-solver", {"eta": lambda rho: -rho}, "eta must be finite and >= 0"),
         ("sa-solver", {"predictor_order": 5}, "predictor_order must be 1 to 4, got 5"),
         ("sa-solver", {"corrector_order": -1}, "corrector_order must be 0 to 4, got -1"),
         ("unipc-2", {"variant": "bh3"}, "variant must be 'bh1' or 'bh2', got 'bh3'"),
@@ -436,7 +436,7 @@ def test_s_noise_scales_every_noise_and_nothing_else(name: str, s_noise: float) 
         ("dpm++3m", {"ramp": [1, 2, 3, 4, 2, 1]}, "the k-th between 1 and min"),
         ("er-sde-2", {"noise_scale": lambda rho: rho**0.5}, "must not fall more slowly than sigma"),
         ("er-sde-2", {"start": 0.1, "end": 0.9}, "cannot run backwards"),
-        ("euler-maruyama", {"tau": -0.5}, "tau must be >= 0, got -0.5"),
+        ("euler-maruyama", {"eta": -0.5}, "eta must be >= 0, got -0.5"),
         ("euler-maruyama", {"end": 0.0, "grid": "time"}, "no step to or from sigma = 0"),
         ("rk3-lambda", {"end": 0.0, "grid": "time"}, "no step to or from sigma = 0"),
         ("unipc-7", {}, "unknown solver 'unipc-7' .did you mean 'unipc-"),

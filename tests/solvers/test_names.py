@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from cases import a_budget
 from dpmsolver.evaluation.samplers import samplers_from_names
 from dpmsolver.grids import GRIDS
 from dpmsolver.solvers import SOLVERS
-from dpmsolver.solvers.names import ALIASES, DIFFERENT, DIFFERENT_GRIDS, GRID_ALIASES, known_grid, understood
+from dpmsolver.solvers.names import (
+    ALIASES,
+    DIFFERENT,
+    DIFFERENT_GRIDS,
+    GRID_ALIASES,
+    check_names,
+    known_grid,
+    understood,
+)
+from dpmsolver.solvers.registry import table
 
 VP = dpm.schedules.LinearVP()
 THEIRS = {name: ours for group in ALIASES.values() for name, ours in group.items()}
@@ -288,7 +298,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ddim:eta=x", {}, "eta must be a number, got 'x'"),
     ("ddim:eta=None", {}, "eta must be a number, got None"),
     ("ddim:eta=nan", {}, r"eta must lie in \[0, 1\], got nan"),
-    ("dpm++2m-sde:tau=nan", {}, "tau must be >= 0, got nan"),
+    ("dpm++2m-sde:eta=nan", {}, "eta must be >= 0, got nan"),
     ("ipndm-", {}, "unknown solver 'ipndm-'"),
     ("ddim:eta=True", {}, "eta must be a number, got True"),
     ("ddim", {"eta": "x"}, "eta must be a number, got 'x'"),
@@ -297,10 +307,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ddim:start=x", {}, "start must be a number, got 'x'"),
     ("dpm++2m:lower_order_final=no", {}, "lower_order_final must be True or False, got 'no'"),
     ("sa-solver:predictor_order=2.5", {}, r"predictor_order must be a whole number, got 2\.5"),
-    ("sa-solver:tau=much", {}, "tau must be a number or one per step, got 'much'"),
-    ("er-sde-3:noise_scale=2", {}, r"noise_scale must be of the type Callable\[\[Floats\], Floats\], got 2"),
-    ("dpm++2m:ramp=2", {}, r"ramp must be of the type Sequence\[int\] or None, got 2"),
+    ("sa-solver:eta=much", {}, "eta must be a number or one per step, got 'much'"),
+    ("er-sde-3:noise_scale=2", {}, "noise_scale must be a function, got 2"),
+    ("dpm++2m:ramp=2", {}, "ramp must be numbers in a sequence or None, got 2"),
     ("unipc-2:variant=bh3", {}, "variant must be 'bh1' or 'bh2', got 'bh3'"),
+    ("unipc-2:variant=1", {}, "variant must be a word, got 1"),
+    ("dpmpp_2m_sde:eta=0.5", {}, r"eta=0\.5 beside 'dpmpp_2m_sde' is not the eta of k-diffusion and ComfyUI: say 'dpm\+\+2m-sde'"),
+    ("DPM++ SDE Karras", {"eta": 0.5}, r"eta=0\.5 beside 'DPM\+\+ SDE Karras' is not the eta of k-diffusion"),
+    ("dpm++2m-sde:tau=0.5", {}, "unknown option 'tau'"),
     ("euler_cfg_pp", {}, "the nearest is 'euler' without it"),
     ("DPM++ 2M SGM Uniform", {}, "there is no grid 'sgm uniform' here"),
     ("DPM adaptive", {}, r"^DPM adaptive chooses its steps while it runs, so it has no plan: sample_adaptive\(…, order=3\)"),
@@ -314,6 +328,36 @@ def test_what_cannot_be_meant_is_refused(name: str, arguments: dict[str, Any], m
     with pytest.raises(dpm.PlanError, match=message) as error:
         dpm.make_plan(name, VP, 2, **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_two_solvers_of_one_name_are_refused() -> None:
+    """The table is made of all families, and none of them can take a name that another has."""
+    with pytest.raises(ValueError, match=r"two solvers are called 'ddim', of the families 'first order' and 'mine'"):
+        table([*SOLVERS.values(), replace(SOLVERS["euler"], name="ddim", family="mine")])
+    assert table(SOLVERS.values()) == SOLVERS
+
+
+@pytest.mark.parametrize("name", ["euler_a", "UniPCMultistepScheduler", "LCM", "dpm-12"])
+def test_a_solver_cannot_take_the_name_of_another_package(name: str) -> None:
+    """Our names are read first, and the other's sampler would be lost without a word."""
+    with pytest.raises(ValueError, match="is a solver's own name and a name of another package"):
+        table([*SOLVERS.values(), replace(SOLVERS["euler"], name=name)])
+
+
+def test_a_name_of_another_package_has_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALIASES, "diffusers", {**ALIASES["diffusers"], "Euler A": "euler"})
+    with pytest.raises(ValueError, match="'Euler A' means 'euler-ancestral' and 'euler': drop one"):
+        check_names(SOLVERS)
+    monkeypatch.setitem(ALIASES, "diffusers", {"Auto": "ddim"})
+    with pytest.raises(ValueError, match="'Auto' is a solver's own name"):
+        check_names(SOLVERS)
+
+
+@pytest.mark.parametrize("eta", [0, 1.0])
+def test_an_eta_that_means_the_same_everywhere_is_taken_beside_every_name(eta: float) -> None:
+    plan = dpm.make_plan("dpm++2m-sde", VP, 6, eta=eta, lower_order_final=False)
+    assert dpm.make_plan(f"dpmpp_2m_sde:eta={eta}", VP, 6).rows == plan.rows
+    assert dpm.make_plan("dpmpp_2m_sde", VP, 6, eta=eta).rows == plan.rows
 
 
 # The page -------------------------------------------------------------------------------------------------------------------------

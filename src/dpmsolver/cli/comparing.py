@@ -37,7 +37,7 @@ _UNKNOWN = "a folder cannot tell it from another network of the same name"
 @app.command(
     epilog="[bold]Examples[/bold]\n\n"
     "dpmsolver compare --num 200 --nfe 5,10,20 --out report\n\n"
-    "dpmsolver compare mixture-2 --solvers ddim,heun,dpm++2m@karras,sa-solver:tau=0.5 --num 2000\n\n"
+    "dpmsolver compare mixture-2 --solvers ddim,heun,dpm++2m@karras,sa-solver:eta=0.5 --num 2000\n\n"
     "dpmsolver compare gaussian --solvers dpm++2m,unipc-2 --grids default,karras,time\n\n"
     "dpmsolver compare cifar10-mixture --features efficientnet --num 500 --nfe 5,10,20\n\n"
     "dpmsolver compare my_model.py:testbed --solvers ddim,dpm-23,rk45 --nfe 10,20\n\n"
@@ -56,7 +56,7 @@ def compare(
     solvers: Annotated[
         str,
         typer.Option(
-            metavar="LIST", help="Such as ddim,dpm++2m@karras,sa-solver:tau=0.5; also rk45, dpm-12, dpm-23 (adaptive)."
+            metavar="LIST", help="Such as ddim,dpm++2m@karras,sa-solver:eta=0.5; also rk45, dpm-12, dpm-23 (adaptive)."
         ),
     ] = _SOLVERS,
     grids: Annotated[

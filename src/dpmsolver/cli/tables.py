@@ -81,7 +81,7 @@ def _list(found: list[Solver], with_auto: bool) -> None:
         table.add_row(f"[bold]{family}[/bold]")
         for solver in found:
             if solver.family == family:
-                each = str(solver.evaluations_per_step) if solver.steps is None else "-"
+                each = str(solver.evaluations_per_step) if solver.evaluations is None else "-"
                 table.add_row(f" {solver.name}", str(solver.order), each, solver.description)
     console.print(table)
     console.print(
@@ -126,16 +126,15 @@ def _facts(solver: Solver) -> Iterator[tuple[str, str]]:
     yield "order", f"{solver.order}{' in law' if solver.stochastic else ''}"
     yield (
         "evaluations",
-        f"{solver.evaluations_per_step} a step" if solver.steps is None else "more in some steps than in others",
+        f"{solver.evaluations_per_step} a step" if solver.evaluations is None else "more in some steps than in others",
     )
     yield "adds noise", "yes" if solver.stochastic else "no"
     yield "source", solver.source
     defaults = inspect.signature(solver.build).parameters
-    options = sorted(solver.accepted_options())
-    for i, option in enumerate(options):
-        default = defaults[option].default
-        yield "" if i else "options", f"{option}={getattr(default, '__name__', default)}"
-    if not options:
+    for i, option in enumerate(solver.options):
+        default = defaults[option.name].default
+        yield "" if i else "options", f"{option.name}={getattr(default, '__name__', default)}: {option.meaning}"
+    if not solver.options:
         yield "options", "none, but for those of the grid"
     theirs = [
         alias for group in ALIASES.values() for alias, ours in group.items() if parsed(ours).solver == solver.name

@@ -95,7 +95,7 @@ def error_budgets(solver: Solver, **options: Any) -> tuple[int, ...]:
 
 def trajectory_errors(solver: Solver, problem: str, budgets: Sequence[int], **options: Any) -> list[float]:
     """Root mean square errors of the final states of `start_states`, one for each budget. `options` are the solver's."""
-    multistep = solver.order >= 3 and solver.evaluations_per_step == 1 and solver.steps is None
+    multistep = solver.order >= 3 and solver.evaluations_per_step == 1 and solver.evaluations is None
     grid = short_first_steps(solver.order) if multistep else "logsnr"
     denoiser, x = PROBLEMS[problem].denoiser(SCHEDULE), start_states(problem)
     settings: dict[str, Any] = {"solver": solver, "grid": grid, **RUN, **full_order(solver), **options}

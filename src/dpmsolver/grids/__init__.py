@@ -4,11 +4,12 @@ A grid is a function (schedule, steps, start, end) -> float64 times of shape (st
 It is chosen apart from the solver and means one thing, whatever solver uses it. `start` and `end` are times; end = 0 is clean data.
 A grid that is even in log-SNR cannot reach an infinite one: it then covers the finite range and one step goes to the limit.
 
-Your own grid: an array of times, or any function with this signature. A grid measured on your model: `gits`.
+Your own grid: an array of times, or any function with this signature; `@dpmsolver.options.takes(…)` above it declares its options. A
+grid measured on your model: `gits`.
 """
 
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
-from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, sigma, time
+from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, rectified, sigma, time
 from dpmsolver.grids.published import AYS_SD15, AYS_SDXL, AYS_SVD, ays_sd15, ays_sdxl, ays_svd, interpolated
 from dpmsolver.grids.registry import (
     GRIDS,
@@ -50,6 +51,7 @@ __all__ = [
     "make_grid",
     "polyexponential",
     "quadratic",
+    "rectified",
     "shifted",
     "sigma",
     "time",

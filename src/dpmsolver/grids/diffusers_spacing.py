@@ -13,11 +13,15 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.ends import either_way, pinned
+from dpmsolver.options import Option, takes
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
 __all__ = ["leading", "linspace", "trailing"]
 
+_KEEP_LAST = Option("keep_last", "True or False", "whether the network is evaluated at the last point too")
 
+
+@takes(Option("round", "True or False", "whether times are whole training steps"))
 @either_way
 def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float, round: bool = False) -> Floats:
     """Uniform in time towards 0, with the last knot moved to `end` ("trailing" of Lin et al. 2024).
@@ -46,6 +50,7 @@ def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float, roun
     return _on_whole_steps(discrete, (count - np.arange(steps + 1) * (count / steps)).round() - 1.0, start, end)
 
 
+@takes(_KEEP_LAST)
 @either_way
 def linspace(schedule: NoiseSchedule, steps: int, start: float, end: float, keep_last: bool = False) -> Floats:
     """Uniform over the training steps from `start` down to the first one, rounded to whole steps; `Discrete` schedules only.
@@ -75,6 +80,7 @@ def linspace(schedule: NoiseSchedule, steps: int, start: float, end: float, keep
     return _on_whole_steps(discrete, labels, start, end)
 
 
+@takes(Option("steps_offset", "a whole number", "added to every training step"), _KEEP_LAST)
 @either_way
 def leading(
     schedule: NoiseSchedule, steps: int, start: float, end: float, steps_offset: int = 0, keep_last: bool = False

@@ -8,9 +8,10 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.ends import between_limits, either_way, pinned
+from dpmsolver.options import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
-__all__ = ["beta", "cosine", "karras", "logsnr", "polyexponential", "quadratic", "sigma", "time"]
+__all__ = ["beta", "cosine", "karras", "logsnr", "polyexponential", "quadratic", "rectified", "sigma", "time"]
 
 
 @between_limits
@@ -21,6 +22,7 @@ def logsnr(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
     )
 
 
+@takes(Option("rho", "a number", "the power: 1 is equal steps, more puts more steps at low noise"))
 @either_way
 @between_limits
 def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 1.0) -> Floats:
@@ -41,6 +43,7 @@ def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: floa
     return _from_half_log_snr(schedule, high + (low - high) * np.linspace(1.0, 0.0, steps + 1) ** rho, start, end)
 
 
+@takes(Option("rho", "a number", "the root of sigma/alpha in which steps are equal"))
 @between_limits
 def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 7.0) -> Floats:
     """Uniform in (sigma/alpha)^(1/rho): the grid of EDM (Karras et al. 2022, eq. 5), polynomial of degree rho in the noise level."""
@@ -58,6 +61,33 @@ def sigma(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floa
         array([9., 7., 5., 3., 1.])
     """
     return karras(schedule, steps, start, end, rho=1.0)
+
+
+def rectified(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
+    """Uniform in sigma/(alpha + sigma), the place on the straight path from data (0) to noise (1).
+
+    It is uniform in time on `Flow()`, and azula's rectified schedule on every other one. It needs no limit at alpha = 0 or sigma = 0.
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> rectified(EDM(), 3, 4.0, 0.25)
+        array([4.        , 1.5       , 0.66666667, 0.25      ])
+    """
+    ends = np.array([start, end])
+    alpha, sigma = schedule.alpha(ends), schedule.sigma(ends)
+
+    def equal_steps(part: Floats) -> Floats:
+        from_share, to_share = part / (alpha + sigma)
+        return np.linspace(from_share, to_share, steps + 1)
+
+    signal, noise = equal_steps(alpha), equal_steps(sigma)
+    # Below the first time of the schedule the place goes to 0 as the time does.
+    first = 1.0 / (1.0 + math.exp(float(schedule.half_log_snr(schedule.t_min))))
+    inside = noise >= first
+    times = schedule.t_min * noise / first
+    with np.errstate(divide="ignore"):
+        times[inside] = schedule.time(np.log(signal[inside] / noise[inside]))
+    return pinned(times, start, end)
 
 
 def time(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
@@ -86,6 +116,10 @@ def cosine(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
     return pinned(end + (start - end) * quarter, start, end)
 
 
+@takes(
+    Option("a", "a number", "below 1 the steps are dense at the clean end"),
+    Option("b", "a number", "below 1 the steps are dense at the noisy end"),
+)
 def beta(schedule: NoiseSchedule, steps: int, start: float, end: float, a: float = 0.6, b: float = 0.6) -> Floats:
     """Times at the quantiles of a Beta(a, b) distribution: dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
     if not (a > 0 and b > 0):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.ends import either_way
 from dpmsolver.host import to_host
+from dpmsolver.options import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["AYS_SD15", "AYS_SDXL", "AYS_SVD", "ays_sd15", "ays_sdxl", "ays_svd", "interpolated"]
@@ -22,6 +23,7 @@ AYS_SVD = (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034
 _SAME = 0.02  # in log sigma: the last figure of a table (0.029) is rounded by up to 1.7%
 
 
+@takes(Option("sigmas", "numbers in a sequence", "the table of sigma/alpha, falling"))
 @either_way
 def interpolated(schedule: NoiseSchedule, steps: int, start: float, end: float, sigmas: ArrayLike) -> Floats:
     """A table of noise levels sigma/alpha, carried over to any number of steps by log-linear interpolation.

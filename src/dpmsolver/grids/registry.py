@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
 from dpmsolver.grids.ends import Grid
-from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, sigma, time
+from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, rectified, sigma, time
 from dpmsolver.grids.published import ays_sd15, ays_sdxl, ays_svd
 from dpmsolver.grids.shifts import dynamic_shift, shifted
 from dpmsolver.host import to_host
@@ -27,6 +27,7 @@ GRIDS: dict[str, Grid] = {
     "karras": karras,
     "sigma-polynomial": karras,
     "sigma": sigma,
+    "rectified": rectified,
     "time": time,
     "quadratic": quadratic,
     "cosine": cosine,

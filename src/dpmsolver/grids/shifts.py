@@ -9,11 +9,13 @@ import numpy as np
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids.ends import pinned
+from dpmsolver.options import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["dynamic_shift", "shifted"]
 
 
+@takes(Option("shift", "a number", "above 1 the steps are dense at the noisy end"))
 def shifted(schedule: NoiseSchedule, steps: int, start: float, end: float, shift: float = 3.0) -> Floats:
     """The flow shift t -> shift t / (1 + (shift - 1) t) of a uniform grid, for times in [0, 1] (Esser et al. 2024, eq. 23)."""
     if not shift > 0 or max(start, end) > 1:
@@ -25,6 +27,15 @@ def shifted(schedule: NoiseSchedule, steps: int, start: float, end: float, shift
     return pinned(shift * even / (1.0 + (shift - 1.0) * even), start, end)
 
 
+@takes(
+    Option("image_seq_len", "a number", "tokens of one image"),
+    Option("mu", "a number", "the shift itself, in place of the line over the tokens", or_none=True),
+    Option("base_seq_len", "a number", "the tokens at which mu is base_shift"),
+    Option("max_seq_len", "a number", "the tokens at which mu is max_shift"),
+    Option("base_shift", "a number", "mu of few tokens"),
+    Option("max_shift", "a number", "mu of many tokens"),
+    Option("kind", "a word", "'exponential': shift by exp(mu), 'linear': by mu"),
+)
 def dynamic_shift(
     schedule: NoiseSchedule,
     steps: int,

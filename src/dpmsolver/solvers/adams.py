@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.multistep import adams_plan
+from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "adams", "rho_step", "time_step"]
@@ -90,38 +91,34 @@ def _entries() -> list[Solver]:
     )
     table = [
         Solver(
-            pattern.format(degree),
-            partial(adams, variable=variable, order=degree + 1),
-            "noise",
-            degree + 1,
-            f"DEIS: the noise as a polynomial of degree {degree} in {variable}",
-            source,
+            name=pattern.format(degree),
+            build=partial(adams, variable=variable, order=degree + 1),
+            prediction="noise",
+            order=degree + 1,
+            description=f"DEIS: the noise as a polynomial of degree {degree} in {variable}",
+            source=source,
+            options=(LOWER_ORDER_FINAL, RAMP),
             family="DEIS",
         )
         for pattern, variable, source in forms
         for degree in (1, 2, 3)
     ]
-    lms = partial(adams, variable="rho")
-    one: dict[str, Any] = {"lower_order_final": True, "ramp": None}  # no options where every step is of order 1
-    for name, what, source in (
-        ("lms-{}", "linear multistep in sigma through {} outputs", "k-diffusion, sample_lms"),
-        (
-            "ipndm-v-{}",
-            "iPNDM with variable steps, {} outputs",
-            "Zhang & Chen 2023, arXiv 2204.13902; diff-solvers (Zhou et al.)",
-        ),
+    for pattern, orders, what, source in (
+        ("lms-{}", (1, 2, 3, 4), "linear multistep in sigma through {} outputs", "k-diffusion, sample_lms"),
+        ("ipndm-v-{}", (2, 3, 4), "iPNDM with variable steps, {} outputs", f"{deis}; diff-solvers (Zhou et al.)"),
     ):
         table += [
             Solver(
-                name.format(p),
-                partial(lms, order=p, **(one if p == 1 else {})),
-                "noise",
-                p,
-                what.format(p),
-                source,
+                name=pattern.format(order),
+                build=partial(adams, variable="rho", order=order),
+                prediction="noise",
+                order=order,
+                description=what.format(order),
+                source=source,
+                options=(LOWER_ORDER_FINAL, RAMP) if order > 1 else (),
                 family="classical",
             )
-            for p in (1, 2, 3, 4)[name.startswith("ipndm") :]
+            for order in orders
         ]
     return table
 

@@ -8,11 +8,15 @@ testbeds, docs/choosing.md shows how they compare, and a test holds both togethe
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from dpmsolver.grids import are_times
+from dpmsolver.host import to_host
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.schedules.span import has_little_signal
+from dpmsolver.schedules.span import has_little_signal, one_time
+from dpmsolver.solvers.solver import check_nfe
 
-__all__ = ["CANDIDATE_GRIDS", "CANDIDATE_SOLVERS", "choice_of", "kind_of", "recommended"]
+__all__ = ["CANDIDATE_GRIDS", "CANDIDATE_SOLVERS", "choice_of", "kind_of", "recommended", "run_of"]
 
 # What measurements compare: `benchmarks/choice.py`, and `dpmsolver.tuning` on a user's network.
 CANDIDATE_SOLVERS = (
@@ -52,6 +56,31 @@ _CHOICES: dict[str, tuple[tuple[int, str, str], ...]] = {
     # Flows end at sigma = 0, too far away for a grid in log-SNR of few steps.
     "noise on a flow": ((17, "ipndm-3", "beta"), (24, "deis-tab2", "beta"), (_MANY, "unipc-3", "logsnr")),
 }
+
+
+def run_of(
+    schedule: NoiseSchedule, nfe: int, predicts: str | None, grid: Any, start: float | None
+) -> tuple[str, Any, float | None]:
+    """Return the solver, the grid and the start of a run with solver="auto".
+
+    A caller's grid replaces the recommended one. Solvers that predict noise have no step from alpha = 0. Where the caller's times begin
+    there, the solver is therefore one that predicts data; where the caller's `start` does, the run begins at the schedule's own start,
+    just above which such a solver starts. A network that predicts noise cannot begin there with any solver, and its start is kept to be
+    refused.
+    """
+    check_nfe(nfe)
+    solver, suited = recommended(schedule, nfe, predicts)
+    if are_times(grid):
+        return "unipc-2" if _begin_without_signal(schedule, grid) else solver, grid, start
+    if start is not None and predicts not in ("noise", "score"):
+        start = None if schedule.alpha(one_time(schedule, "start", start)) == 0.0 else start
+    return solver, suited if grid is None else grid, start
+
+
+def _begin_without_signal(schedule: NoiseSchedule, times: Any) -> bool:
+    """Whether given times begin at alpha = 0; times that are wrong are refused elsewhere."""
+    first = to_host(times).ravel()[:1]
+    return bool(len(first)) and float(first[0]) == schedule.t_max and schedule.alpha(schedule.t_max) == 0.0
 
 
 def recommended(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> tuple[str, str]:

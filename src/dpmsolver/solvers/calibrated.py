@@ -12,11 +12,13 @@ import numpy as np
 from numpy.polynomial import legendre
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.ddim import ancestral_split
 from dpmsolver.solvers.exponential import require_finite
 from dpmsolver.solvers.multistep import orders_of_steps
+from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP, STATISTICS
 from dpmsolver.solvers.solver import Solver
 from dpmsolver.solvers.statistics import ModelStatistics
 from dpmsolver.solvers.unipc import predictor_corrector
@@ -158,24 +160,32 @@ def _required(statistics: ModelStatistics | None, schedule: NoiseSchedule) -> Mo
 _BAO = "Bao et al. 2022, arXiv 2201.06503, theorem 1"
 SOLVERS = (
     Solver(
-        "dpm-v3",
-        dpm_v3,
-        "noise",
-        4,
-        "DPM-Solver-v3: around the network's measured statistics",
-        "Zheng et al. 2023, arXiv 2310.13268, algorithm 1",
+        name="dpm-v3",
+        build=dpm_v3,
+        prediction="noise",
+        order=4,
+        description="DPM-Solver-v3: around the network's measured statistics",
+        source="Zheng et al. 2023, arXiv 2310.13268, algorithm 1",
+        options=(
+            STATISTICS,
+            Option("order", "a whole number", "outputs of the predictor, 1 to 3"),
+            Option("corrector", "True or False", "whether each output also corrects the step that led to it"),
+            LOWER_ORDER_FINAL,
+            RAMP,
+        ),
         family="calibrated",
         finite=True,
         calibrated=True,
     ),
     *(
         Solver(
-            f"analytic-{name}",
-            partial(analytic, eta=eta),
-            "data",
-            1,
-            f"{name.upper()} with the variance that the network's measured noise power makes optimal",
-            _BAO,
+            name=f"analytic-{name}",
+            build=partial(analytic, eta=eta),
+            prediction="data",
+            order=1,
+            description=f"{name.upper()} with the variance that the network's measured noise power makes optimal",
+            source=_BAO,
+            options=(STATISTICS,),
             family="calibrated",
             stochastic=True,
             calibrated=True,

@@ -7,53 +7,60 @@ right side alike, as the baselines of DPM-Solver's table 1 do, and leave the mar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Protocol
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.adams import rho_step
 from dpmsolver.solvers.ddim import ancestral_split
 from dpmsolver.solvers.exponential import require_finite, scale_noise
+from dpmsolver.solvers.options import ETA, S_NOISE
 from dpmsolver.solvers.singlestep import block, stage
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "ancestral", "churned", "runge_kutta"]
 
-Step = Callable[[NoiseSchedule, Point, Point, int], Iterator[Row]]
+
+class Step(Protocol):
+    """The rows of one step, of so many evaluations."""
+
+    def __call__(self, schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]: ...
 
 
-def euler(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+def euler(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
     """dy = (rho_t - rho_s) eps_s."""
     yield Row(source, advance=rho_step(source, target, [source]))
 
 
-def heun(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+def heun(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
     """Euler, then the trapezoidal rule (Karras et al. 2022, algorithm 1); one evaluation is Euler's.
 
     No network is asked at sigma = 0. A step that ends there and has two evaluations takes the second at t_min, and integrates the line.
     """
     if evaluations == 1:
-        yield from euler(schedule, source, target, 1)
+        yield from euler(schedule, source, target, evaluations=1)
         return
     end = target if target.sigma else Point.at(schedule, schedule.t_min)
     yield Row(source, predict=rho_step(source, end, [source]))
     yield Row(end, advance=rho_step(source, target, [end, source] if end.rho != source.rho else [source]))
 
 
-def dpm2(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+def dpm2(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
     """The midpoint rule with the geometric mean of both sigmas as its middle: k-diffusion's DPM2."""
     if evaluations == 1:
-        yield from euler(schedule, source, target, 1)
+        yield from euler(schedule, source, target, evaluations=1)
         return
     middle = stage(schedule, source, target, 0.5)
     yield Row(source, predict=rho_step(source, middle, [source]))
     yield Row(middle, advance=rho_step(source, target, [middle]))
 
 
-def dpmpp_2s(schedule: NoiseSchedule, source: Point, target: Point, evaluations: int) -> Iterator[Row]:
+def dpmpp_2s(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
     """A step of DPM-Solver++(2S), or of order 1."""
     return block(schedule, source, target, order=evaluations, prediction="data", quadrature="published")
 
@@ -62,7 +69,7 @@ def churned(
     schedule: NoiseSchedule,
     times: Floats,
     *,
-    orders: Sequence[int],
+    evaluations: Sequence[int],
     step: Step,
     s_churn: float = 0.0,
     s_tmin: float = 0.0,
@@ -89,8 +96,8 @@ def churned(
     top = float(schedule.half_log_snr(schedule.t_max))
     rows: list[Row] = []
     source = points[0]
-    for target, evaluations in zip(points[1:], orders, strict=True):
-        rows += step(schedule, source, target, evaluations)
+    for target, spent in zip(points[1:], evaluations, strict=True):
+        rows += step(schedule, source, target, evaluations=spent)
         source = target
         if s_churn and target is not points[-1] and s_tmin <= target.rho <= s_tmax:
             source = Point.at(schedule, schedule.time(max(target.half_log_snr - math.log(factor), top)))
@@ -113,7 +120,7 @@ def ancestral(
     schedule: NoiseSchedule,
     times: Floats,
     *,
-    orders: Sequence[int],
+    evaluations: Sequence[int],
     step: Step,
     prediction: Prediction = "noise",
     eta: float = 1.0,
@@ -126,10 +133,10 @@ def ancestral(
     """
     points = [Point.at(schedule, t) for t in times]
     rows: list[Row] = []
-    for (source, target), evaluations in zip(pairwise(points), orders, strict=True):
+    for (source, target), spent in zip(pairwise(points), evaluations, strict=True):
         sigma, noise = ancestral_split(source, target, eta)
         down = Point(target.time, target.label, target.alpha, sigma)
-        block = list(step(schedule, source, down, evaluations))
+        block = list(step(schedule, source, down, evaluations=spent))
         last = _of(block[-1])
         rows += [
             *block[:-1],
@@ -197,92 +204,107 @@ def _two_or_one(nfe: int) -> tuple[int, ...]:
     return (2,) * (nfe // 2) + (1,) * (nfe % 2)
 
 
-def _each(nfe: int) -> tuple[int, ...]:
-    return (1,) * nfe
-
-
+_CHURN = (
+    Option("s_churn", "a number", "how far noise raises sigma before the steps, over all of them; 0 is the ODE"),
+    Option("s_tmin", "a number", "the smallest sigma/alpha that is raised"),
+    Option("s_tmax", "a number", "the largest sigma/alpha that is raised"),
+    S_NOISE,
+)
 _EDM, _K = "Karras et al. 2022, arXiv 2206.00364", "k-diffusion"
-SOLVERS = (
+_CHURNED = (
     Solver(
-        "euler",
-        partial(churned, step=euler),
-        "noise",
-        1,
-        "first order in sigma, with churn",
-        f"{_EDM}, algorithm 2",
-        steps=_each,
+        name="euler",
+        build=partial(churned, step=euler),
+        prediction="noise",
+        order=1,
+        description="first order in sigma, with churn",
+        source=f"{_EDM}, algorithm 2",
+        options=_CHURN,
+        takes_evaluations=True,
         family="classical",
     ),
     Solver(
-        "heun",
-        partial(churned, step=heun),
-        "noise",
-        2,
-        "EDM's sampler: Heun in sigma, with churn; an odd budget ends in an Euler step",
-        f"{_EDM}, algorithms 1 and 2",
-        steps=_two_or_one,
+        name="heun",
+        build=partial(churned, step=heun),
+        prediction="noise",
+        order=2,
+        description="EDM's sampler: Heun in sigma, with churn; an odd budget ends in an Euler step",
+        source=f"{_EDM}, algorithms 1 and 2",
+        options=_CHURN,
         evaluations_per_step=2,
+        evaluations=_two_or_one,
+        takes_evaluations=True,
         family="classical",
     ),
     Solver(
-        "dpm2",
-        partial(churned, step=dpm2),
-        "noise",
-        2,
-        "midpoint in sigma at the geometric mean, with churn; an odd budget ends in an Euler step",
-        f"{_EDM}; {_K}, sample_dpm_2",
-        steps=_two_or_one,
+        name="dpm2",
+        build=partial(churned, step=dpm2),
+        prediction="noise",
+        order=2,
+        description="midpoint in sigma at the geometric mean, with churn; an odd budget ends in an Euler step",
+        source=f"{_EDM}; {_K}, sample_dpm_2",
+        options=_CHURN,
         evaluations_per_step=2,
+        evaluations=_two_or_one,
+        takes_evaluations=True,
         family="classical",
-    ),
-    Solver(
-        "euler-ancestral",
-        partial(ancestral, step=euler, prediction="noise"),
-        "noise",
-        1,
-        "Euler in sigma with ancestral noise",
-        f"{_K}, sample_euler_ancestral",
-        steps=_each,
-        family="stochastic",
-        stochastic=True,
-    ),
-    Solver(
-        "dpm++2s-ancestral",
-        partial(ancestral, step=dpmpp_2s, prediction="data"),
-        "data",
-        2,
-        "DPM-Solver++(2S) with ancestral noise",
-        f"{_K}, sample_dpmpp_2s_ancestral",
-        steps=_two_or_one,
-        evaluations_per_step=2,
-        family="stochastic",
-        stochastic=True,
-    ),
-    Solver(
-        "dpm2-ancestral",
-        partial(ancestral, step=dpm2, prediction="noise"),
-        "noise",
-        2,
-        "DPM2 with ancestral noise",
-        f"{_K}, sample_dpm_2_ancestral",
-        steps=_two_or_one,
-        evaluations_per_step=2,
-        family="stochastic",
-        stochastic=True,
-    ),
-    *(
-        Solver(
-            f"rk{order}-{short}",
-            partial(runge_kutta, order=order, variable=variable),
-            "noise",
-            order,
-            f"explicit Runge-Kutta of order {order} in {variable}: a baseline",
-            "Lu et al. 2022, arXiv 2206.00927, table 1",
-            order,
-            family="classical",
-            finite=True,
-        )
-        for order in (2, 3, 4)
-        for short, variable in (("t", "time"), ("lambda", "lambda"))
     ),
 )
+_ANCESTRAL = (
+    Solver(
+        name="euler-ancestral",
+        build=partial(ancestral, step=euler, prediction="noise"),
+        prediction="noise",
+        order=1,
+        description="Euler in sigma with ancestral noise",
+        source=f"{_K}, sample_euler_ancestral",
+        options=(ETA, S_NOISE),
+        takes_evaluations=True,
+        family="stochastic",
+        stochastic=True,
+    ),
+    Solver(
+        name="dpm++2s-ancestral",
+        build=partial(ancestral, step=dpmpp_2s, prediction="data"),
+        prediction="data",
+        order=2,
+        description="DPM-Solver++(2S) with ancestral noise",
+        source=f"{_K}, sample_dpmpp_2s_ancestral",
+        options=(ETA, S_NOISE),
+        evaluations_per_step=2,
+        evaluations=_two_or_one,
+        takes_evaluations=True,
+        family="stochastic",
+        stochastic=True,
+    ),
+    Solver(
+        name="dpm2-ancestral",
+        build=partial(ancestral, step=dpm2, prediction="noise"),
+        prediction="noise",
+        order=2,
+        description="DPM2 with ancestral noise",
+        source=f"{_K}, sample_dpm_2_ancestral",
+        options=(ETA, S_NOISE),
+        evaluations_per_step=2,
+        evaluations=_two_or_one,
+        takes_evaluations=True,
+        family="stochastic",
+        stochastic=True,
+    ),
+)
+_BASELINES = tuple(
+    Solver(
+        name=f"rk{order}-{short}",
+        build=partial(runge_kutta, order=order, variable=variable),
+        prediction="noise",
+        order=order,
+        description=f"explicit Runge-Kutta of order {order} in {variable}: a baseline",
+        source="Lu et al. 2022, arXiv 2206.00927, table 1",
+        evaluations_per_step=order,
+        family="classical",
+        finite=True,
+    )
+    for order in (2, 3, 4)
+    for short, variable in (("t", "time"), ("lambda", "lambda"))
+)
+SOLVERS = (*_CHURNED, *_ANCESTRAL, *_BASELINES)

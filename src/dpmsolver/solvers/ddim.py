@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from typing import Literal
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.options import ETA
 from dpmsolver.solvers.solver import Solver
 
-__all__ = ["SOLVERS", "ancestral_split", "ddim", "ddpm"]
+__all__ = ["SOLVERS", "ancestral_split", "ddim", "ddpm_large"]
 
 
 def ddim(schedule: NoiseSchedule, times: Floats, *, eta: float = 0.0) -> Plan:
@@ -25,24 +27,21 @@ def ddim(schedule: NoiseSchedule, times: Floats, *, eta: float = 0.0) -> Plan:
     return Plan("data", tuple(Row(s, advance=_step(s, t, eta)) for s, t in pairwise(points)), points[-1])
 
 
-def ddpm(schedule: NoiseSchedule, times: Floats, *, variance: Literal["small", "large"] = "small") -> Plan:
-    """DDPM's ancestral step: the mean of q(x_t | x_s, x_0) at the predicted x_0, and noise of one of two variances (section 3.2).
+def ddpm_large(schedule: NoiseSchedule, times: Floats) -> Plan:
+    """DDPM's ancestral step with the larger of its two variances, that of the forward step (section 3.2).
 
-    "small" is the posterior's variance sigma_t^2 (1 - e^{-2h}), right for data of one point; "large" is that of the forward step,
-    sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2 (beta of the step), right for normal data, and leaves the marginals. No noise in a
-    step to sigma = 0. Order 1 in law.
+    The mean is that of q(x_t | x_s, x_0) at the predicted x_0, as in `ddim` with eta = 1. The noise has the variance
+    sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2 (beta of the step), which is right for normal data and leaves the marginals. That of
+    eta = 1 is the posterior's, which is right for data of one point. A step to sigma = 0 has no noise. Order 1 in law.
     """
-    if variance not in ("small", "large"):
-        raise PlanError(f"variance must be 'small' or 'large', got {variance!r}")
     points = [Point.at(schedule, t) for t in times]
     rows = []
     for s, t in pairwise(points):
         step = _step(s, t, 1.0)
-        if variance == "large" and t.sigma:
-            noise = math.sqrt(s.sigma**2 - (s.alpha / t.alpha * t.sigma) ** 2)
-            step = Combination(step.state, step.outputs, (noise,))
+        if t.sigma:
+            step = replace(step, noise=(math.sqrt(s.sigma**2 - (s.alpha / t.alpha * t.sigma) ** 2),))
         rows.append(Row(s, advance=step))
-    return Plan("data", tuple(rows), points[-1], keeps_marginals=variance == "small")
+    return Plan("data", tuple(rows), points[-1], keeps_marginals=False)
 
 
 def ancestral_split(source: Point, target: Point, eta: float) -> tuple[float, float]:
@@ -69,16 +68,35 @@ def _step(source: Point, target: Point, eta: float) -> Combination:
     return Combination(state, (target.alpha - source.alpha * state,), (noise,))
 
 
-_SONG = "Song et al. 2021, arXiv 2010.02502, eq. 12"
+_HO = "Ho et al. 2020, arXiv 2006.11239, section 3.2"
 SOLVERS = (
-    Solver("ddim", ddim, "data", 1, "first order; eta > 0 adds noise", _SONG, family="first order"),
     Solver(
-        "ddpm",
-        ddpm,
-        "data",
-        1,
-        "ancestral sampling; variance='small' or 'large'",
-        "Ho et al. 2020, arXiv 2006.11239, section 3.2",
+        name="ddim",
+        build=ddim,
+        prediction="data",
+        order=1,
+        description="first order; eta > 0 adds noise",
+        source="Song et al. 2021, arXiv 2010.02502, eq. 12",
+        options=(ETA,),
+        family="first order",
+    ),
+    Solver(
+        name="ddpm",
+        build=partial(ddim, eta=1.0),
+        prediction="data",
+        order=1,
+        description="ancestral sampling with the smaller variance, the posterior's: ddim with eta=1",
+        source=_HO,
+        family="stochastic",
+        stochastic=True,
+    ),
+    Solver(
+        name="ddpm-large",
+        build=ddpm_large,
+        prediction="data",
+        order=1,
+        description="ancestral sampling with the larger variance, that of the forward step",
+        source=_HO,
         family="stochastic",
         stochastic=True,
     ),

@@ -5,14 +5,14 @@ With h = lambda_t - lambda_s the diffusion ODE is solved exactly by (DPM-Solver,
     noise:  x_t = (alpha_t/alpha_s) x_s - alpha_t int e^{-lambda} m dlambda
     data:   x_t = (sigma_t/sigma_s) x_s + sigma_t int e^{+lambda} m dlambda
 
-and a solver replaces m by the polynomial through outputs it has. The reverse SDE with a noise of strength tau (0: the ODE, 1: the
+and a solver replaces m by the polynomial through outputs it has. The reverse SDE with a noise of strength eta (0: the ODE, 1: the
 time reversal of the forward process) is solved as exactly (SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1):
 
-    noise:  x_t = (alpha_t/alpha_s) x_s - (1 + tau^2) alpha_t int e^{-lambda} m dlambda + alpha_t tau sqrt(rho_s^2 - rho_t^2) z
-    data:   x_t = (sigma_t/sigma_s) e^{-tau^2 h} x_s + (1 + tau^2) sigma_t int e^{-tau^2 (lambda_t - lambda)} e^lambda m dlambda
-                  + sigma_t sqrt(1 - e^{-2 tau^2 h}) z
+    noise:  x_t = (alpha_t/alpha_s) x_s - (1 + eta^2) alpha_t int e^{-lambda} m dlambda + alpha_t eta sqrt(rho_s^2 - rho_t^2) z
+    data:   x_t = (sigma_t/sigma_s) e^{-eta^2 h} x_s + (1 + eta^2) sigma_t int e^{-eta^2 (lambda_t - lambda)} e^lambda m dlambda
+                  + sigma_t sqrt(1 - e^{-2 eta^2 h}) z
 
-with rho = sigma/alpha = e^{-lambda}. Noise prediction keeps the marginals only for tau = 0.
+with rho = sigma/alpha = e^{-lambda}. Noise prediction keeps the marginals only for eta = 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def exponential_step(
     nodes: Sequence[Point | None],
     *,
     quadrature: Quadrature = "exact",
-    tau: float = 0.0,
+    eta: float = 0.0,
 ) -> Combination:
     """The step from `source` to `target` with the outputs at `nodes` (newest first; None: an output that is not used).
 
@@ -55,7 +55,7 @@ def exponential_step(
 
     A step to sigma = 0 or from alpha = 0 has h = inf. Its limit is of first order: it takes the newest output that lies at a finite
     lambda (or the only one), because every other node is infinitely far away in units of the step. A step of no length changes nothing.
-    The noise of a step with tau > 0 is one normal; `noise_left` splits it between a step's stages.
+    The noise of a step with eta > 0 is one normal; `noise_left` splits it between a step's stages.
 
     Raises:
         PlanError: noise prediction from alpha = 0, where the noise determines nothing; data prediction from sigma = 0.
@@ -63,34 +63,34 @@ def exponential_step(
     if quadrature not in get_args(Quadrature):
         raise PlanError(f"quadrature must be 'exact', 'published' or 'bh1', got {quadrature!r}")
     if target.sigma == 0.0:  # the SDE and the ODE end in the predicted x_0
-        tau = 0.0
-    state, total = _first_order(prediction, source, target, tau)
+        eta = 0.0
+    state, total = _first_order(prediction, source, target, eta)
     h = target.half_log_snr - source.half_log_snr
     places = {i: node for i, node in enumerate(nodes) if node is not None}
     finite = {i: node.half_log_snr for i, node in places.items() if math.isfinite(node.half_log_snr)}
     if h == 0.0 or not math.isfinite(h) or len(finite) < 2:
         weights = {next(iter(finite or places)): total}
     else:
-        rate = 1.0 + tau * tau if prediction == "data" else 1.0
+        rate = 1.0 + eta * eta if prediction == "data" else 1.0
         sign = 1.0 if prediction == "data" else -1.0
         moments = _quadrature(exponential_moments(-sign * rate * h, len(finite)), quadrature)
         scale = total / moments[0]
         solved = polynomial_weights([(lam - source.half_log_snr) / h for lam in finite.values()], moments)
         weights = {i: scale * w for i, w in zip(finite, solved, strict=True)}
-    noise = noise_left(prediction, source, target, target, tau)
+    noise = noise_left(prediction, source, target, target, eta)
     outputs = tuple(weights.get(i, 0.0) for i in range(max(weights) + 1))
     return Combination(state, outputs, (noise,) if noise else ())
 
 
-def noise_left(prediction: Prediction, start: Point, stop: Point, target: Point, tau: float) -> float:
+def noise_left(prediction: Prediction, start: Point, stop: Point, target: Point, eta: float) -> float:
     """The standard deviation at `target` of what the SDE adds between `start` and `stop`, earlier on the way there."""
-    if tau == 0.0 or target.sigma == 0.0:
+    if eta == 0.0 or target.sigma == 0.0:
         return 0.0
     if prediction == "noise":
-        return target.alpha * tau * math.sqrt((start.sigma / start.alpha) ** 2 - (stop.sigma / stop.alpha) ** 2)
-    left = -2.0 * tau * tau * (target.half_log_snr - stop.half_log_snr)
+        return target.alpha * eta * math.sqrt((start.sigma / start.alpha) ** 2 - (stop.sigma / stop.alpha) ** 2)
+    left = -2.0 * eta * eta * (target.half_log_snr - stop.half_log_snr)
     return target.sigma * math.sqrt(
-        -math.exp(left) * math.expm1(-2.0 * tau * tau * (stop.half_log_snr - start.half_log_snr))
+        -math.exp(left) * math.expm1(-2.0 * eta * eta * (stop.half_log_snr - start.half_log_snr))
     )
 
 
@@ -121,10 +121,10 @@ def require_finite(points: Sequence[Point]) -> None:
         )
 
 
-def _first_order(prediction: Prediction, source: Point, target: Point, tau: float) -> tuple[float, float]:
+def _first_order(prediction: Prediction, source: Point, target: Point, eta: float) -> tuple[float, float]:
     """The coefficient of the state, and of an output that is constant over the step (DDIM)."""
     h = target.half_log_snr - source.half_log_snr
-    if tau and h < 0.0:
+    if eta and h < 0.0:
         raise PlanError(
             "a solver that adds noise cannot run backwards: encode with an ODE solver, or without its noise"
         )
@@ -133,16 +133,16 @@ def _first_order(prediction: Prediction, source: Point, target: Point, tau: floa
             raise PlanError(
                 "a data-prediction step cannot leave sigma = 0: start at schedule.t_min, or take a noise-prediction solver"
             )
-        state = target.sigma / source.sigma * (math.exp(-tau * tau * h) if tau else 1.0)
+        state = target.sigma / source.sigma * (math.exp(-eta * eta * h) if eta else 1.0)
         finite = math.isfinite(h)
         return state, -target.alpha * math.expm1(
-            -(1.0 + tau * tau) * h
+            -(1.0 + eta * eta) * h
         ) if finite else target.alpha - source.alpha * state
     if source.alpha == 0.0:
         raise PlanError(_AT_PURE_NOISE)
     state = target.alpha / source.alpha
     total = -target.sigma * math.expm1(h) if math.isfinite(h) else target.sigma - source.sigma * state
-    return state, (1.0 + tau * tau) * total
+    return state, (1.0 + eta * eta) * total
 
 
 def _quadrature(moments: list[float], quadrature: Quadrature) -> list[float]:

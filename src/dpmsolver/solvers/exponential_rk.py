@@ -105,46 +105,35 @@ def _combination(
     return Combination(first.state, tuple(values[::-1]))
 
 
-_RES = "Zhang et al. 2023, arXiv 2308.02157"
-SOLVERS = (
+_RES_2S = Tableau((0.5,), (({},), ({}, {(2, 1.0): 2.0})))
+_RES = "Zhang et al. 2023, arXiv 2308.02157, appendix B"
+SOLVERS = tuple(
     Solver(
-        "res-2s",
-        partial(exponential_rk, prediction="data", tableau=Tableau((0.5,), (({},), ({}, {(2, 1.0): 2.0})))),
-        "data",
-        2,
-        "refined exponential solver of 2 stages",
-        f"{_RES}, appendix B",
-        2,
+        name=name,
+        build=partial(exponential_rk, tableau=tableau),
+        prediction="data",
+        order=order,
+        description=description,
+        source=source,
+        evaluations_per_step=len(tableau.stages),
         family="exponential Runge-Kutta",
-    ),
-    Solver(
-        "res-3s",
-        partial(exponential_rk, prediction="data", tableau=_res_3s()),
-        "data",
-        3,
-        "refined exponential solver of 3 stages",
-        f"{_RES}, appendix B",
-        3,
-        family="exponential Runge-Kutta",
-    ),
-    Solver(
-        "etdrk4-krogstad",
-        partial(exponential_rk, prediction="data", tableau=_KROGSTAD),
-        "data",
-        4,
-        "Krogstad's ETD Runge-Kutta of 4 stages",
-        "Krogstad 2005, J. Comput. Phys. 203, eq. 51",
-        4,
-        family="exponential Runge-Kutta",
-    ),
-    Solver(
-        "etdrk4-ho",
-        partial(exponential_rk, prediction="data", tableau=_HOCHBRUCK_OSTERMANN),
-        "data",
-        4,
-        "Hochbruck & Ostermann's exponential Runge-Kutta of 5 stages, stiff order 4",
-        "Hochbruck & Ostermann 2005, SIAM J. Numer. Anal. 43, eq. 5.19",
-        5,
-        family="exponential Runge-Kutta",
-    ),
+    )
+    for name, tableau, order, description, source in (
+        ("res-2s", _RES_2S, 2, "refined exponential solver of 2 stages", _RES),
+        ("res-3s", _res_3s(), 3, "refined exponential solver of 3 stages", _RES),
+        (
+            "etdrk4-krogstad",
+            _KROGSTAD,
+            4,
+            "Krogstad's ETD Runge-Kutta of 4 stages",
+            "Krogstad 2005, J. Comput. Phys. 203, eq. 51",
+        ),
+        (
+            "etdrk4-ho",
+            _HOCHBRUCK_OSTERMANN,
+            4,
+            "Hochbruck & Ostermann's exponential Runge-Kutta of 5 stages, stiff order 4",
+            "Hochbruck & Ostermann 2005, SIAM J. Numer. Anal. 43, eq. 5.19",
+        ),
+    )
 )

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import Quadrature, exponential_step, scale_noise
+from dpmsolver.solvers.options import ETA, LOWER_ORDER_FINAL, LOWER_QUADRATURE, QUADRATURE, RAMP, S_NOISE
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "adams_plan", "multistep", "orders_of_steps"]
@@ -25,7 +25,7 @@ def multistep(
     prediction: Prediction,
     order: int,
     quadrature: Quadrature,
-    tau: float = 0.0,
+    eta: float = 0.0,
     lower_quadrature: Quadrature | None = None,
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
@@ -34,20 +34,20 @@ def multistep(
 
     Args:
         lower_quadrature: of the steps with fewer outputs than `order`, the first and the last ones; None: as the others.
-        tau: strength of the noise; 0 is the ODE, 1 the reverse SDE. k-diffusion's eta of its SDE solvers is tau^2.
+        eta: strength of the noise; 0 is the ODE, 1 the reverse SDE. k-diffusion's eta of its SDE solvers is the square of this one.
         lower_order_final, ramp: see `orders_of_steps`.
 
     Source: DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), algorithm 2 and appendix; the exact weights follow from its eq. 8, those
-    with noise from `exponential_step`. At tau = 0 the exact form is exponential Adams-Bashforth (Hochbruck & Ostermann 2010, eq. 2.47).
+    with noise from `exponential_step`. At eta = 0 the exact form is exponential Adams-Bashforth (Hochbruck & Ostermann 2010, eq. 2.47).
     """
-    if not tau >= 0:
-        raise PlanError(f"tau must be >= 0, got {tau}")
+    if not eta >= 0:
+        raise PlanError(f"eta must be >= 0, got {eta}")
 
     def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
         form = quadrature if lower_quadrature is None or len(nodes) == order else lower_quadrature
-        return exponential_step(prediction, source, target, nodes, quadrature=form, tau=tau)
+        return exponential_step(prediction, source, target, nodes, quadrature=form, eta=eta)
 
-    keeps = prediction == "data" or tau == 0.0
+    keeps = prediction == "data" or eta == 0.0
     return adams_plan(schedule, times, step, prediction, order, lower_order_final, ramp, keeps)
 
 
@@ -100,6 +100,13 @@ _DPM, _PLUS = "Lu et al. 2022, arXiv 2206.00927", "Lu et al. 2022, arXiv 2211.01
 _FORMS: tuple[tuple[Prediction, str, str], ...] = (("noise", "dpm-", _DPM), ("data", "dpm++", _PLUS))
 
 _QUADRATURES: tuple[Quadrature, ...] = ("published", "exact")
+# At order 2 the steps of lower order have one output, for which all forms are one; at order 1 all steps are alike.
+_MULTISTEP = (LOWER_QUADRATURE, LOWER_ORDER_FINAL, RAMP)
+_STOCHASTIC = {
+    1: (ETA, S_NOISE),
+    2: (QUADRATURE, ETA, S_NOISE, LOWER_ORDER_FINAL, RAMP),
+    3: (QUADRATURE, ETA, S_NOISE, *_MULTISTEP),
+}
 
 
 def _entries() -> list[Solver]:
@@ -109,14 +116,19 @@ def _entries() -> list[Solver]:
             for form in _QUADRATURES[order == 4 :]:
                 # The published 3M halves the second difference: order 2 in the limit, often better than the exact one at 10-20 steps.
                 slope = 2 if form == "published" else order
-                build = partial(multistep, prediction=prediction, order=order, quadrature=form, tau=0.0)
-                if order == 2:  # its other steps have one output, for which all forms are one
-                    build = partial(build, lower_quadrature=None)
-                name = f"{prefix}{order}m" + ("-exact" if form == "exact" else "")
-                what = f"multistep through {order} outputs, " + (
-                    "as published" if form == "published" else "exact: exponential Adams-Bashforth"
+                what = "as published" if form == "published" else "exact: exponential Adams-Bashforth"
+                table.append(
+                    Solver(
+                        name=f"{prefix}{order}m" + ("-exact" if form == "exact" else ""),
+                        build=partial(multistep, prediction=prediction, order=order, quadrature=form),
+                        prediction=prediction,
+                        order=slope,
+                        description=f"multistep through {order} outputs, {what}",
+                        source=source,
+                        options=_MULTISTEP if order > 2 else (LOWER_ORDER_FINAL, RAMP),
+                        family="DPM-Solver",
+                    )
                 )
-                table.append(Solver(name, build, prediction, slope, what, source, family="DPM-Solver"))
     return table
 
 
@@ -127,7 +139,7 @@ def multistep_sde(
     prediction: Prediction,
     order: int,
     quadrature: Quadrature = "published",
-    tau: float = 1.0,
+    eta: float = 1.0,
     s_noise: float = 1.0,
     lower_quadrature: Quadrature | None = None,
     lower_order_final: bool = True,
@@ -148,7 +160,7 @@ def multistep_sde(
         prediction=prediction,
         order=order,
         quadrature=quadrature,
-        tau=tau,
+        eta=eta,
         lower_quadrature=lower_quadrature,
         lower_order_final=lower_order_final,
         ramp=ramp,
@@ -169,17 +181,15 @@ def _stochastic() -> list[Solver]:
         ("sde-dpm-1", "noise", 1, "first order SDE solver, noise prediction", "eq. 17"),
         ("sde-dpm-2", "noise", 2, "multistep SDE solver, noise prediction", "eq. 18"),
     )
-    # What makes no difference at an order is no option of it.
-    one: dict[str, Any] = {"quadrature": "exact", "lower_order_final": True, "ramp": None}
-    fixed = {1: {**one, "lower_quadrature": None}, 2: {"lower_quadrature": None}, 3: {}}
     return [
         Solver(
-            name,
-            partial(multistep_sde, prediction=prediction, order=order, **fixed[order]),
-            prediction,
-            min(order, 2),
-            what,
-            f"{_PLUS}, {where}",
+            name=name,
+            build=partial(multistep_sde, prediction=prediction, order=order),
+            prediction=prediction,
+            order=min(order, 2),
+            description=what,
+            source=f"{_PLUS}, {where}",
+            options=_STOCHASTIC[order],
             family="stochastic",
             stochastic=True,
         )

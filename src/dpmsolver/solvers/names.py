@@ -7,14 +7,14 @@ same grid. Where ours is only near to theirs, or there is none, the name is answ
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS
+from dpmsolver.options import Option, options_of
 from dpmsolver.solvers.solver import Solver
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "DIFFERENT_GRIDS",
     "GRID_ALIASES",
     "Spec",
+    "check_names",
     "known_grid",
     "parsed",
     "resolved",
@@ -144,6 +145,12 @@ DIFFERENT_GRIDS: dict[str, str] = {
     "linear_quadratic": "it is even at high noise and quadratic below; the nearest is 'quadratic'",
     "bong_tangent": "it is made of two arctangents in sigma; the nearest is 'karras'",
 }
+# k-diffusion and ComfyUI have an eta for these too, which is another number: of 2M and 3M SDE the square of ours.
+_OTHER_ETA = ("dpm++2m-sde", "dpm++3m-sde", "dpm++sde")
+_TIMES = (
+    Option("start", "a number", "the time where the run starts"),
+    Option("end", "a number", "the time where the run ends"),
+)
 # The words that AUTOMATIC1111 writes after a solver, longest first.
 _LABELS = (
     *("align your steps", "polyexponential", "ddim uniform", "sgm uniform", "exponential", "kl optimal"),
@@ -191,6 +198,7 @@ def understood(name: str, known: Mapping[str, Solver]) -> Spec:
     """
     written = parsed(name)
     found = _known_solver(written.solver, known)
+    _check_eta(written.solver, found.solver, written.options)
     if written.grid is None:
         return Spec(found.solver, found.grid, {**found.options, **written.options})
     if found.grid is not None:
@@ -254,9 +262,25 @@ def resolved(
         grid, more = known_grid(grid)
         arguments = {**more, **arguments}
     takers = list(known.values()) if solver == "auto" else [known[solver] if isinstance(solver, str) else solver]
-    _check_kinds(arguments, takers, GRIDS[grid] if isinstance(grid, str) else grid)
+    of_solver = [option for each in takers for option in each.options]
+    of_grid = options_of(GRIDS[grid] if isinstance(grid, str) else grid)
+    _check_kinds(arguments, [*_TIMES, *of_solver, *of_grid])
     start, end = arguments.pop("start", None), arguments.pop("end", None)
     return solver, grid, start, end, arguments
+
+
+def check_names(known: Mapping[str, Solver]) -> None:
+    """Raise ValueError for a name of another package that is one of ours, or that has two meanings.
+
+    Names of ours are read first, in lower or upper case, so the other meaning would be lost without a word.
+    """
+    ours = {name.lower() for name in ("auto", *known)}
+    meanings: dict[str, str] = {}
+    for name, meaning in (*(pair for group in ALIASES.values() for pair in group.items()), *DIFFERENT.items()):
+        if name.lower() in ours:
+            raise ValueError(f"{name!r} is a solver's own name and a name of another package: drop one of them")
+        if meanings.setdefault(_key(name), meaning) != meaning:
+            raise ValueError(f"{name!r} means {meanings[_key(name)]!r} and {meaning!r}: drop one of them")
 
 
 def _with_written(
@@ -269,6 +293,7 @@ def _with_written(
     twice = next((option for option in written.options if option in arguments), None)
     if twice is not None:
         raise PlanError(f"{twice}={arguments[twice]!r} is also an option in {name!r}: give it once")
+    _check_eta(written.solver, spec.solver, arguments)
     return spec.solver, spec.grid if grid is None else grid, {**spec.options, **arguments}
 
 
@@ -326,46 +351,22 @@ def _different() -> dict[str, str]:
     return {_key(name): sentence for name, sentence in DIFFERENT.items()}
 
 
-def _check_kinds(options: Mapping[str, Any], solvers: Iterable[Solver], grid: Any) -> None:
-    """PlanError for a word where a number is wanted, and the like, by what the function of the option says of its type."""
-    for name, value in options.items():
-        functions = [solver.build for solver in solvers if name in solver.accepted_options()]
-        said = ["float"] if name in ("start", "end") else _annotations(name, functions, grid)
-        if said and not any(_fits(value, annotation) for annotation in said):
-            raise PlanError(f"{name} must be {_in_words(said[0])}, got {value!r}")
+def _check_kinds(arguments: Mapping[str, Any], options: Sequence[Option]) -> None:
+    """Raise PlanError for a word where a number is wanted, and the like, by what the options of the run declare."""
+    for name, value in arguments.items():
+        same = [option for option in options if option.name == name]
+        if same and not any(option.fits(value) for option in same):
+            raise PlanError(f"{name} must be {same[0].must_be}, got {value!r}")
 
 
-def _annotations(name: str, functions: list[Callable[..., Any]], grid: Any) -> list[str]:
-    taking = [*functions, *([grid] if callable(grid) else [])]
-    found = (inspect.signature(function).parameters.get(name) for function in taking)
-    return [str(parameter.annotation) for parameter in found if parameter is not None]
-
-
-# By the type of a plain value: the kinds of options that it cannot be. Whatever else an annotation says may be right.
-_PLAIN = ("float", "int", "Tau")
-_OTHER = ("Callable", "Sequence", "Literal", "Quadrature")
-_UNFIT: dict[type, tuple[str, ...]] = {
-    type(None): (*_PLAIN, *_OTHER, "bool"),
-    bool: (*_PLAIN, *_OTHER),
-    str: (*_PLAIN, "bool", "Callable", "Sequence"),
-    int: _OTHER,
-    float: _OTHER,
-}
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """Whether a plain value may be of the kind that an annotation says; arrays and functions always may."""
-    if value is None and "None" in annotation:
-        return True
-    if isinstance(value, float) and annotation.startswith("int"):
-        return value.is_integer()
-    return not annotation.startswith(_UNFIT.get(type(value), ()) or ("nothing",))
-
-
-def _in_words(annotation: str) -> str:
-    plain, none, _ = annotation.partition(" | None")
-    words = {"float": "a number", "int": "a whole number", "bool": "True or False", "Tau": "a number or one per step"}
-    return words.get(plain, f"of the type {plain}") + (" or None" if none else "")
+def _check_eta(written: str, ours: str, options: Mapping[str, Any]) -> None:
+    """Raise PlanError for an eta beside another package's name of a solver, where it would be another strength of noise than there."""
+    eta = options.get("eta")
+    if ours in _OTHER_ETA and written.lower() != ours and isinstance(eta, (int, float)) and eta not in (0, 1):
+        raise PlanError(
+            f"eta={eta} beside {written!r} is not the eta of k-diffusion and ComfyUI: say {ours!r}, whose eta is the strength "
+            f"of the noise, 0 the ODE and 1 the reverse SDE; for 2M and 3M SDE it is the square root of theirs"
+        )
 
 
 def _value(text: str) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.multistep import adams_plan
+from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "ipndm", "pndm"]
@@ -46,7 +46,7 @@ def ipndm(
     return adams_plan(schedule, times, step, "noise", order, lower_order_final, ramp)
 
 
-def pndm(schedule: NoiseSchedule, times: Floats, *, orders: Sequence[int], order: int) -> Plan:
+def pndm(schedule: NoiseSchedule, times: Floats, *, evaluations: Sequence[int], order: int) -> Plan:
     """Pseudo-numerical methods: pseudo Runge-Kutta steps until the linear multistep has enough outputs.
 
     F-PNDM (order 4): three steps of four evaluations, the stages in the middle of a step in time, then one evaluation a step with four
@@ -59,9 +59,9 @@ def pndm(schedule: NoiseSchedule, times: Floats, *, orders: Sequence[int], order
     history: list[int] = []  # rows of the outputs that the multistep uses
     for k, (source, target) in enumerate(pairwise(points)):
         history.insert(0, len(rows))
-        if orders[k] == 4:
+        if evaluations[k] == 4:
             rows += _runge_kutta(schedule, source, target)
-        elif orders[k] == 2:
+        elif evaluations[k] == 2:
             stage = _inside(schedule, target)
             rows.append(Row(source, predict=transfer(source, stage, (1.0,))))
             rows.append(Row(stage, advance=transfer(source, target, (0.5, 0.5))))
@@ -105,49 +105,52 @@ def _two_first(name: str, nfe: int) -> tuple[int, ...]:
     return (2,) + (1,) * (nfe - 2)
 
 
-_ONE: dict[str, Any] = {"lower_order_final": False, "ramp": None}  # no options where every step is of order 1
 _LIU = "Liu et al. 2022, arXiv 2202.09778"
 SOLVERS = (
     Solver(
-        "pndm",
-        partial(pndm, order=4),
-        "noise",
-        2,
-        "F-PNDM: pseudo Runge-Kutta start, then four outputs",
-        f"{_LIU}, algorithm 2",
-        steps=_f_pndm_steps,
+        name="pndm",
+        build=partial(pndm, order=4),
+        prediction="noise",
+        order=2,
+        description="F-PNDM: pseudo Runge-Kutta start, then four outputs",
+        source=f"{_LIU}, algorithm 2",
+        evaluations=_f_pndm_steps,
+        takes_evaluations=True,
         family="classical",
     ),
     Solver(
-        "s-pndm",
-        partial(pndm, order=2),
-        "noise",
-        2,
-        "S-PNDM: two evaluations first, then two outputs",
-        f"{_LIU}, algorithm 3",
-        steps=partial(_two_first, "s-pndm"),
+        name="s-pndm",
+        build=partial(pndm, order=2),
+        prediction="noise",
+        order=2,
+        description="S-PNDM: two evaluations first, then two outputs",
+        source=f"{_LIU}, algorithm 3",
+        evaluations=partial(_two_first, "s-pndm"),
+        takes_evaluations=True,
         family="classical",
     ),
     Solver(
-        "plms",
-        partial(pndm, order=4),
-        "noise",
-        2,
-        "PNDM without its Runge-Kutta steps: two evaluations first, then up to four outputs",
-        f"{_LIU}; the first sampler of Stable Diffusion, diffusers' PNDMScheduler(skip_prk_steps=True)",
-        steps=partial(_two_first, "plms"),
+        name="plms",
+        build=partial(pndm, order=4),
+        prediction="noise",
+        order=2,
+        description="PNDM without its Runge-Kutta steps: two evaluations first, then up to four outputs",
+        source=f"{_LIU}; the first sampler of Stable Diffusion, diffusers' PNDMScheduler(skip_prk_steps=True)",
+        evaluations=partial(_two_first, "plms"),
+        takes_evaluations=True,
         family="classical",
     ),
     *(
         Solver(
-            f"ipndm-{p}",
-            partial(ipndm, order=p, **(_ONE if p == 1 else {})),
-            "noise",
-            min(p, 2),
-            f"iPNDM through {p} outputs, one evaluation a step",
-            "Zhang & Chen 2023, arXiv 2204.13902, appendix H.2",
+            name=f"ipndm-{order}",
+            build=partial(ipndm, order=order),
+            prediction="noise",
+            order=min(order, 2),
+            description=f"iPNDM through {order} outputs, one evaluation a step",
+            source="Zhang & Chen 2023, arXiv 2204.13902, appendix H.2",
+            options=(LOWER_ORDER_FINAL, RAMP) if order > 1 else (),
             family="classical",
         )
-        for p in (1, 2, 3, 4)
+        for order in (1, 2, 3, 4)
     ),
 )

@@ -1,12 +1,11 @@
 """The table of solvers, and `make_plan`: from a name and a budget to a Plan.
 
-To add a solver: a module with a function (schedule, times, *, options…) -> Plan and its `SOLVERS`, and its name in `_FAMILIES`.
+To add a solver: a module with a function (schedule, times, *, options…) -> Plan and its `SOLVERS`, and the module in `_FAMILIES`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS, Grid, are_times, default_grid, make_grid
-from dpmsolver.host import to_host
+from dpmsolver.options import options_of
 from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.plans.targets import PREDICTIONS, conversion
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -33,18 +32,37 @@ from dpmsolver.solvers import (
     unipc,
     velocity,
 )
-from dpmsolver.solvers.auto import recommended
-from dpmsolver.solvers.names import resolved
-from dpmsolver.solvers.solver import Solver, check_nfe
+from dpmsolver.solvers.auto import run_of
+from dpmsolver.solvers.names import check_names, resolved
+from dpmsolver.solvers.solver import Solver
 
-__all__ = ["SOLVERS", "make_plan", "solvers"]
+__all__ = ["SOLVERS", "make_plan", "solvers", "table"]
 
 
 _FAMILIES = (
     *(ddim, singlestep, multistep, unipc, exponential_rk, adams, velocity, pndm, classical, stochastic),
     calibrated,
 )
-SOLVERS: dict[str, Solver] = {solver.name: solver for family in _FAMILIES for solver in family.SOLVERS}
+
+
+def table(entries: Iterable[Solver]) -> dict[str, Solver]:
+    """Put solvers under their names.
+
+    Raises:
+        ValueError: two solvers have one name, or a solver has a name that belongs to another package.
+    """
+    found: dict[str, Solver] = {}
+    for solver in entries:
+        if solver.name in found:
+            raise ValueError(
+                f"two solvers are called {solver.name!r}, of the families {found[solver.name].family!r} and {solver.family!r}: rename one"
+            )
+        found[solver.name] = solver
+    check_names(found)
+    return found
+
+
+SOLVERS = table(solver for family in _FAMILIES for solver in family.SOLVERS)
 
 
 def solvers() -> dict[str, str]:
@@ -97,24 +115,15 @@ def make_plan(
         raise PlanError(unknown("prediction", predicts, PREDICTIONS))
     solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
     if isinstance(solver, str) and solver == "auto":
-        check_nfe(nfe)
-        chosen, suited = recommended(schedule, nfe, predicts)
-        if are_times(grid) and _starts_without_signal(schedule, grid):
-            chosen = "unipc-2"  # noise prediction has no step from there
-        elif (
-            start is not None
-            and predicts not in ("noise", "score")
-            and schedule.alpha(one_time(schedule, "start", start)) == 0.0
-        ):
-            start = None  # the schedule's own start, just above which noise prediction starts
-        grid = suited if grid is None else grid
-        solver, grid, start, end, options = resolved(SOLVERS, chosen, grid, start, end, options)
+        solver, grid, start = run_of(schedule, nfe, predicts, grid, start)
+        solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
     if isinstance(solver, str):
         solver = SOLVERS[solver]
     evaluations = solver.spend(nfe)
-    own = {k: v for k, v in options.items() if k in solver.accepted_options()}
-    rest = {k: v for k, v in options.items() if k not in own}
-    _refuse(rest, _grid_options(grid), solver.name, solver.accepted_options())
+    accepted = solver.accepted_options()
+    own = {name: value for name, value in options.items() if name in accepted}
+    rest = {name: value for name, value in options.items() if name not in accepted}
+    _check_options_of_grid(rest, grid, solver)
     moved: Point | None = None
     if not are_times(grid):
         if start is None:
@@ -127,10 +136,9 @@ def make_plan(
                 conversion(predicts, "data", 0.0, float(schedule.sigma(start)))
         end = default_end(schedule, nfe, start, needs_noise=solver.finite) if end is None else end
     times = make_grid(schedule, len(evaluations), grid, start, end, nfe=nfe, **rest)
-    if "orders" in inspect.signature(solver.build).parameters:
-        own["orders"] = evaluations
     said = {name: _recorded(value) for name, value in options.items()}
-    made = solver.build(schedule, times, **own)
+    handed: dict[str, Any] = {"evaluations": evaluations} if solver.takes_evaluations else {}
+    made = solver.build(schedule, times, **handed, **own)
     if moved is not None and (factor := scale_of_start(schedule, made.start.time)) != 1.0:
         made = _scaled_from(moved, factor, made)
     return replace(
@@ -166,22 +174,10 @@ def _recorded(value: object) -> object:
     return str(getattr(value, "__name__", type(value).__name__))
 
 
-def _starts_without_signal(schedule: NoiseSchedule, times: Any) -> bool:
-    """Whether given times start at alpha = 0; times that are wrong are refused elsewhere."""
-    first = to_host(times).ravel()[:1]
-    return bool(len(first)) and float(first[0]) == schedule.t_max and schedule.alpha(schedule.t_max) == 0.0
-
-
-def _grid_options(grid: object) -> set[str]:
-    function = GRIDS.get(grid) if isinstance(grid, str) else grid
-    if not callable(function):
-        return set()
-    return set(inspect.signature(function).parameters) - {"schedule", "steps", "start", "end", "options"}
-
-
-def _refuse(
-    options: Mapping[str, Any], accepted: set[str], solver: str, more: set[str] | frozenset[str] = frozenset()
-) -> None:
+def _check_options_of_grid(options: Mapping[str, Any], grid: object, solver: Solver) -> None:
+    """Raise PlanError for an option that the grid does not declare; the solver's own are taken out already."""
+    declared = {option.name for option in options_of(GRIDS[grid] if isinstance(grid, str) else grid)}
     for name in options:
-        if name not in accepted:
-            raise PlanError(f"{unknown('option', name, sorted(accepted | more))} (for solver {solver} and the grid)")
+        if name not in declared:
+            accepted = sorted(declared | solver.accepted_options())
+            raise PlanError(f"{unknown('option', name, accepted)} (for solver {solver.name} and the grid)")

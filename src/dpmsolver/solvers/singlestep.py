@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import Quadrature, exponential_step, noise_left, scale_noise
+from dpmsolver.solvers.options import ETA, QUADRATURE, R1, R2, S_NOISE
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "block", "fast_orders", "singlestep", "stage"]
@@ -36,28 +37,28 @@ def singlestep(
     schedule: NoiseSchedule,
     times: Floats,
     *,
-    orders: Sequence[int],
+    evaluations: Sequence[int],
     prediction: Prediction,
     quadrature: Quadrature,
-    tau: float = 0.0,
+    eta: float = 0.0,
     r1: float | None = None,
     r2: float | None = None,
 ) -> Plan:
-    """Steps that stand alone, each of its own order and of as many evaluations.
+    """Steps that stand alone, each of as high an order as it has evaluations.
 
     Args:
-        orders: 1, 2 or 3 for each step; `len(times) == len(orders) + 1`.
-        tau: strength of the noise; 0 is the ODE, 1 the reverse SDE.
+        evaluations: 1, 2 or 3 for each step; `len(times) == len(evaluations) + 1`.
+        eta: strength of the noise; 0 is the ODE, 1 the reverse SDE.
         r1, r2: where the stages lie inside a step, in units of its log-SNR length; by default 1/2 for order 2, 1/3 and 2/3 for order 3.
             Order 3 holds at these; the published form of order 3 needs r2 = 2/3, the exact one r1 = 1/3 with r2 = 2/3.
 
     Source: DPM-Solver, algorithms 1, 2, 4 and 5 ("published"), appendix B.4 ("exact"); DPM-Solver++, algorithm 1.
     """
-    if len(times) != len(orders) + 1:
-        raise PlanError(f"{len(orders)} steps need {len(orders) + 1} times, got {len(times)}")
+    if len(times) != len(evaluations) + 1:
+        raise PlanError(f"{len(evaluations)} steps need {len(evaluations) + 1} times, got {len(times)}")
     points = [Point.at(schedule, t) for t in times]
     rows: list[Row] = []
-    for source, target, order in zip(points, points[1:], orders, strict=False):
+    for (source, target), order in zip(pairwise(points), evaluations, strict=True):
         rows.extend(
             block(
                 schedule,
@@ -66,12 +67,12 @@ def singlestep(
                 order=order,
                 prediction=prediction,
                 quadrature=quadrature,
-                tau=tau,
+                eta=eta,
                 r1=r1,
                 r2=r2,
             )
         )
-    return Plan(prediction, tuple(rows), points[-1], keeps_marginals=prediction == "data" or tau == 0.0)
+    return Plan(prediction, tuple(rows), points[-1], keeps_marginals=prediction == "data" or eta == 0.0)
 
 
 def block(
@@ -82,7 +83,7 @@ def block(
     order: int,
     prediction: Prediction,
     quadrature: Quadrature,
-    tau: float = 0.0,
+    eta: float = 0.0,
     r1: float | None = None,
     r2: float | None = None,
 ) -> Iterator[Row]:
@@ -93,22 +94,22 @@ def block(
     """
     first = (1 / 2 if order == 2 else 1 / 3) if r1 is None else r1
     second = 2 / 3 if r2 is None else r2
-    if not tau >= 0:
-        raise PlanError(f"tau must be >= 0, got {tau}")
+    if not eta >= 0:
+        raise PlanError(f"eta must be >= 0, got {eta}")
     if order > 1 and (not 0 < first <= 1 or (order == 3 and not first < second <= 1)):
         raise PlanError(f"stages need 0 < r1 < r2 <= 1, got r1={first}, r2={second}")
     stages = [source, *(stage(schedule, source, target, r) for r in (first, second)[: order - 1])]
 
-    if tau and not math.isfinite(target.half_log_snr - source.half_log_snr):
+    if eta and not math.isfinite(target.half_log_snr - source.half_log_snr):
         # A limit is of first order, and each stage has its own noise: the step goes from stage to stage.
         for a, b in pairwise([*stages, target]):
-            yield Row(a, advance=exponential_step(prediction, a, b, [a], tau=tau))
+            yield Row(a, advance=exponential_step(prediction, a, b, [a], eta=eta))
         return
 
     def step(index: int, to: Point, nodes: Sequence[Point | None], quadrature: Quadrature) -> Combination:
-        combination = exponential_step(prediction, source, to, nodes, quadrature=quadrature, tau=tau)
+        combination = exponential_step(prediction, source, to, nodes, quadrature=quadrature, eta=eta)
         passed = [*stages[: index + 1], to]
-        noise = [noise_left(prediction, a, b, to, tau) for a, b in pairwise(passed)]
+        noise = [noise_left(prediction, a, b, to, eta) for a, b in pairwise(passed)]
         return replace(combination, noise=tuple(noise[::-1]) if combination.noise else ())
 
     if order == 1:
@@ -136,10 +137,10 @@ def singlestep_sde(
     schedule: NoiseSchedule,
     times: Floats,
     *,
-    orders: Sequence[int],
+    evaluations: Sequence[int],
     prediction: Prediction,
     quadrature: Quadrature = "published",
-    tau: float = 1.0,
+    eta: float = 1.0,
     r1: float | None = None,
     r2: float | None = None,
     s_noise: float = 1.0,
@@ -149,7 +150,7 @@ def singlestep_sde(
     Source: SEEDS (Gonzalez et al. 2023, arXiv 2305.14267), algorithms 1 to 4.
     """
     plan = singlestep(
-        schedule, times, orders=orders, prediction=prediction, quadrature=quadrature, tau=tau, r1=r1, r2=r2
+        schedule, times, evaluations=evaluations, prediction=prediction, quadrature=quadrature, eta=eta, r1=r1, r2=r2
     )
     return scale_noise(plan, s_noise)
 
@@ -160,76 +161,95 @@ _FORMS: tuple[tuple[Quadrature, str, str], ...] = (
 )
 
 
+_DPM, _PLUS = "Lu et al. 2022, arXiv 2206.00927", "Lu et al. 2022, arXiv 2211.01095"
+# The places of the stages that a step of so many evaluations has.
+_STAGES: dict[int, tuple[Option, ...]] = {1: (), 2: (R1,), 3: (R1, R2)}
+
+
 def _entries() -> list[Solver]:
     forms: tuple[tuple[Prediction, str, str], ...] = (
-        ("noise", "dpm-{}", "Lu et al. 2022, arXiv 2206.00927, algorithms 1 and 2"),
-        ("data", "dpm++{}s", "Lu et al. 2022, arXiv 2211.01095, algorithm 1"),
+        ("noise", "dpm-{}", f"{_DPM}, algorithms 1 and 2"),
+        ("data", "dpm++{}s", f"{_PLUS}, algorithm 1"),
     )
-    table = []
-    for prediction, pattern, source in forms:
-        for order in (2, 3):
-            for quadrature, suffix, form in _FORMS:
-                build = partial(singlestep, prediction=prediction, quadrature=quadrature, tau=0.0)
-                if order == 2:  # which has one stage
-                    build = partial(build, r2=None)
-                what = f"singlestep, order {order}, {form}"
-                name = pattern.format(order) + suffix
-                table.append(Solver(name, build, prediction, order, what, source, order, family="DPM-Solver"))
-    return table
+    return [
+        Solver(
+            name=pattern.format(order) + suffix,
+            build=partial(singlestep, prediction=prediction, quadrature=quadrature),
+            prediction=prediction,
+            order=order,
+            description=f"singlestep, order {order}, {form}",
+            source=source,
+            options=_STAGES[order],
+            evaluations_per_step=order,
+            takes_evaluations=True,
+            family="DPM-Solver",
+        )
+        for prediction, pattern, source in forms
+        for order in (2, 3)
+        for quadrature, suffix, form in _FORMS
+    ]
+
+
+def _fast() -> list[Solver]:
+    forms: tuple[tuple[str, Prediction, str, str], ...] = (
+        ("dpm-fast", "noise", "singlestep of order 3", f"{_DPM}, section 3.4"),
+        (
+            "dpm++fast",
+            "data",
+            "singlestep of order 3 with data prediction",
+            f"{_PLUS}, algorithm 1; the official code's singlestep method of order 3",
+        ),
+    )
+    return [
+        Solver(
+            name=name,
+            build=partial(singlestep, prediction=prediction, quadrature="published"),
+            prediction=prediction,
+            order=2,
+            description=f"{what}, the rest of the budget at order 2 and 1",
+            source=source,
+            evaluations=fast_orders,
+            takes_evaluations=True,
+            family="DPM-Solver",
+        )
+        for name, prediction, what, source in forms
+    ]
 
 
 def _stochastic() -> list[Solver]:
     seeds = "Gonzalez et al. 2023, arXiv 2305.14267, algorithm {}"
-    # The stages that a step has not are no options.
-    one, two = {"r1": None, "r2": None, "quadrature": "published"}, {"r2": None}
-    rows: tuple[tuple[str, Prediction, int, int, dict[str, Any], str], ...] = (
-        ("dpm++sde", "data", 2, 2, two, "k-diffusion, sample_dpmpp_sde; Lu et al. 2022, arXiv 2211.01095"),
-        ("seeds-1", "noise", 1, 1, one, seeds.format(1)),
-        ("seeds-2", "noise", 2, 2, two, seeds.format(2)),
-        ("seeds-3", "noise", 3, 2, {}, seeds.format(3)),
+    forms: tuple[tuple[str, Prediction, int, str], ...] = (
+        ("dpm++sde", "data", 2, f"k-diffusion, sample_dpmpp_sde; {_PLUS}"),
+        ("seeds-1", "noise", 1, seeds.format(1)),
+        ("seeds-2", "noise", 2, seeds.format(2)),
+        ("seeds-3", "noise", 3, seeds.format(3)),
     )
     return [
         Solver(
-            name,
-            partial(singlestep_sde, prediction=prediction, **fixed),
-            prediction,
-            order,
-            f"singlestep SDE solver of {each} evaluations",
-            source,
-            each,
+            name=name,
+            build=partial(singlestep_sde, prediction=prediction),
+            prediction=prediction,
+            order=min(each, 2),
+            description=f"singlestep SDE solver of {each} evaluations",
+            source=source,
+            options=(ETA, S_NOISE, *_STAGES[each], *([QUADRATURE] if each > 1 else [])),
+            evaluations_per_step=each,
+            takes_evaluations=True,
             family="stochastic",
             stochastic=True,
         )
-        for name, prediction, each, order, fixed, source in rows
+        for name, prediction, each, source in forms
     ]
 
 
-def _fast(name: str, prediction: Prediction, what: str, source: str) -> Solver:
-    build = partial(singlestep, prediction=prediction, quadrature="published", tau=0.0, r1=None, r2=None)
-    return Solver(name, build, prediction, 2, what, source, steps=fast_orders, family="DPM-Solver")
-
-
-_FAST = (
-    _fast(
-        "dpm-fast",
-        "noise",
-        "singlestep of order 3, the rest of the budget at order 2 and 1",
-        "Lu et al. 2022, arXiv 2206.00927, section 3.4",
-    ),
-    _fast(
-        "dpm++fast",
-        "data",
-        "singlestep of order 3 with data prediction, the rest of the budget at order 2 and 1",
-        "Lu et al. 2022, arXiv 2211.01095, algorithm 1; the official code's singlestep method of order 3",
-    ),
-)
 _DPM_1 = Solver(
-    "dpm-1",
-    partial(singlestep, prediction="noise", quadrature="published", tau=0.0, r1=None, r2=None),
-    "noise",
-    1,
-    "first order: DDIM from noise prediction",
-    "Lu et al. 2022, arXiv 2206.00927, eq. 3.7",
+    name="dpm-1",
+    build=partial(singlestep, prediction="noise", quadrature="published"),
+    prediction="noise",
+    order=1,
+    description="first order: DDIM from noise prediction",
+    source=f"{_DPM}, eq. 3.7",
+    takes_evaluations=True,
     family="first order",
 )
-SOLVERS = (_DPM_1, *_FAST, *_entries(), *_stochastic())
+SOLVERS = (_DPM_1, *_fast(), *_entries(), *_stochastic())

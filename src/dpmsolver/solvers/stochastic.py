@@ -10,9 +10,11 @@ from itertools import pairwise
 import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import require_finite
+from dpmsolver.solvers.options import ETA
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "er_sde", "euler_maruyama"]
@@ -41,7 +43,8 @@ def er_sde(
     term of its own accuracy: its x0' is of first order, as published.
 
     Args:
-        noise_scale: phi, on float64 arrays; must not fall more slowly than rho, or the noise would have a negative variance.
+        noise_scale: phi, on float64 arrays; must not fall more slowly than rho, or the noise would have a negative variance. It is a
+            function and not a strength: no number between the ODE and the SDE stands for it.
 
     Source: Cui et al. 2023, arXiv 2309.06169, algorithms 1 to 3 and eq. 12.
     """
@@ -79,79 +82,84 @@ def _er_step(s: Point, t: Point, nodes: Sequence[Point], phi: Callable[[Floats],
     return Combination(t.alpha / s.alpha * ratio, tuple(outputs.tolist()), (noise,) if noise else ())
 
 
-def euler_maruyama(schedule: NoiseSchedule, times: Floats, *, improved: bool, tau: float = 1.0) -> Plan:
-    """Euler-Maruyama for the reverse SDE in time, and its improved form: dx = [f x + (1 + tau^2)/2 g^2/sigma eps] dt + tau g dw.
+def euler_maruyama(schedule: NoiseSchedule, times: Floats, *, improved: bool, eta: float = 1.0) -> Plan:
+    """Euler-Maruyama for the reverse SDE in time, and its improved form: dx = [f x + (1 + eta^2)/2 g^2/sigma eps] dt + eta g dw.
 
     The improved step takes the drift's mean between the step's start and its predicted end, both with one draw of noise (stochastic
     improved Euler); its end is asked from the network once and not kept.
 
     Source: Song et al. 2021, arXiv 2011.13456, eq. 6 and appendix E; Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1.
     """
-    if not tau >= 0:
-        raise PlanError(f"tau must be >= 0, got {tau}")
+    if not eta >= 0:
+        raise PlanError(f"eta must be >= 0, got {eta}")
     points = [Point.at(schedule, t) for t in times]
-    if tau and times[0] < times[-1]:
+    if eta and times[0] < times[-1]:
         raise PlanError("a solver that adds noise cannot run backwards: encode with an ODE solver")
     require_finite(points)
     rows = []
     for s, t in pairwise(points):
         step = t.time - s.time
         linear, rate = schedule.rates(s.time)
-        drift, noise = _drift(s, rate, tau), tau * s.sigma * math.sqrt(max(2.0 * rate * step, 0.0))
+        drift, noise = _drift(s, rate, eta), eta * s.sigma * math.sqrt(max(2.0 * rate * step, 0.0))
         euler = Combination(1.0 + step * linear, (step * drift,), (noise,) if noise else ())
         if not improved:
             rows.append(Row(s, advance=euler))
             continue
         # x + (k_1 + k_2)/2 with k_2 = step (linear_t u + drift_t m) at u = euler(x), and the noise of both ends' mean.
         linear_t, rate_t = schedule.rates(t.time)
-        noise_t = tau * t.sigma * math.sqrt(max(2.0 * rate_t * step, 0.0))
+        noise_t = eta * t.sigma * math.sqrt(max(2.0 * rate_t * step, 0.0))
         half = 0.5 * step * linear_t
         state = 1.0 + 0.5 * step * linear + half * euler.state
-        outputs = (0.5 * step * _drift(t, rate_t, tau), 0.5 * step * drift + half * euler.outputs[0])
+        outputs = (0.5 * step * _drift(t, rate_t, eta), 0.5 * step * drift + half * euler.outputs[0])
         both = (0.0, 0.5 * (noise + noise_t) + half * noise) if noise else ()
         rows += [Row(s, predict=euler), Row(t, advance=Combination(state, outputs, both))]
     return Plan("noise", tuple(rows), points[-1], keeps_marginals=False)
 
 
-def _drift(point: Point, rate: float, tau: float) -> float:
-    """The coefficient of eps: (1 + tau^2)/2 g^2/sigma with g^2 = -2 sigma^2 dlambda/dt."""
-    return -(1.0 + tau * tau) * point.sigma * rate
+def _drift(point: Point, rate: float, eta: float) -> float:
+    """The coefficient of eps: (1 + eta^2)/2 g^2/sigma with g^2 = -2 sigma^2 dlambda/dt."""
+    return -(1.0 + eta * eta) * point.sigma * rate
 
 
 _ER = "Cui et al. 2023, arXiv 2309.06169"
 SOLVERS = (
     *(
         Solver(
-            f"er-sde-{order}",
-            partial(er_sde, order=order),
-            "data",
-            min(order, 2),
-            f"extended reverse-time SDE through {order} outputs",
-            f"{_ER}, algorithm {order}",
+            name=f"er-sde-{order}",
+            build=partial(er_sde, order=order),
+            prediction="data",
+            order=min(order, 2),
+            description=f"extended reverse-time SDE through {order} outputs",
+            source=f"{_ER}, algorithm {order}",
+            options=(
+                Option("noise_scale", "a function", "phi of sigma/alpha: itself is the ODE, its square DDPM's SDE"),
+            ),
             family="stochastic",
             stochastic=True,
         )
         for order in (1, 2, 3)
     ),
     Solver(
-        "euler-maruyama",
-        partial(euler_maruyama, improved=False),
-        "noise",
-        1,
-        "Euler-Maruyama for the reverse SDE in time",
-        "Song et al. 2021, arXiv 2011.13456, appendix E",
+        name="euler-maruyama",
+        build=partial(euler_maruyama, improved=False),
+        prediction="noise",
+        order=1,
+        description="Euler-Maruyama for the reverse SDE in time",
+        source="Song et al. 2021, arXiv 2011.13456, appendix E",
+        options=(ETA,),
         family="stochastic",
         stochastic=True,
         finite=True,
     ),
     Solver(
-        "improved-reverse-sde",
-        partial(euler_maruyama, improved=True),
-        "noise",
-        2,
-        "stochastic improved Euler in time",
-        "Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1",
-        2,
+        name="improved-reverse-sde",
+        build=partial(euler_maruyama, improved=True),
+        prediction="noise",
+        order=2,
+        description="stochastic improved Euler in time",
+        source="Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1",
+        options=(ETA,),
+        evaluations_per_step=2,
         family="stochastic",
         stochastic=True,
         finite=True,

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 from dpmsolver.solvers.multistep import orders_of_steps
+from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "predictor_corrector", "sa_solver", "unipc"]
 
-Tau: TypeAlias = float | Sequence[float] | Callable[[float], float]
+Eta: TypeAlias = float | Sequence[float] | Callable[[float], float]
 
 
 def predictor_corrector(
@@ -101,15 +103,15 @@ def sa_solver(
     *,
     predictor_order: int = 3,
     corrector_order: int = 4,
-    tau: Tau = 1.0,
+    eta: Eta = 1.0,
     lower_order_final: bool = True,
 ) -> Plan:
-    """SA-Solver: stochastic Adams-Bashforth and -Moulton steps of the reverse SDE with a strength of noise tau that may change.
+    """SA-Solver: stochastic Adams-Bashforth and -Moulton steps of the reverse SDE with a strength of noise that may change.
 
     Args:
         predictor_order: 1 to 4, outputs of the predictor. corrector_order: 0 (none) to 4, outputs of the corrector, with the newest one.
-        tau: >= 0: a number, one per step, or a function of sigma/alpha at the step's start (the paper has tau on in the middle of the
-            noise levels only, section 6.1). 0 is the ODE, 1 the reverse SDE.
+        eta: the paper's tau, >= 0: a number, one per step, or a function of sigma/alpha at the step's start (the paper has noise in the
+            middle of the noise levels only, section 6.1). 0 is the ODE, 1 the reverse SDE.
 
     Source: Xue et al. 2023, arXiv 2309.05019, algorithm 1, eq. 14 and 17.
     """
@@ -117,90 +119,104 @@ def sa_solver(
         if not least <= value <= 4:
             raise PlanError(f"{name} must be {least} to 4, got {value}")
     points = [Point.at(schedule, t) for t in times]
-    strengths = _strengths(tau, points)
+    strengths = _strengths(eta, points)
     steps = len(points) - 1
     orders = orders_of_steps(steps, predictor_order, lower_order_final)
     corrected_with = [min(corrector_order, steps - k + 1 if lower_order_final else 4) for k in range(steps)]
 
     def predict(k: int) -> Combination:
-        return exponential_step("data", points[k], points[k + 1], points[k::-1][: orders[k]], tau=strengths[k])
+        return exponential_step("data", points[k], points[k + 1], points[k::-1][: orders[k]], eta=strengths[k])
 
     def correct(k: int) -> Combination | None:
         nodes = [points[k + 1], *points[k::-1]][: corrected_with[k]]
-        return exponential_step("data", points[k], points[k + 1], nodes, tau=strengths[k]) if nodes else None
+        return exponential_step("data", points[k], points[k + 1], nodes, eta=strengths[k]) if nodes else None
 
     return predictor_corrector(points, predict, correct, "data")
 
 
-def _strengths(tau: Tau, points: Sequence[Point]) -> list[float]:
-    """tau of each step. PlanError for another number of them than steps, or one that is negative."""
+def _strengths(eta: Eta, points: Sequence[Point]) -> list[float]:
+    """Return the eta of each step. Raise PlanError for another number of them than steps, or one that is negative."""
     steps = len(points) - 1
-    if callable(tau):
-        values = np.array([tau(point.rho) for point in points[:-1]], dtype=np.float64)
+    if callable(eta):
+        values = np.array([eta(point.rho) for point in points[:-1]], dtype=np.float64)
     else:
-        values = np.array(tau, dtype=np.float64)
+        values = np.array(eta, dtype=np.float64)
         values = np.full(steps, values) if values.ndim == 0 else values
     if values.shape != (steps,):
         raise PlanError(
-            f"tau must be a number, a function of sigma, or one value for each of {steps} steps, got shape {values.shape}"
+            f"eta must be a number, a function of sigma, or one value for each of {steps} steps, got shape {values.shape}"
         )
     if not (np.isfinite(values) & (values >= 0)).all():
-        raise PlanError(f"tau must be finite and >= 0, got {values}")
+        raise PlanError(f"eta must be finite and >= 0, got {values}")
     return [float(v) for v in values]
 
 
-_ONE: dict[str, Any] = {"lower_order_final": True, "ramp": None}  # no options where every step is of order 1
+_VARIANT = Option("variant", "a word", "B(h) of the paper: 'bh1' or 'bh2'")
+_CORRECTOR_FROM = Option(
+    "corrector_from",
+    "a whole number",
+    "the first evaluation that corrects the step before it; None is never",
+    or_none=True,
+)
+_ORDERS = (LOWER_ORDER_FINAL, RAMP)
 _UNIPC = "Zhao et al. 2023, arXiv 2302.04867"
 SOLVERS = (
     *(
         Solver(
-            f"unipc-{order}",
-            partial(unipc, order=order, prediction="data", **(_ONE if order == 1 else {})),
-            "data",
-            order + 1,
-            f"UniPC-{order}: predictor and corrector, one evaluation a step",
-            f"{_UNIPC}, algorithms 1 and 2",
+            name=f"unipc-{order}",
+            build=partial(unipc, order=order),
+            prediction="data",
+            order=order + 1,
+            description=f"UniPC-{order}: predictor and corrector, one evaluation a step",
+            source=f"{_UNIPC}, algorithms 1 and 2",
+            options=(_VARIANT, _CORRECTOR_FROM, *(_ORDERS if order > 1 else ())),
             family="UniPC",
         )
         for order in (1, 2, 3)
     ),
     *(
         Solver(
-            f"unipc-{order}-noise",
-            partial(unipc, order=order, prediction="noise"),
-            "noise",
-            order + 1,
-            f"UniPC-{order} with noise prediction",
-            f"{_UNIPC}, appendix A",
+            name=f"unipc-{order}-noise",
+            build=partial(unipc, order=order, prediction="noise"),
+            prediction="noise",
+            order=order + 1,
+            description=f"UniPC-{order} with noise prediction",
+            source=f"{_UNIPC}, appendix A",
+            options=(_VARIANT, _CORRECTOR_FROM, *_ORDERS),
             family="UniPC",
         )
         for order in (2, 3)
     ),
     *(
         Solver(
-            f"unip-{order}",
-            partial(
-                unipc,
-                order=order,
-                prediction="data",
-                corrector_from=None,
-                **({**_ONE, "variant": "bh2"} if order == 1 else {}),
-            ),
-            "data",
-            order,
-            f"UniP-{order}: the predictor of UniPC alone",
-            f"{_UNIPC}, algorithm 2",
+            name=f"unip-{order}",
+            build=partial(unipc, order=order, corrector_from=None),
+            prediction="data",
+            order=order,
+            description=f"UniP-{order}: the predictor of UniPC alone",
+            source=f"{_UNIPC}, algorithm 2",
+            options=(_VARIANT, *_ORDERS) if order > 1 else (),
             family="UniPC",
         )
         for order in (1, 2, 3)
     ),
     Solver(
-        "sa-solver",
-        sa_solver,
-        "data",
-        2,
-        "stochastic Adams predictor and corrector, tau may change with sigma",
-        "Xue et al. 2023, arXiv 2309.05019, algorithm 1",
+        name="sa-solver",
+        build=sa_solver,
+        prediction="data",
+        order=2,
+        description="stochastic Adams predictor and corrector, eta may change with sigma",
+        source="Xue et al. 2023, arXiv 2309.05019, algorithm 1",
+        options=(
+            Option("predictor_order", "a whole number", "outputs of the predictor, 1 to 4"),
+            Option("corrector_order", "a whole number", "outputs of the corrector, 0 (none) to 4"),
+            Option(
+                "eta",
+                "a number or one per step",
+                "the strength of the noise, or a function of sigma/alpha; 0 is the ODE",
+            ),
+            LOWER_ORDER_FINAL,
+        ),
         family="stochastic",
         stochastic=True,
     ),

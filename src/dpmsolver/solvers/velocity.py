@@ -14,6 +14,7 @@ from dpmsolver.phi import polynomial_weights
 from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.multistep import adams_plan
+from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP
 from dpmsolver.solvers.solver import Solver
 
 __all__ = ["SOLVERS", "velocity_multistep"]
@@ -62,12 +63,13 @@ def _step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
 
 SOLVERS = tuple(
     Solver(
-        f"velocity-{order}m",
-        partial(velocity_multistep, order=order),
-        "data",
-        order,
-        f"multistep in the velocity of the straight path, through {order} outputs",
-        "Liu et al. 2022, arXiv 2209.03003, eq. 1; Hairer, Norsett & Wanner, III.5",
+        name=f"velocity-{order}m",
+        build=partial(velocity_multistep, order=order),
+        prediction="data",
+        order=order,
+        description=f"multistep in the velocity of the straight path, through {order} outputs",
+        source="Liu et al. 2022, arXiv 2209.03003, eq. 1; Hairer, Norsett & Wanner, III.5",
+        options=(LOWER_ORDER_FINAL, RAMP),
         family="velocity",
     )
     for order in (2, 3)

@@ -60,6 +60,7 @@ class Counter:
 
 def rewired(denoiser: Denoiser, network: Callable[..., Any]) -> Denoiser:
     """The denoiser with a function around its network, which still gets its input in the float type of the weights."""
+    network.weights_of = denoiser.network  # type: ignore[attr-defined]
     return denoiser.replace(network=network, dtype=denoiser.dtype or _weights_dtype(denoiser.network))
 
 

@@ -223,7 +223,7 @@ def test_a_changed_number_of_a_plan_without_marginals_is_told_by_its_checksum(ch
     """No other check can tell it: a digit, a point, what it says of its making, the checksum itself."""
     document = json.loads(unmarginal().to_json())
     change(document)
-    with pytest.raises(PlanError, match="numbers were changed after it was written .*: take the file as it was"):
+    with pytest.raises(PlanError, match=r"numbers were changed after it was written .*: take the file as it was"):
         Plan.from_json(json.dumps(document))
 
 

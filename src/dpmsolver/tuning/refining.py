@@ -1,7 +1,8 @@
 """Refining: Gauss-Newton with damping on all coefficients and times of a table, for the end of the run.
 
 The derivative of the end by each number is a forward difference: the run is repeated from where the number acts, with the number moved.
-No gradient of the network is needed, and a difference costs half a run on average. What is kept of it are mean products, as in `fitting`.
+No gradient of the network is needed, and a difference costs half a run on average. The same differences serve for several steps, as long as
+these bring something: what a step needs anew is one run.
 
 Moving a time moves the network's label with it. A label apart from its time would add nothing: what the network returns is made the
 predicted x_0 by two numbers, and the coefficients, which are free, absorb those.
@@ -29,6 +30,8 @@ _MOVE = 1e-3  # of the state's size: how far a coefficient's regressor moves the
 _TIME_MOVE = 1e-2  # in half-log-SNR
 _LARGEST = 0.4  # in half-log-SNR: how far a time goes at once
 _ROUNDS = 8  # of reweighting
+_DAMPINGS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # in units of each number's own mean square
+_WORTH = 0.995  # a step has to bring this much
 
 
 class _Number(NamedTuple):
@@ -39,7 +42,7 @@ class _Number(NamedTuple):
 
 
 def jacobian_cost(nfe: int) -> int:
-    """Return the network evaluations that all differences of a sample take, with the run that they start from."""
+    """Return the network evaluations that all derivatives of a sample take, with the run that they start from."""
     coefficients = sum((k + 2) * (nfe - k - 1) for k in range(nfe))
     return nfe + coefficients + sum(nfe - k for k in range(1, nfe))
 
@@ -51,38 +54,38 @@ def refined(
     miss: Miss,
     judged: Callable[[Table], float],
     *,
-    steps: int,
     times: bool,
 ) -> Iterator[Table]:
-    """Yield better and better tables, each after one Jacobian: first the given one, and no more where no step is accepted.
+    """Yield better and better tables, each after derivatives of its own, until these bring nothing.
 
     Args:
         judged: the error by which a step is accepted, on noises that the fit does not see.
-        steps: at most so many Jacobians. times: whether times move too.
+        times: whether times move too.
     """
-    best, damping = judged(table), 1e-3
-    yield table
-    for _ in range(steps):
-        numbers, products = _products(table, taught, schedule, miss, times)
-        for _ in range(5):
-            moved = _moved(table, schedule, numbers, _step(products, damping))
-            error = judged(moved) if moved is not None else np.inf
-            if error < best:
+    best = judged(table)
+    while True:
+        numbers, every = _derivatives(table, taught, schedule, miss, times)
+        started = best
+        while True:
+            products = np.concatenate([mean_products(vectors) for vectors in every])
+            moved = [_moved(table, schedule, numbers, _step(products, damping)) for damping in _DAMPINGS]
+            error, nearest = min(((judged(each), i) for i, each in enumerate(moved)))
+            if not error < _WORTH * best:
                 break
-            damping *= 6.0
-        else:
+            table, best = moved[nearest], error
+            for vectors, (part, lesson) in zip(every, taught, strict=True):
+                vectors[:, -1] = -miss(part, table.run(part), lesson.end)
+        if best == started:
             return
-        assert moved is not None
-        table, best, damping = moved, error, damping / 6.0
         yield table
 
 
-def _products(
+def _derivatives(
     table: Table, taught: Sequence[Taught], schedule: NoiseSchedule, miss: Miss, times: bool
-) -> tuple[list[_Number], Floats]:
-    """The fitted numbers, and the mean products of the end's derivatives by them and, last, of the miss."""
+) -> tuple[list[_Number], list[Floats]]:
+    """The fitted numbers, and for each part the end's derivatives by them and, last, what is missing: (B, numbers + 1, d)."""
     every = [_differences(table, part, lesson.end, schedule, miss, times) for part, lesson in taught]
-    return every[0][0], np.concatenate([mean_products(vectors) for _, vectors in every])
+    return every[0][0], [vectors for _, vectors in every]
 
 
 def _differences(
@@ -139,11 +142,11 @@ def _step(products: Floats, damping: float) -> Floats:
     return change
 
 
-def _moved(table: Table, schedule: NoiseSchedule, numbers: Sequence[_Number], change: Floats) -> Table | None:
+def _moved(table: Table, schedule: NoiseSchedule, numbers: Sequence[_Number], change: Floats) -> Table:
     rows = [row.copy() for row in table.rows]
     for (k, place), move in zip(numbers, change.tolist(), strict=True):
         if place < 0:
             table, _ = _later(table, schedule, k, move)
         else:
             rows[k][place] += move
-    return replace(table, rows=tuple(rows)) if all(np.isfinite(row).all() for row in rows) else None
+    return replace(table, rows=tuple(rows))

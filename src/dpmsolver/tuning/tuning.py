@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,29 +15,23 @@ from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import like_weights, said_of
 from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.forward import initial_noise
-from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.solver import check_nfe
 from dpmsolver.tuning.course import Course
-from dpmsolver.tuning.fitting import fit_rows
+from dpmsolver.tuning.fit import Fit
 from dpmsolver.tuning.judging import preferred
 from dpmsolver.tuning.misses import Miss, end_errors
-from dpmsolver.tuning.outcome import Kept, Report, Stage, Tuned
+from dpmsolver.tuning.outcome import Kept, Report, Tuned
 from dpmsolver.tuning.parts import DenoiserOf, Noises
-from dpmsolver.tuning.refining import jacobian_cost, refined
-from dpmsolver.tuning.searching import searched
-from dpmsolver.tuning.selecting import Preset, first_noises, presets, ranked
+from dpmsolver.tuning.selecting import Preset, presets, ranked
 from dpmsolver.tuning.table import Table
-from dpmsolver.tuning.teacher import Taught
 
 __all__ = ["EFFORTS", "Selection", "select", "tune"]
 
 Progress = Callable[[int, int], object]
 # Samples that the network evaluates for one plan, beside the teacher's.
 EFFORTS: dict[str, int] = {"seconds": 20_000, "minutes": 250_000, "hours": 2_500_000}
-_RIDGES = (1e-6, 1e-4, 1e-2)
 _FEWEST = 16  # noises: six to fit, four to choose, six to judge
 _PER_NOISE = 128  # evaluations to spend for each noise that is used
-_SHARE = 1 / 8  # of what is left to spend: the largest that a Jacobian may cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,114 +176,28 @@ def tune(
 
 
 def _tuned(course: Course, nfe: int, spending: int, miss: Miss, watch: _Watch) -> Tuned:
-    """The fit of one budget."""
-    began, before = time.perf_counter(), course.noises.evaluations
-    thirds, schedule = course.thirds(), course.schedule
-    fit, choose = (course.taught(numbers, nfe) for numbers in (thirds.fit, thirds.choose))
-    until = course.noises.evaluations + spending  # the teacher is beside
-    stages: list[Stage] = []
-
-    def judged(table: Table) -> float:
-        watch.tell()
-        error = float(end_errors(table, choose, miss).mean())
-        return error if math.isfinite(error) else math.inf
-
-    def noted(name: str, table: Table) -> tuple[float, Table]:
-        error = judged(table)
-        stages.append(Stage(name, error, course.noises.evaluations - before))
-        return error, table
-
-    candidates = list(presets(course.denoiser, nfe, course.wanted_end))
-    best = ranked(candidates, [*choose, *fit], miss)
-    auto, selected = candidates[0], best[0]
-    noted("auto", auto.table)
-    tables = [noted(f"selected: {selected.name}", selected.table)]
-    fitted = [fit_rows(base, fit, miss, ridge) for base in _bases(best, candidates) for ridge in _RIDGES]
-    tables.append(noted("rows by least squares", min(fitted, key=judged)))
-    _require_enough(nfe, fit, miss)
-    tables.sort(key=lambda pair: pair[0])
-    for name, table in (("refined", tables[0][1]), ("refined from the other start", tables[1][1])):
-        tables.append(noted(name, _refined(table, fit, schedule, miss, judged, until, course)))
-    tables.sort(key=lambda pair: pair[0])
-    candidates_left = (until - course.noises.evaluations) // (2 * nfe * (len(thirds.fit) + len(thirds.choose)))
-    if candidates_left >= 4 * nfe:
-        start = tables[0][1]
-        found = searched(start, fit, schedule, miss, judged, _RIDGES[0], candidates_left)
-        noted("times searched", found)
-        tables.append(noted("refined after the search", _refined(found, fit, schedule, miss, judged, until, course)))
-    table = min(tables, key=lambda pair: pair[0])[1]
-    return _gated(course, nfe, auto, selected, table, miss, stages, before, began, watch)
-
-
-def _bases(best: Sequence[Preset], every: Sequence[Preset]) -> list[Table]:
-    """Tables with times that fall, on the grids of the best presets and on two that are usual."""
-    usual = [preset for preset in every if preset.name in ("dpm++2m@quadratic", "dpm++2m@logsnr")]
-    found: dict[tuple[float, ...], Table] = {}
-    for preset in [*best, *usual]:
-        times = tuple(point.time for point in preset.table.points)
-        if all(a > b for a, b in pairwise(times)):
-            found.setdefault(times, preset.table)
-    return list(found.values())[:4]
-
-
-def _refined(
-    table: Table,
-    fit: Sequence[Taught],
-    schedule: NoiseSchedule,
-    miss: Miss,
-    judged: Callable[[Table], float],
-    until: int,
-    course: Course,
-) -> Table:
-    """The table after as many steps of Gauss-Newton as the rest of the budget allows, or as bring anything."""
-    left, each = until - course.noises.evaluations, jacobian_cost(table.nfe)
-    count = min(sum(len(part) for part, _ in fit), max(8, int(_SHARE * left) // each))
-    some = first_noises(fit, count)
-    if sum(len(part) for part, _ in some) * each > left:
-        return table
-    times = course.denoiser.time_label != "round"
-    for better in refined(table, some, schedule, miss, judged, steps=100, times=times):
-        table = better
-        if until - course.noises.evaluations < each * count:
-            break
-    return table
-
-
-def _gated(
-    course: Course,
-    nfe: int,
-    auto: Preset,
-    selected: Preset,
-    table: Table,
-    miss: Miss,
-    stages: Sequence[Stage],
-    before: int,
-    began: float,
-    watch: _Watch,
-) -> Tuned:
-    """The plan that the noises prefer which were not used so far."""
-    thirds = course.thirds()
+    """The fit of one budget, and the plan that the noises prefer which had no part in it."""
+    began, before, thirds = time.perf_counter(), course.noises.evaluations, course.thirds()
+    fit = Fit(course, nfe, spending, miss, watch.tell)
     judges = course.taught(thirds.judge, nfe, whole=False)
-    tables: dict[Kept, Table] = {"auto": auto.table, "selected": selected.table, "tuned": table}
+    tables: dict[Kept, Table] = {"auto": fit.auto.table, "selected": fit.selected.table, "tuned": fit.table}
     errors = {name: end_errors(each, judges, miss) for name, each in tables.items()}
-    winner = preferred(errors)
     watch.tell()
-    evaluations = course.noises.evaluations - before
     report = Report(
-        nfe,
-        winner,
-        selected.name,
-        errors,
-        tuple(stages),
-        (len(thirds.fit), len(thirds.choose), len(thirds.judge)),
-        course.teacher_nfe,
-        course.teacher_error,
-        evaluations,
-        time.perf_counter() - began,
+        nfe=nfe,
+        winner=preferred(errors),
+        selected=fit.selected.name,
+        errors=errors,
+        stages=tuple(fit.stages),
+        noises=(len(thirds.fit), len(thirds.choose), len(thirds.judge)),
+        teacher_nfe=course.teacher_nfe,
+        teacher_error=course.teacher_error,
+        evaluations=course.noises.evaluations - before,
+        seconds=time.perf_counter() - began,
     )
-    if winner != "tuned":
-        return Tuned({"auto": auto, "selected": selected}[winner].plan, report)
-    return Tuned(table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report)), report)
+    if report.winner == "tuned":
+        return Tuned(fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report)), report)
+    return Tuned(fit.auto.plan if report.winner == "auto" else fit.selected.plan, report)
 
 
 def _provenance(course: Course, report: Report) -> dict[str, Any]:
@@ -305,17 +211,6 @@ def _provenance(course: Course, report: Report) -> dict[str, Any]:
         "untuned": report.selected,
         "untuned_mean_error": float(f"{selected.mean:.6g}"),
     }
-
-
-def _require_enough(nfe: int, fit: Sequence[Taught], miss: Miss) -> None:
-    """PlanError where the noises say less than there is to be fitted."""
-    part, lesson = fit[0]
-    numbers = sum(len(part) for part, _ in fit) * miss(part, lesson.end, lesson.end).shape[1]
-    wanted = sum(k + 2 for k in range(nfe)) + nfe - 1
-    if numbers < wanted:
-        raise PlanError(
-            f"{nfe} evaluations have {wanted} numbers to fit, and the noises that fit give {numbers}: take more noises"
-        )
 
 
 def _check(budgets: Sequence[Any], effort: Any, batch: Any) -> None:

@@ -144,16 +144,14 @@ class Testbed:
         Args:
             guidance: scale of classifier-free guidance; 1 is none. ValueError where the testbed cannot be guided.
         """
-        if guidance != 1.0 and (labels is None or self.guided_denoiser is None):
+        if guidance == 1.0:
+            denoiser: Denoiser = self.network_denoiser(labels)
+        elif labels is None or self.guided_denoiser is None:
             raise ValueError(
                 f"{self.name} cannot be guided: its network knows no classes, or not their absence: leave guidance out"
             )
-        if guidance != 1.0:
-            assert self.guided_denoiser is not None
-            assert labels is not None
-            denoiser = self.guided_denoiser(labels, guidance)
         else:
-            denoiser = self.network_denoiser(labels)
+            denoiser = self.guided_denoiser(labels, guidance)
         if not isinstance(denoiser, Denoiser):
             raise TypeError(f"network_denoiser must return a Denoiser, got {type(denoiser).__name__}")
         return denoiser

@@ -255,7 +255,9 @@ def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | N
 
     def guided(labels: Sequence[int], scale: float) -> Denoiser:
         own, nothing = (np.asarray(each) for each in (labels, [classes] * len(labels)))
-        return plain.replace(guidance=ClassifierFree(scale, {"class_labels": own}, {"class_labels": nothing}))
+        guidance = ClassifierFree(scale, {"class_labels": own}, {"class_labels": nothing})
+        found: Denoiser = plain.replace(guidance=guidance)
+        return found
 
     def in_turn(num: int, seed: int) -> Floats:
         assert classes is not None

@@ -61,6 +61,7 @@ class Course:
         self.wanted_end = None if end is None else one_time(self.schedule, "end", end)
         self.teacher_nfe, self.teacher_error = 0, float("nan")
         self._named: tuple[Any, str] | None = None  # a network, and its name
+        self._newest: tuple[float | None, dict[Any, list[Taught]]] = None, {}  # an end, and what was taught to it
 
     def end(self, nfe: int) -> float:
         """Return the time at which runs of a budget end: that of plans of the budget, unless the caller said one."""
@@ -124,11 +125,16 @@ class Course:
 
     def taught(self, numbers: Sequence[int], nfe: int, *, whole: bool = True) -> list[Taught]:
         """Return noises with their trajectories to the end of a budget; whole, or the ends alone."""
-        found = []
-        for part in self.noises.parts(numbers, self.batch):
-            lesson = self._kept(part, self.end(nfe), whole)
-            found.append(Taught(part, lesson))
-        return found
+        end = self.end(nfe)
+        if (
+            end != self._newest[0]
+        ):  # budgets of one end share their trajectories; those of another would fill the memory
+            self._newest = end, {}
+        known, key = self._newest[1], (tuple(numbers), whole)
+        if key not in known:
+            parts = self.noises.parts(numbers, self.batch)
+            known[key] = [Taught(part, self._kept(part, end, whole)) for part in parts]
+        return known[key]
 
     def _kept(self, part: Part, end: float, whole: bool) -> Lesson:
         """The trajectories of a part, from the store where they are known."""

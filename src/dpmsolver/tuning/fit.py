@@ -9,7 +9,7 @@ from itertools import pairwise
 from dpmsolver.errors import PlanError
 from dpmsolver.tuning.course import Course
 from dpmsolver.tuning.fitting import fit_rows
-from dpmsolver.tuning.misses import Miss, errors_or_infinity
+from dpmsolver.tuning.misses import Miss, judged_errors
 from dpmsolver.tuning.outcome import Stage
 from dpmsolver.tuning.refining import jacobian_cost, refined
 from dpmsolver.tuning.searching import searched
@@ -64,7 +64,7 @@ class Fit:
 
     def judged(self, table: Table) -> float:
         """Return the mean error on the noises that choose."""
-        error = float(errors_or_infinity(table, self.choose, self.miss).mean())
+        error = float(judged_errors(table, self.choose, self.miss).mean())
         return error if math.isfinite(error) else math.inf
 
     def _left(self) -> int:

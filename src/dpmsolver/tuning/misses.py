@@ -14,8 +14,9 @@ from dpmsolver.tuning.parts import Part
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
 
-__all__ = ["Miss", "Summary", "end_errors", "errors_or_infinity", "root_mean_square"]
+__all__ = ["DIVERGED", "Miss", "Summary", "end_errors", "judged_errors", "root_mean_square"]
 
+DIVERGED = 1e30  # the error of a sample whose run diverged
 _PROBE = 1e-2  # of the target's size: how far a feature map is probed for its derivative
 
 
@@ -77,24 +78,24 @@ def end_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
     return np.concatenate([_part_errors(table, each, miss) for each in taught])
 
 
-def errors_or_infinity(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
-    """Return what `end_errors` does, and infinity for the parts whose run, features or loss left the finite numbers.
+def judged_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
+    """Return what `end_errors` does, and `DIVERGED` where the run, the features or the loss left the finite numbers.
 
     A candidate may diverge where others do not: that speaks against it, and ends no fit.
     """
     found = []
     for each in taught:
         try:
-            found.append(_part_errors(table, each, miss))
+            found.append(np.minimum(_part_errors(table, each, miss), DIVERGED))
         except SamplingError:
-            found.append(np.full(len(each.part), np.inf))
+            found.append(np.full(len(each.part), DIVERGED))
     return np.concatenate(found)
 
 
 def _part_errors(table: Table, taught: Taught, miss: Miss) -> Floats:
-    with np.errstate(over="ignore", invalid="ignore"):
-        errors: Floats = np.sqrt(np.square(miss(taught.part, table.run(taught.part), taught.lesson.end)).mean(axis=1))
-    return np.where(np.isfinite(errors), errors, np.inf)
+    with np.errstate(over="ignore"):
+        found: Floats = np.sqrt(np.square(miss(taught.part, table.run(taught.part), taught.lesson.end)).mean(axis=1))
+    return found
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class Tuned:
         document = asdict(self.report) | {"errors": {name: each.tolist() for name, each in self.report.errors.items()}}
         document["plans"] = {name: each.to_json() for name, each in self.plans.items()}
         for path, text in (
-            (report, json.dumps({"format": _FORMAT, "key": key, **document})),  # an error may be infinite
+            (report, json.dumps({"format": _FORMAT, "key": key, **document}, allow_nan=False)),
             (plan, self.plan.to_json()),
         ):
             with written_aside(path) as aside:

@@ -19,7 +19,7 @@ from dpmsolver.solvers.solver import check_nfe
 from dpmsolver.tuning.course import Course
 from dpmsolver.tuning.fit import Fit
 from dpmsolver.tuning.judging import preferred
-from dpmsolver.tuning.misses import Miss, errors_or_infinity
+from dpmsolver.tuning.misses import Miss, judged_errors
 from dpmsolver.tuning.outcome import Kept, Report, Tuned
 from dpmsolver.tuning.parts import DenoiserOf, Noises
 from dpmsolver.tuning.selecting import Preset, presets, ranked
@@ -187,7 +187,7 @@ def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
     fit = Fit(course, nfe, spending, miss)
     judges = course.taught(thirds.judge, nfe, whole=False)
     tables: dict[Kept, Table] = {"auto": fit.auto.table, "selected": fit.selected.table, "tuned": fit.table}
-    errors = {name: errors_or_infinity(each, judges, miss) for name, each in tables.items()}
+    errors = {name: judged_errors(each, judges, miss) for name, each in tables.items()}
     report = Report(
         nfe=nfe,
         winner=preferred(errors),

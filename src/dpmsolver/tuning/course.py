@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.files import written_aside
 from dpmsolver.networks.denoiser import Denoiser
-from dpmsolver.networks.fingerprint import fingerprint, said_of
+from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.plans.rows import Point
 from dpmsolver.schedules.span import default_end, default_start, one_time
 from dpmsolver.solvers.registry import make_plan
@@ -58,6 +60,7 @@ class Course:
         self.schedule = self.denoiser.schedule
         self.wanted_end = None if end is None else one_time(self.schedule, "end", end)
         self.teacher_nfe, self.teacher_error = 0, float("nan")
+        self._named: tuple[Any, str] | None = None  # a network, and its name
 
     def end(self, nfe: int) -> float:
         """Return the time at which runs of a budget end: that of plans of the budget, unless the caller said one."""
@@ -76,6 +79,16 @@ class Course:
             PlanError: two calls of the network differ, or there is no such teacher.
         """
         part = self.noises.part(self.order[:_TRIAL])
+        path = self._path("converged", "json", part, self.end(nfe), nfe)
+        if path is not None and path.exists():
+            self.teacher_nfe, self.teacher_error = _read_teacher(path)
+            return
+        self._find_teacher(part, nfe)
+        if path is not None:
+            with written_aside(path) as aside:
+                aside.write_text(json.dumps([self.teacher_nfe, self.teacher_error]) + "\n")
+
+    def _find_teacher(self, part: Part, nfe: int) -> None:
         self._require_deterministic()
         end, count = self.end(nfe), TEACHER_NFE
         lesson = Lesson.given(part, end, count)
@@ -107,9 +120,7 @@ class Course:
 
     def key(self, *settings: object) -> str:
         """Return a name for a fit: of the network, its conditions, the noises and the settings."""
-        whole = self.noises.part(self.order)
-        said = [str(getattr(value, "__qualname__", value)) for value in settings]
-        return _key(whole, *said, self.wanted_end)
+        return self._key(self.noises.part(self.order), self.wanted_end, *settings)
 
     def taught(self, numbers: Sequence[int], nfe: int, *, whole: bool = True) -> list[Taught]:
         """Return noises with their trajectories to the end of a budget; whole, or the ends alone."""
@@ -121,23 +132,67 @@ class Course:
 
     def _kept(self, part: Part, end: float, whole: bool) -> Lesson:
         """The trajectories of a part, from the store where they are known."""
-        if self.store is None:
-            lesson = Lesson.given(part, end, self.teacher_nfe)
-            return lesson if whole else lesson.ended()
-        path = self.store / f"teacher-{_key(part, end, self.teacher_nfe, whole)}.npz"
-        if path.exists():
+        path = self._path("trajectories" if whole else "ends", "npz", part, end, self.teacher_nfe)
+        if path is not None and path.exists():
             return Lesson.load(path, part)
         lesson = Lesson.given(part, end, self.teacher_nfe)
         lesson = lesson if whole else lesson.ended()
-        with written_aside(path) as aside:
-            lesson.save(aside, part)
+        if path is not None:
+            with written_aside(path) as aside:
+                lesson.save(aside, part)
         return lesson
 
+    def _path(self, what: str, suffix: str, part: Part, *settings: object) -> Path | None:
+        """A file of the store for what is made of a part; None without a store."""
+        return None if self.store is None else self.store / f"{what}-{self._key(part, *settings)}.{suffix}"
 
-def _key(part: Part, *settings: object) -> str:
-    """A name for what is made of a part: of the network, its conditions, the noises and the settings."""
-    denoiser = part.denoiser
-    said = (fingerprint(denoiser), repr(denoiser.schedule), denoiser.predicts, *said_of(denoiser).values(), *settings)
-    total = hashlib.sha256(repr(said).encode())
-    total.update(np.ascontiguousarray(part.flat(part.x)).tobytes())
-    return total.hexdigest()[:24]
+    def _key(self, part: Part, *settings: object) -> str:
+        """A name for what is made of a part: of the network, its conditions, the noises and the settings."""
+        denoiser = part.denoiser
+        others = {each.name: getattr(denoiser, each.name) for each in fields(denoiser) if each.name in _CONDITIONS}
+        said = (
+            self._network(denoiser),
+            repr(denoiser.schedule),
+            *_plain([others, *settings]),
+            fingerprint([others, *settings]),
+        )
+        total = hashlib.sha256(repr(said).encode())
+        total.update(np.ascontiguousarray(part.flat(part.x)).tobytes())
+        return total.hexdigest()[:24]
+
+    def _network(self, denoiser: Denoiser) -> str:
+        """The network's fingerprint; of one without weights, that of its answer to the first noise."""
+        if self._named is None or self._named[0] is not denoiser.network:
+            self._named = denoiser.network, fingerprint(denoiser.network) or self._answer()
+        return self._named[1]
+
+    def _answer(self) -> str:
+        part = self.noises.part(self.order[:1])
+        said = part.flat(part(part.x, Point.at(self.schedule, self.schedule.time(0.0))))
+        return hashlib.sha256(said.tobytes()).hexdigest()
+
+
+_CONDITIONS = ("predicts", "network_kwargs", "time_label", "learned_variance", "guidance", "data_hook", "dtype")
+
+
+def _plain(value: Any) -> Iterator[str]:
+    """What a value and those in it are, in words; of arrays the type, whose numbers are in the fingerprint."""
+    if isinstance(value, Mapping):
+        value = [each for pair in value.items() for each in pair]
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = [type(value).__name__, *(getattr(value, each.name) for each in fields(value))]
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _plain(each)
+    elif value is None or isinstance(value, (str, bool, int, float)):
+        yield repr(value)
+    else:
+        yield str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _read_teacher(path: Path) -> tuple[int, float]:
+    try:
+        nfe, error = json.loads(path.read_text())
+        return int(nfe), float(error)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"{path} says no teacher ({error}): delete it, and it is made again") from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from dpmsolver.errors import PlanError
 from dpmsolver.tuning.course import Course
 from dpmsolver.tuning.fitting import fit_rows
-from dpmsolver.tuning.misses import Miss, end_errors
+from dpmsolver.tuning.misses import Miss, errors_or_infinity
 from dpmsolver.tuning.outcome import Stage
 from dpmsolver.tuning.refining import jacobian_cost, refined
 from dpmsolver.tuning.searching import searched
@@ -31,16 +31,13 @@ class Fit:
 
     Args:
         course: the noises and their teacher. spending: evaluations of single samples beside the teacher. miss: what is to be small.
-        tell: called now and then.
 
     Attributes:
         auto, selected: the default and the best preset. table: the best of all tables, by the noises that choose. stages: the record.
     """
 
-    def __init__(
-        self, course: Course, nfe: int, spending: int, miss: Miss, tell: Callable[[], None] = lambda: None
-    ) -> None:
-        self.course, self.nfe, self.miss, self.tell = course, nfe, miss, tell
+    def __init__(self, course: Course, nfe: int, spending: int, miss: Miss) -> None:
+        self.course, self.nfe, self.miss = course, nfe, miss
         thirds = course.thirds()
         self.begun = course.noises.evaluations
         self.fit, self.choose = (course.taught(numbers, nfe) for numbers in (thirds.fit, thirds.choose))
@@ -67,8 +64,7 @@ class Fit:
 
     def judged(self, table: Table) -> float:
         """Return the mean error on the noises that choose."""
-        self.tell()
-        error = float(end_errors(table, self.choose, self.miss).mean())
+        error = float(errors_or_infinity(table, self.choose, self.miss).mean())
         return error if math.isfinite(error) else math.inf
 
     def _left(self) -> int:

@@ -14,7 +14,7 @@ from dpmsolver.tuning.parts import Part
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
 
-__all__ = ["Miss", "Summary", "end_errors", "root_mean_square"]
+__all__ = ["Miss", "Summary", "end_errors", "errors_or_infinity", "root_mean_square"]
 
 _PROBE = 1e-2  # of the target's size: how far a feature map is probed for its derivative
 
@@ -74,8 +74,27 @@ def root_mean_square(values: Floats) -> float:
 
 def end_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
     """Return the root mean square miss of each sample's end, float64 (N,)."""
-    misses = [miss(part, table.run(part), lesson.end) for part, lesson in taught]
-    return np.concatenate([np.sqrt(np.square(each).mean(axis=1)) for each in misses])
+    return np.concatenate([_part_errors(table, each, miss) for each in taught])
+
+
+def errors_or_infinity(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
+    """Return what `end_errors` does, and infinity for the parts whose run, features or loss left the finite numbers.
+
+    A candidate may diverge where others do not: that speaks against it, and ends no fit.
+    """
+    found = []
+    for each in taught:
+        try:
+            found.append(_part_errors(table, each, miss))
+        except SamplingError:
+            found.append(np.full(len(each.part), np.inf))
+    return np.concatenate(found)
+
+
+def _part_errors(table: Table, taught: Taught, miss: Miss) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors: Floats = np.sqrt(np.square(miss(taught.part, table.run(taught.part), taught.lesson.end)).mean(axis=1))
+    return np.where(np.isfinite(errors), errors, np.inf)
 
 
 @dataclass(frozen=True)

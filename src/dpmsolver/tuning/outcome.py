@@ -21,7 +21,7 @@ from dpmsolver.tuning.misses import Summary
 __all__ = ["Kept", "Report", "Stage", "Tuned"]
 
 Kept: TypeAlias = Literal["auto", "selected", "tuned"]
-_FORMAT = "dpmsolver-tuned-1"
+_FORMAT = "dpmsolver-tuned-2"
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,15 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """The plan that is kept, and what was measured on the way to it."""
+    """The plan that is kept, and what was measured on the way to it.
+
+    Args:
+        plans: all that were judged, by their names in the report: also a fitted one that is not kept.
+    """
 
     plan: Plan
     report: Report
+    plans: Mapping[Kept, Plan]
 
     def save(self, folder: str | Path, key: str = "") -> Path:
         """Write `plan-<nfe>.json`, which `Plan.from_json` reads, and `report-<nfe>.json` beside it, and return the plan's path.
@@ -94,8 +99,9 @@ class Tuned:
         """
         plan, report = _files(Path(folder), self.report.nfe)
         document = asdict(self.report) | {"errors": {name: each.tolist() for name, each in self.report.errors.items()}}
+        document["plans"] = {name: each.to_json() for name, each in self.plans.items()}
         for path, text in (
-            (report, json.dumps({"format": _FORMAT, "key": key, **document}, allow_nan=False)),
+            (report, json.dumps({"format": _FORMAT, "key": key, **document})),  # an error may be infinite
             (plan, self.plan.to_json()),
         ):
             with written_aside(path) as aside:
@@ -119,10 +125,14 @@ class Tuned:
                 return None
             document["errors"] = {name: np.array(each) for name, each in document["errors"].items()}
             document["stages"] = tuple(Stage(**each) for each in document["stages"])
+            plans = {name: Plan.from_json(text) for name, text in document.pop("plans").items()}
             made = Report(**{**document, "noises": tuple(document["noises"])})
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"{report} holds no report of a fit ({error}): delete it, and it is made again") from None
-        return cls(Plan.from_json(plan.read_text()), made)
+        try:
+            return cls(Plan.from_json(plan.read_text()), made, plans)
+        except PlanError as error:
+            raise PlanError(f"{plan}: {error}; or delete it, and it is made again") from None
 
     def __str__(self) -> str:
         return str(self.report)

@@ -30,11 +30,13 @@ class Noises:
 
     Attributes:
         evaluations: how many samples the network has evaluated so far, over all parts.
+        told: called after each evaluation of a part, where it is not None.
     """
 
     def __init__(self, denoiser: Denoiser | DenoiserOf, x_T: Any) -> None:
         self.backend = backends.of(x_T)
         self.x_T, self.evaluations, self._denoiser = x_T, 0, denoiser
+        self.told: Callable[[], object] | None = None
 
     def __len__(self) -> int:
         return len(self.x_T)
@@ -72,9 +74,12 @@ class Part:
         return len(self.x)
 
     def __call__(self, x: Any, point: Point) -> Any:
-        self._noises.evaluations += len(self)
         with self.backend.no_grad():
-            return self._calls(x, [point] * len(x))
+            found = self._calls(x, [point] * len(x))
+        self._noises.evaluations += len(self)
+        if self._noises.told is not None:
+            self._noises.told()
+        return found
 
     def first(self, count: int) -> Part:
         """Return a part of the first so many noises."""

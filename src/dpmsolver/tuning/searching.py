@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dpmsolver.errors import SamplingError
 from dpmsolver.plans.rows import Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.tuning.fitting import fit_rows
@@ -49,7 +50,10 @@ def searched(
         points = (table.points[0], *(Point.at(schedule, t) for t in times.tolist()), table.points[-1])
         if len({p.time for p in points}) < len(points):
             return 10.0 * best[0][0]
-        fitted = fit_rows(replace(table, points=points), taught, miss, ridge)
+        try:
+            fitted = fit_rows(replace(table, points=points), taught, miss, ridge)
+        except SamplingError:  # times on which the fitted rows diverge
+            return 10.0 * best[0][0]
         found = judged(fitted)
         if found < best[0][0]:
             best[0] = (found, fitted)

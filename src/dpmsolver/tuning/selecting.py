@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpmsolver.errors import PlanError
+from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Plan
 from dpmsolver.schedules import Floats
 from dpmsolver.solvers.auto import CANDIDATE_GRIDS, CANDIDATE_SOLVERS
 from dpmsolver.solvers.registry import make_plan
-from dpmsolver.tuning.misses import Miss, Summary, end_errors
+from dpmsolver.tuning.misses import Miss, Summary, end_errors, errors_or_infinity
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
 
@@ -66,13 +66,16 @@ def ranked(candidates: Sequence[Preset], taught: Sequence[Taught], miss: Miss) -
     alive, total = list(candidates), sum(len(part) for part, _ in taught)
     for noises, kept in _ROUNDS:
         some = first_noises(taught, min(noises, total))
-        alive = [Preset(p.name, p.plan, p.table, end_errors(p.table, some, miss)) for p in alive]
+        alive = [Preset(p.name, p.plan, p.table, errors_or_infinity(p.table, some, miss)) for p in alive]
         alive.sort(key=lambda preset: _mean(preset.errors))
         if candidates[0].name not in (p.name for p in alive[:kept]):
             alive = [*alive[: kept - 1], next(p for p in alive if p.name == candidates[0].name)]
         alive = alive[:kept]
         if noises >= total:
             break
+    if not np.isfinite(alive[0].errors).all():
+        end_errors(alive[0].table, taught, miss)  # says why
+        raise SamplingError("no preset ends at finite states: the network's output is too large, or the loss")
     return alive
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dpmsolver.errors import PlanError
+from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.plans.loop import steps
 from dpmsolver.plans.rows import Point
 from dpmsolver.solvers.registry import make_plan
@@ -49,7 +49,7 @@ class Lesson:
         run, m = steps(plan, part.x), None
         for _ in plan.rows:
             moment = run.send(m)
-            m = part(moment.u, moment.point)
+            m = _answered(part, moment.u, moment.point)
             states.append(moment.u)
             outputs.append(m)
         try:
@@ -58,7 +58,7 @@ class Lesson:
             points.append(plan.end)
             states.append(stop.value)
         if end == 0.0:
-            clean = part(states[-1], plan.end)
+            clean = _answered(part, states[-1], plan.end)
             points.append(Point.at(schedule, 0.0))
             outputs.append(clean)
             states.append(clean)
@@ -102,6 +102,14 @@ class Lesson:
         known = self.outputs[k : k + 2]
         arrays = [self.states[k], known[0], self.states[k + 1], *known[1:]]
         return part.combine(_between(self.points[k], self.points[k + 1], point, slope_after=len(known) == 2), arrays)
+
+
+def _answered(part: Part, x: Any, point: Point) -> Any:
+    """The network's answer on the way of the teacher, where each has to be finite."""
+    try:
+        return part(x, point)
+    except SamplingError as error:
+        raise SamplingError(f"the trajectories of the teacher cannot be followed: {error}") from None
 
 
 class Taught(NamedTuple):

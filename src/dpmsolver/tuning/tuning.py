@@ -19,11 +19,12 @@ from dpmsolver.solvers.solver import check_nfe
 from dpmsolver.tuning.course import Course
 from dpmsolver.tuning.fit import Fit
 from dpmsolver.tuning.judging import preferred
-from dpmsolver.tuning.misses import Miss, end_errors
+from dpmsolver.tuning.misses import Miss, errors_or_infinity
 from dpmsolver.tuning.outcome import Kept, Report, Tuned
 from dpmsolver.tuning.parts import DenoiserOf, Noises
 from dpmsolver.tuning.selecting import Preset, presets, ranked
 from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.teacher import TEACHER_NFE
 
 __all__ = ["EFFORTS", "Selection", "select", "tune"]
 
@@ -158,31 +159,35 @@ def tune(
     if len(own) < _FEWEST:
         raise PlanError(f"tune needs at least {_FEWEST} noises, to fit, to choose and to judge, got {len(own)}")
     folder = None if store is None else Path(store)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    teacher = None if folder is None else folder / "teacher"
+    if teacher is not None:
+        teacher.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(seed).permutation(len(own))[: max(_FEWEST, spending // _PER_NOISE)]
-    course = Course(own, end, batch, order.tolist(), folder)
-    course.prepare(max(budgets))
-    total = course.teacher_nfe * len(order) + spending * len(budgets)
-    watch = _Watch(own, total, progress)
+    course, miss = Course(own, end, batch, order.tolist(), teacher), Miss(features, loss)
+    keys = {each: "" if folder is None else course.key(each, spending, features, loss) for each in budgets}
+    known = {each: None if folder is None else Tuned.load(folder, each, key) for each, key in keys.items()}
+    missing = [each for each, tuned in known.items() if tuned is None]
+    watch = _Watch(own, TEACHER_NFE * len(order) + spending * len(missing), progress)
+    if missing:
+        own.told = watch.tell
+        course.prepare(max(budgets))
+        watch.total = course.teacher_nfe * len(order) + spending * len(missing)
     found = {}
-    for each in budgets:
-        key = course.key(each, spending, features, loss)
-        known = None if folder is None else Tuned.load(folder, each, key)
-        found[each] = known or _tuned(course, each, spending, Miss(features, loss), watch)
-        if folder is not None and known is None:
+    for each, key in keys.items():
+        found[each] = known[each] or _tuned(course, each, spending, miss)
+        if folder is not None and known[each] is None:
             found[each].save(folder, key)
+    watch.finish()
     return found[budgets[0]] if isinstance(nfe, (int, np.integer)) else found
 
 
-def _tuned(course: Course, nfe: int, spending: int, miss: Miss, watch: _Watch) -> Tuned:
+def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
     """The fit of one budget, and the plan that the noises prefer which had no part in it."""
     began, before, thirds = time.perf_counter(), course.noises.evaluations, course.thirds()
-    fit = Fit(course, nfe, spending, miss, watch.tell)
+    fit = Fit(course, nfe, spending, miss)
     judges = course.taught(thirds.judge, nfe, whole=False)
     tables: dict[Kept, Table] = {"auto": fit.auto.table, "selected": fit.selected.table, "tuned": fit.table}
-    errors = {name: end_errors(each, judges, miss) for name, each in tables.items()}
-    watch.tell()
+    errors = {name: errors_or_infinity(each, judges, miss) for name, each in tables.items()}
     report = Report(
         nfe=nfe,
         winner=preferred(errors),
@@ -195,9 +200,9 @@ def _tuned(course: Course, nfe: int, spending: int, miss: Miss, watch: _Watch) -
         evaluations=course.noises.evaluations - before,
         seconds=time.perf_counter() - began,
     )
-    if report.winner == "tuned":
-        return Tuned(fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report)), report)
-    return Tuned(fit.auto.plan if report.winner == "auto" else fit.selected.plan, report)
+    fitted = fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report))
+    plans: dict[Kept, Plan] = {"auto": fit.auto.plan, "selected": fit.selected.plan, "tuned": fitted}
+    return Tuned(plans[report.winner], report, plans)
 
 
 def _provenance(course: Course, report: Report) -> dict[str, Any]:
@@ -249,3 +254,7 @@ class _Watch:
     def tell(self) -> None:
         if self.progress is not None:
             self.progress(min(self.noises.evaluations, self.total), self.total)
+
+    def finish(self) -> None:
+        if self.progress is not None:
+            self.progress(self.total, self.total)

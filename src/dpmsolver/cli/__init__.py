@@ -68,7 +68,7 @@ def _warnings_in_a_line() -> Iterator[None]:
         else:
             before(message, category, *place)
 
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]
     try:
         yield
     finally:

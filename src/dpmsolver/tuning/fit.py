@@ -126,7 +126,7 @@ class Fit:
         if noises * self._width() < numbers:
             raise PlanError(
                 f"{self.nfe} evaluations have {numbers} numbers to fit, and the {noises} noises that fit give {noises * self._width()}: "
-                "take more noises"
+                "take more noises, and a larger effort, which says how many are used"
             )
 
 

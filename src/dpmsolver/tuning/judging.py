@@ -14,10 +14,12 @@ __all__ = ["preferred", "ratio_of_means"]
 
 Name = TypeVar("Name", bound=str)
 _RESAMPLES = 2000
+_LARGEST = 1e30  # in place of the infinite error of a run that diverged
 
 
 def ratio_of_means(errors: Floats, others: Floats, confidence: float = 0.95) -> Interval:
     """Return the ratio of two mean errors of the same noises, with its paired bootstrap interval."""
+    errors, others = np.minimum(errors, _LARGEST), np.minimum(others, _LARGEST)
     drawn = [float(errors[rows].mean() / others[rows].mean()) for rows in resampled_rows(len(errors), _RESAMPLES)]
     low, high = np.quantile(drawn, [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence])
     value = float(errors.mean() / others.mean())
@@ -34,7 +36,7 @@ def preferred(errors: Mapping[Name, Floats], confidence: float = 0.95) -> Name:
     names = list(errors)
     best = names[0]
     for name in names[1:]:
-        gains = errors[best] - errors[name]
+        gains = np.minimum(errors[best], _LARGEST) - np.minimum(errors[name], _LARGEST)
         means = [float(gains[rows].mean()) for rows in resampled_rows(len(gains), _RESAMPLES)]
         if np.quantile(means, 1.0 - confidence) > 0.0:
             best = name

@@ -152,7 +152,7 @@ def tune(
     Source: the idea of fitting a sampler to trajectories is that of bespoke solvers (Shaul et al. 2023, arXiv 2310.19075), LD3 (Tong et al.
     2024, arXiv 2405.15506) and others, by gradients through the network; rows by least squares as in linear multistep methods.
     """
-    budgets = [nfe] if isinstance(nfe, (int, np.integer)) else list(nfe)
+    budgets = list(nfe) if isinstance(nfe, Iterable) else [nfe]
     _check(budgets, effort, batch)
     spending = EFFORTS[effort] if isinstance(effort, str) else int(effort)
     own = _noises(denoiser, noises, seed)
@@ -178,7 +178,7 @@ def tune(
         if folder is not None and known[each] is None:
             found[each].save(folder, key)
     watch.finish()
-    return found[budgets[0]] if isinstance(nfe, (int, np.integer)) else found
+    return found if isinstance(nfe, Iterable) else found[budgets[0]]
 
 
 def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:

@@ -59,6 +59,7 @@ class Course:
         self.denoiser: Denoiser = noises.part(self.order[:1]).denoiser
         self.schedule = self.denoiser.schedule
         self.wanted_end = None if end is None else one_time(self.schedule, "end", end)
+        self._taught: dict[tuple[tuple[int, ...], float, bool], list[Taught]] = {}  # budgets of one end share it
         self.teacher_nfe, self.teacher_error = 0, float("nan")
         self._named: tuple[Any, str] | None = None  # a network, and its name
 
@@ -124,11 +125,11 @@ class Course:
 
     def taught(self, numbers: Sequence[int], nfe: int, *, whole: bool = True) -> list[Taught]:
         """Return noises with their trajectories to the end of a budget; whole, or the ends alone."""
-        found = []
-        for part in self.noises.parts(numbers, self.batch):
-            lesson = self._kept(part, self.end(nfe), whole)
-            found.append(Taught(part, lesson))
-        return found
+        known = (tuple(numbers), self.end(nfe), whole)
+        if known not in self._taught:
+            parts = self.noises.parts(numbers, self.batch)
+            self._taught[known] = [Taught(part, self._kept(part, self.end(nfe), whole)) for part in parts]
+        return self._taught[known]
 
     def _kept(self, part: Part, end: float, whole: bool) -> Lesson:
         """The trajectories of a part, from the store where they are known."""

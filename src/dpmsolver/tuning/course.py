@@ -59,9 +59,9 @@ class Course:
         self.denoiser: Denoiser = noises.part(self.order[:1]).denoiser
         self.schedule = self.denoiser.schedule
         self.wanted_end = None if end is None else one_time(self.schedule, "end", end)
+        self._taught: dict[tuple[tuple[int, ...], float, bool], list[Taught]] = {}  # budgets of one end share it
         self.teacher_nfe, self.teacher_error = 0, float("nan")
         self._named: tuple[Any, str] | None = None  # a network, and its name
-        self._newest: tuple[float | None, dict[Any, list[Taught]]] = None, {}  # an end, and what was taught to it
 
     def end(self, nfe: int) -> float:
         """Return the time at which runs of a budget end: that of plans of the budget, unless the caller said one."""
@@ -125,16 +125,11 @@ class Course:
 
     def taught(self, numbers: Sequence[int], nfe: int, *, whole: bool = True) -> list[Taught]:
         """Return noises with their trajectories to the end of a budget; whole, or the ends alone."""
-        end = self.end(nfe)
-        if (
-            end != self._newest[0]
-        ):  # budgets of one end share their trajectories; those of another would fill the memory
-            self._newest = end, {}
-        known, key = self._newest[1], (tuple(numbers), whole)
-        if key not in known:
+        known = (tuple(numbers), self.end(nfe), whole)
+        if known not in self._taught:
             parts = self.noises.parts(numbers, self.batch)
-            known[key] = [Taught(part, self._kept(part, end, whole)) for part in parts]
-        return known[key]
+            self._taught[known] = [Taught(part, self._kept(part, self.end(nfe), whole)) for part in parts]
+        return self._taught[known]
 
     def _kept(self, part: Part, end: float, whole: bool) -> Lesson:
         """The trajectories of a part, from the store where they are known."""

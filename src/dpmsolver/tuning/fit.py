@@ -23,7 +23,7 @@ _GRIDS = 4  # on which rows are fitted
 _STEP = 1 / 6  # of what a stage may spend: the largest that the derivatives of one step may cost
 _FEW = 8  # noises that a step takes at least
 _PER_NUMBER = 4  # equations for each number that a step fits, at least
-_REFINE, _SEARCH, _OTHER = 0.4, 0.25, 0.3  # of what is left when the stage begins
+_SEARCH, _REFINE, _OTHER = 0.3, 0.5, 0.4  # of what is left when the stage begins
 
 
 class Fit:
@@ -52,8 +52,8 @@ class Fit:
         self._note("auto", self.auto.table)
         self._note(f"selected: {self.selected.name}", self.selected.table)
         self._rows(_bases(best, every))
-        self._refine("refined", _REFINE)
         self._search()
+        self._refine("refined", _REFINE)
         self._refine("refined from the second best", _OTHER, rank=1)
         self._refine("refined again", 1.0)
 

@@ -30,7 +30,14 @@ _MOVE = 1e-3  # of the state's size: how far a coefficient's regressor moves the
 _TIME_MOVE = 1e-2  # in half-log-SNR
 _LARGEST = 0.4  # in half-log-SNR: how far a time goes at once
 _ROUNDS = 8  # of reweighting
-_DAMPINGS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # in units of each number's own mean square
+_DAMPINGS = (
+    1.0,
+    1e-1,
+    1e-2,
+    1e-3,
+    1e-4,
+    1e-5,
+)  # in units of each number's own mean square: all at first, then the neighbours
 _WORTH = 0.995  # a step has to bring this much
 
 
@@ -62,17 +69,18 @@ def refined(
         judged: the error by which a step is accepted, on noises that the fit does not see.
         times: whether times move too.
     """
-    best = judged(table)
+    best, tried = judged(table), range(len(_DAMPINGS))
     while True:
         numbers, every = _derivatives(table, taught, schedule, miss, times)
         started = best
         while True:
             products = np.concatenate([mean_products(vectors) for vectors in every])
-            moved = [_moved(table, schedule, numbers, _step(products, damping)) for damping in _DAMPINGS]
-            error, nearest = min(((judged(each), i) for i, each in enumerate(moved)))
+            moved = {i: _moved(table, schedule, numbers, _step(products, _DAMPINGS[i])) for i in tried}
+            error, nearest = min((judged(each), i) for i, each in moved.items())
             if not error < _WORTH * best:
                 break
             table, best = moved[nearest], error
+            tried = range(max(nearest - 1, 0), min(nearest + 2, len(_DAMPINGS)))
             for vectors, (part, lesson) in zip(every, taught, strict=True):
                 vectors[:, -1] = -miss(part, table.run(part), lesson.end)
         if best == started:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -98,6 +98,36 @@ def select(
     return Selection(tuple(found), own.evaluations)
 
 
+@overload
+def tune(
+    denoiser: Denoiser | DenoiserOf,
+    noises: Any,
+    nfe: int = ...,
+    *,
+    effort: Literal["seconds", "minutes", "hours"] | int = ...,
+    end: float | None = ...,
+    features: Callable[[Any], Any] | None = ...,
+    loss: Callable[[Any, Any], Any] | None = ...,
+    batch: int = ...,
+    seed: int = ...,
+    store: str | Path | None = ...,
+    progress: Progress | None = ...,
+) -> Tuned: ...
+@overload
+def tune(
+    denoiser: Denoiser | DenoiserOf,
+    noises: Any,
+    nfe: Iterable[int],
+    *,
+    effort: Literal["seconds", "minutes", "hours"] | int = ...,
+    end: float | None = ...,
+    features: Callable[[Any], Any] | None = ...,
+    loss: Callable[[Any, Any], Any] | None = ...,
+    batch: int = ...,
+    seed: int = ...,
+    store: str | Path | None = ...,
+    progress: Progress | None = ...,
+) -> dict[int, Tuned]: ...
 def tune(
     denoiser: Denoiser | DenoiserOf,
     noises: Any,
@@ -111,7 +141,7 @@ def tune(
     seed: int = 0,
     store: str | Path | None = None,
     progress: Progress | None = None,
-) -> Any:
+) -> Tuned | dict[int, Tuned]:
     """Fit a plan to a network: its coefficients and its times, from forward passes alone.
 
     Converged trajectories of the noises are the teacher. The presets are measured (`select`), rows are fitted to the trajectories by least

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -85,7 +85,7 @@ def tune(
     check_folder(out)
     _check_guidance(guidance)
     budgets, spending = numbers(nfe), _effort(effort)
-    count = num or min(_MOST, max(_FEWEST, EFFORTS.get(str(spending), 0) // _PER_NOISE, _given(spending) // _PER_NOISE))
+    count = num or min(_MOST, max(_FEWEST, spending // _PER_NOISE))
     try:
         with terminated_as_interrupted():
             testbed = load_testbed(model, device=device)
@@ -94,7 +94,7 @@ def tune(
                     lambda chosen: _denoiser(testbed, chosen, guidance),
                     testbed.initial_noise(range(_FIRST, _FIRST + count), seed),
                     budgets,
-                    effort=cast(Any, spending),
+                    effort=spending,
                     end=end,
                     batch=batch,
                     seed=seed,
@@ -107,16 +107,12 @@ def tune(
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _effort(text: str) -> str | int:
+def _effort(text: str) -> int:
     if text in EFFORTS:
-        return text
+        return EFFORTS[text]
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise ValueError(f"--effort: {unknown('effort', text, EFFORTS)}, or a number of evaluations")
-
-
-def _given(spending: str | int) -> int:
-    return spending if isinstance(spending, int) else 0
 
 
 def _denoiser(testbed: Testbed, chosen: NDArray[np.int64], guidance: float) -> dpm.Denoiser:

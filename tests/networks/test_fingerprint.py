@@ -142,3 +142,9 @@ def test_a_function_around_a_network_may_say_that_it_has_its_weights() -> None:
     assert fingerprint(around) != fingerprint(network)
     around.weights_of = network  # type: ignore[attr-defined]
     assert fingerprint(around) == fingerprint(network)
+
+
+def test_weights_of_jax_are_weights() -> None:
+    jax = pytest.importorskip("jax")
+    one, again, other = (fingerprint(in_a_closure(jax.numpy.ones(3) * scale)) for scale in (1.0, 1.0, 2.0))
+    assert one == again != other

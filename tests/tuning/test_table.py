@@ -20,7 +20,6 @@ CASES = {
     "vp": (dpm.schedules.LinearVP(), "noise"),
     # x_T is scaled to where a network of noise is first evaluated.
     "a start that is scaled": (dpm.schedules.EDM(sigma_max=700.0), "noise"),
-    "flow": (dpm.schedules.Flow(), "velocity"),
 }
 
 

@@ -30,8 +30,9 @@ _KNOWN: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()  # fingerprints
 def fingerprint(network: Any) -> str | None:
     """Return the SHA-256 sum of a network's weights, or None for a function that holds none.
 
-    Weights are the state of torch modules, and arrays. They are looked for where a function can hold them: in its attributes, its closure,
-    its defaults, the arguments of a `partial` and the global names that it uses. Names, types, shapes and bytes count.
+    Weights are the state of torch modules, and arrays; of JAX, those that are not traced. They are looked for where a function can hold
+    them: in its attributes, its closure, its defaults, the arguments of a `partial` and the global names that it uses. Names, types,
+    shapes and bytes count.
 
     A function around a network that adds no weights may say so, by an attribute `weights_of` that is the network.
 
@@ -62,7 +63,7 @@ def _weights(value: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str,
     if id(value) in seen or isinstance(value, (str, bytes, int, float, complex, type, ModuleType, NoiseSchedule)):
         return
     seen[id(value)] = value
-    torch = sys.modules.get("torch")
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
     if isinstance(value, (FunctionType, partial)) and "weights_of" in vars(value):
         yield from _weights(vars(value)["weights_of"], name, seen)
     elif isinstance(value, np.ndarray):
@@ -72,6 +73,9 @@ def _weights(value: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str,
         if not value.is_meta:
             raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             yield f"{name} {tuple(value.shape)}", str(value.dtype), raw
+    elif jax is not None and isinstance(value, jax.Array):
+        if not isinstance(value, jax.core.Tracer):
+            yield name, str(value.dtype), np.asarray(value)
     elif torch is not None and isinstance(value, torch.nn.Module):
         for key, tensor in value.state_dict().items():
             yield from _weights(tensor, key.removeprefix("_orig_mod."), seen)  # as torch.compile calls what it compiled

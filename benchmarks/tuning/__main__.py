@@ -6,7 +6,8 @@
     python -m benchmarks.tuning --render                      measures nothing and writes the page from the figures
     python -m benchmarks.tuning --check                       measures nothing; fails where figures and page do not agree
 
-Gain comes first: the others use its fits, which are kept in runs/tuning, and its figures. A run that was stopped resumes.
+Gain comes first: the others use its fits, which are kept in runs/tuning, and its figures. A run that was stopped
+resumes. Figures of tuned plans are measured again where the code of the fit has changed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--part", default="", choices=("", *parts.PARTS), help="what to measure")
     add("--only", default="", metavar="REGEX", help="of the cases, those whose name it finds")
+    add("--nfe", default="", metavar="LIST", help="of the budgets, these, such as 5,8,12")
     add("--render", action="store_true", help="write the page from the figures")
     add("--check", action="store_true", help="fail where figures and page do not agree")
     args = parser.parse_args(argv)
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("docs/tuned.md is not what the figures say: python -m benchmarks.tuning --render")
         return 1
     if args.part:
-        parts.run(args.part, args.only)
+        parts.run(args.part, args.only, [int(nfe) for nfe in args.nfe.split(",") if nfe])
     if args.part or args.render:
         with written_aside(text.PAGE) as aside:
             aside.write_text(text.render())

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from benchmarks.tuning.cases import Case, Judges, fitted, halved, read, said, update
+from benchmarks.tuning.cases import Case, Judges, fitted, halved, known, said, update
 from dpmsolver.schedules import Floats
 from dpmsolver.tuning.course import Course
 from dpmsolver.tuning.fitting import fit_rows
@@ -27,9 +27,9 @@ _MISS = Miss()
 _STEPS = 3  # derivatives at most for one refinement
 
 
-def measure(case: Case) -> None:
-    """Measure a case and write its figures down after each part."""
-    figures: dict[str, Any] = read("ablation")["cases"].get(case.name) or {"judges": case.judges, "noises": case.noises}
+def measure(case: Case, nfes: Sequence[int] = ()) -> None:
+    """Measure a case, at some budgets or all, and write its figures down after each part."""
+    figures = known("ablation", case.name, {"judges": case.judges, "noises": case.noises})
     judges = Judges(case)
 
     def once(key: str, nfe: int, made: Callable[[], Any]) -> None:
@@ -39,14 +39,14 @@ def measure(case: Case) -> None:
             update("ablation", case.name, figures)
             print(case.name, nfe, key, of_key[str(nfe)], flush=True)
 
-    for nfe in (5,) if case.pictures else (5, 8):
+    for nfe in nfes or ((5,) if case.pictures else (5, 8)):
         once("stages", nfe, lambda nfe=nfe: _stages(case, judges, nfe))  # type: ignore[misc]
         if judges.testbed.num_classes is not None:
             once("classes", nfe, lambda nfe=nfe: _classes(case, nfe))  # type: ignore[misc]
             once("guidance", nfe, lambda nfe=nfe: _guidance(case, nfe))  # type: ignore[misc]
         if case.pictures:
             once("bfloat16", nfe, lambda nfe=nfe: _bfloat16(case, nfe))  # type: ignore[misc]
-        elif nfe == 5 or case.effort == "minutes":
+        elif nfe == 5 and "mixture" in case.name:
             once("counts", nfe, lambda nfe=nfe: _counts(case, judges, nfe))  # type: ignore[misc]
 
 

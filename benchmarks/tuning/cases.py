@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,20 @@ from dpmsolver.tuning.selecting import first_noises
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import TEACHER_NFE, Lesson, Taught
 
-__all__ = ["CASES", "RESULTS", "Case", "Judges", "case_of", "fitted", "halved", "read", "said", "update"]
+__all__ = [
+    "CASES",
+    "RESULTS",
+    "Case",
+    "Judges",
+    "case_of",
+    "edition",
+    "fitted",
+    "halved",
+    "known",
+    "read",
+    "said",
+    "update",
+]
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS, RUNS = ROOT / "benchmarks" / "results", ROOT / "runs" / "tuning"
@@ -185,20 +200,29 @@ def _measured(candidates: Candidates, count: int) -> Iterator[tuple[str, Floats]
             yield name, errors
 
 
+@cache
+def edition() -> str:
+    """A name for the fit as it is: figures of another one are measured again."""
+    total = hashlib.sha256()
+    for path in sorted((ROOT / "src" / "dpmsolver" / "tuning").glob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()[:8]
+
+
 def fitted(case: Case, nfe: int, effort: str = "", noises: int = 0) -> Tuned:
     """The fit of a case to its first noises, from the folder of runs where it has been made."""
     effort, noises = effort or case.effort, noises or case.noises
     chosen = "".join(map(str, case.classes))
-    folder = RUNS / "-".join(filter(None, [case.name.replace(" ", "-"), chosen, effort, str(noises)]))
-    known = Tuned.load(folder, nfe)
-    if known is None:
+    folder = RUNS / edition() / "-".join(filter(None, [case.name.replace(" ", "-"), chosen, effort, str(noises)]))
+    found = Tuned.load(folder, nfe)
+    if found is None:
         given = case.some(case.load(), 0, noises)
         spent = int(effort) if effort.isdigit() else effort
-        known = dpm.tune(given.part(range(noises)).denoiser, given.x_T, nfe, effort=spent, seed=SEED)
+        found = dpm.tune(given.part(range(noises)).denoiser, given.x_T, nfe, effort=spent, seed=SEED)
         folder.mkdir(parents=True, exist_ok=True)
-        known.save(folder)
-    assert isinstance(known, Tuned)
-    return known
+        found.save(folder)
+    assert isinstance(found, Tuned)
+    return found
 
 
 # Files ----------------------------------------------------------------------------------------------------------------------------
@@ -214,6 +238,12 @@ def read(part: str) -> dict[str, Any]:
     path = RESULTS / f"tuning-{part}.json"
     empty: dict[str, Any] = {"command": f"python -m benchmarks.tuning --part {part}", "versions": {}, "cases": {}}
     return dict(json.loads(path.read_text())) if path.exists() else empty
+
+
+def known(part: str, name: str, empty: Mapping[str, Any]) -> dict[str, Any]:
+    """One case's figures so far; empty ones where there are none, or those of another edition of the fit."""
+    found = read(part)["cases"].get(name, {})
+    return dict(found) if found.get("fit") == edition() else {"fit": edition(), **empty}
 
 
 def update(part: str, name: str, figures: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from benchmarks.peer_samplers import peer_samplers
 from benchmarks.peers_text import PACKAGES, package
-from benchmarks.tuning.cases import RESULTS, Candidates, Case, Judges, fitted, halved, read, said, update
+from benchmarks.tuning.cases import RESULTS, Candidates, Case, Judges, edition, fitted, halved, read, said, update
 from dpmsolver.evaluation.samplers import Sampler
 from dpmsolver.schedules import Floats
 from dpmsolver.tuning.judging import ratio_of_means
@@ -20,11 +21,11 @@ __all__ = ["NFES", "TUNED", "bars", "measure"]
 
 TUNED, NFES = (5, 8, 6, 10), (5, 6, 8, 10, 12, 15)
 _ROUNDS = ((8, 12), (0, 12))  # judges (0: all), and how many go on
-_ROUNDS_OF_PICTURES = ((4, 12), (16, 4), (0, 4))
+_ROUNDS_OF_SLOW = ((4, 12), (16, 4), (0, 4))
 
 
-def measure(case: Case) -> None:
-    """Measure a case and write its figures down after each budget; what is known already is not measured again."""
+def measure(case: Case, nfes: Sequence[int] = ()) -> None:
+    """Measure a case, at some budgets or all, and write its figures down after each; what is known already is not measured again."""
     figures: dict[str, Any] = read("gain")["cases"].get(case.name) or {
         "effort": case.effort,
         "noises": case.noises,
@@ -33,6 +34,8 @@ def measure(case: Case) -> None:
         "untuned": {},
         "seconds": 0.0,
     }
+    if figures.get("fit") != edition():
+        figures |= {"fit": edition(), "tuned": {}}
     judges = Judges(case)
     begin = time.perf_counter()
 
@@ -45,7 +48,7 @@ def measure(case: Case) -> None:
     if "own_error" not in figures:
         figures["own_error"] = float(f"{judges.own_error(judges.end(5)):.2g}")
         note()
-    for nfe in (5, 8, 12, 6, 10, 15):
+    for nfe in nfes or (5, 8, 12, 6, 10, 15):
         if nfe in TUNED and str(nfe) not in figures["tuned"]:
             figures["tuned"][str(nfe)] = _tuned(case, judges, nfe)
             note()
@@ -82,7 +85,7 @@ def _tuned(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
 
 def _untuned(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     """The best of ours and of each package, with how many were tried."""
-    rounds = _ROUNDS_OF_PICTURES if case.pictures else _ROUNDS
+    rounds = _ROUNDS_OF_SLOW if case.effort == "seconds" else _ROUNDS
 
     def of_table(table: Table, count: int) -> Floats:
         return judges.of_table(table, count)

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Sequence
 
 from benchmarks.tuning import ablation, gain, quality, special, stability, transfer
-from benchmarks.tuning.cases import CASES, Case
+from benchmarks.tuning.cases import CASES
 
 __all__ = ["PARTS", "run"]
 
 _EVERY = tuple(case.name for case in CASES)
-PARTS: dict[str, tuple[Callable[[Case], None], Sequence[str]]] = {
+PARTS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
     "gain": (gain.measure, _EVERY),
-    "ablation": (ablation.measure, ("mixture-16", "cifar10-mixture", "digits")),
+    "ablation": (ablation.measure, ("mixture-16", "moons-flow", "cifar10-mixture", "digits")),
     "special": (special.measure, ("mixture-16", "moons-linear", "cifar10-mixture")),
     "stability": (stability.measure, tuple(stability.COUNTS)),
     "transfer": (transfer.measure, transfer.SHARED[::-1]),
@@ -21,11 +21,11 @@ PARTS: dict[str, tuple[Callable[[Case], None], Sequence[str]]] = {
 }
 
 
-def run(part: str, only: str = "") -> None:
-    """Measure the cases of a part whose name a regular expression finds."""
+def run(part: str, only: str = "", nfes: Sequence[int] = ()) -> None:
+    """Measure the cases of a part whose name a regular expression finds, at some budgets or all."""
     measure, names = PARTS[part]
     by_name = {case.name: case for case in CASES}
     for name in names:
         if re.search(only, name):
             print(f"{part}: {name}", flush=True)
-            measure(by_name[name])
+            measure(by_name[name], nfes or ())

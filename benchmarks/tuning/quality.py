@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tuning.cases import Case, Judges, fitted, read, update
+from benchmarks.tuning.cases import Case, Judges, fitted, known, read, update
 from dpmsolver.evaluation.frechet import frechet_distance_to
 from dpmsolver.models.testbeds import Testbed
 from dpmsolver.tuning.selecting import presets
@@ -18,11 +18,13 @@ __all__ = ["measure"]
 NUM, NFES = 200, (5, 8)
 
 
-def measure(case: Case) -> None:
-    """Measure a case whose testbed has features, and write its figures down."""
+def measure(case: Case, nfes: Sequence[int] = ()) -> None:
+    """Measure a case whose testbed has features, at some budgets or all, and write its figures down."""
     gain = read("gain")["cases"].get(case.name, {"tuned": {}})
-    figures: dict[str, Any] = read("quality")["cases"].get(case.name) or {"samples": NUM}
-    left = [nfe for nfe in NFES if str(nfe) not in figures and {str(nfe)} <= {*gain["tuned"]} & {*gain["untuned"]}]
+    figures = known("quality", case.name, {"samples": NUM})
+    left = [
+        nfe for nfe in nfes or NFES if str(nfe) not in figures and {str(nfe)} <= {*gain["tuned"]} & {*gain["untuned"]}
+    ]
     if not left:
         return
     judges = Judges(case, NUM)

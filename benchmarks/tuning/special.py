@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 import dpmsolver as dpm
-from benchmarks.tuning.cases import Case, Judges, fitted, read, said, update
+from benchmarks.tuning.cases import Case, Judges, fitted, known, said, update
 from benchmarks.tuning.recipes import gits_times, on_times, optimal_times, searched_times
 from dpmsolver.schedules import Floats
 from dpmsolver.tuning.misses import Miss
@@ -22,10 +25,10 @@ SOLVERS = ("ddim", "ipndm-4")
 _SEARCHED = 20_000  # evaluations of single samples for a search of times
 
 
-def measure(case: Case) -> None:
-    """Measure a case and write its figures down after each budget."""
-    figures: dict[str, Any] = read("special")["cases"].get(case.name) or {"noises": SHOWN, "probed": PROBED, "nfe": {}}
-    left = [nfe for nfe in NFES if str(nfe) not in figures["nfe"]]
+def measure(case: Case, nfes: Sequence[int] = ()) -> None:
+    """Measure a case, at some budgets or all, and write its figures down after each."""
+    figures = known("special", case.name, {"noises": SHOWN, "probed": PROBED, "nfe": {}})
+    left = [nfe for nfe in nfes or NFES if str(nfe) not in figures["nfe"]]
     if not left:
         return
     judges = Judges(case)
@@ -67,7 +70,6 @@ def _measured(
 
 def _joined(taught: list[Taught]) -> Lesson:
     """The trajectories of several parts as one, on the host."""
-    import numpy as np
 
     def joined(field: str) -> tuple[Any, ...]:
         every = [getattr(lesson, field) for _, lesson in taught]

@@ -161,7 +161,7 @@ def _stability(cases: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for name in _ordered(cases):
         figures = cases[name]
-        for nfe in stability.NFES:
+        for nfe in [n for n in stability.NFES if str(n) in figures]:
             of_nfe = figures[str(nfe)]
             ratio = of_nfe["tuned"]["largest"] / of_nfe["untuned"]["largest"]
             for kind in ("tuned", "untuned"):
@@ -174,6 +174,7 @@ def _stability(cases: Mapping[str, Any]) -> Iterator[str]:
         cases[name][str(nfe)]["tuned"]["largest"] / cases[name][str(nfe)]["untuned"]["largest"]
         for name in _ordered(cases)
         for nfe in stability.NFES
+        if str(nfe) in cases[name]
     ]
     over = sum(ratio > 3 for ratio in ratios)
     verdict = f"The bar of 3 is missed in {over} of {len(ratios)} rows" if over else "The bar of 3 is met in all rows"
@@ -288,9 +289,9 @@ The bars: on laws and two moons a tuned plan with 5 evaluations is at most as fa
 and with 8 as that with 12. On networks of digits: 5 as 6, 6 as 8, 8 as 10, 10 as 12; the aim is 5 as 8 and 8 as 15.
 """
 _MEANS = """
-Mean error by the number of evaluations. Candidates are tried on 8 of the judges (digits: 4, then 16), and the best 12 (digits: 12, then 4)
-of each package on all. On `digits` the peers are those that are the best of their package somewhere in [Against other
-packages](peers.md).
+Mean error by the number of evaluations. Candidates are tried on 8 of the judges, and the best 12 of each package on all; where a fit was
+one of seconds on 4, the best 12 on 16, and the best 4 on all. On `digits` the peers are those that are the best of their package somewhere
+in [Against other packages](peers.md).
 
 """
 _WHOLE = """
@@ -317,9 +318,9 @@ Special cases of a table, from the same teacher, on {noises} noises of the fit (
 - Optimal step sizes (Pei et al. 2025, [arXiv 2503.21774](https://arxiv.org/abs/2503.21774)): dynamic programming with the student's own
   states, over the teacher's 65 points, where the paper takes 100 or 200; one grid for all noises, where its code finds one for each
   picture. Then DDIM and ipndm-4.
-- Times alone as LD3 optimises them (Tong et al. 2024, [arXiv 2405.15506](https://arxiv.org/abs/2405.15506)): here by a simplex search of the
-  times of the best preset's solver, its coefficients rebuilt, with the evaluations of `effort="seconds"`. LD3 itself follows gradients,
-  and moves labels apart from times.
+- Times alone as LD3 optimises them (Tong et al. 2024, [arXiv 2405.15506](https://arxiv.org/abs/2405.15506)): here by a simplex search of
+  the times of the best preset's solver, its coefficients rebuilt, with the evaluations of `effort="seconds"`. LD3 itself follows
+  gradients, and moves labels apart from times.
 
 Compared with all of these and with the preset that was selected on the same noises, a tuned plan {verdict}.
 """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from benchmarks.tuning.ablation import refit
-from benchmarks.tuning.cases import Case, Judges, case_of, fitted, read, update
+from benchmarks.tuning.cases import Case, Judges, case_of, fitted, known, read, update
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Lesson, Taught
 
@@ -16,13 +16,13 @@ NFES = (5, 8)
 REFIT = 32  # noises: 24 to fit, 8 to choose
 
 
-def measure(case: Case) -> None:
-    """Run the plans of all others on a case; written down after each."""
+def measure(case: Case, nfes: Sequence[int] = ()) -> None:
+    """Run the plans of all others on a case, at some budgets or all; written down after each."""
     gain = read("gain")["cases"]
-    figures: dict[str, Any] = read("transfer")["cases"].get(case.name) or {"judges": case.judges, "refit": REFIT}
+    figures = known("transfer", case.name, {"judges": case.judges, "refit": REFIT})
     judges = Judges(case)
     given = case.some(judges.testbed, 0, REFIT)
-    for nfe in NFES:
+    for nfe in nfes or NFES:
         best = gain.get(case.name, {}).get("untuned", {}).get(str(nfe), {}).get("ours")
         if best is None:
             continue

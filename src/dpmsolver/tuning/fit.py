@@ -15,6 +15,7 @@ from dpmsolver.tuning.refining import jacobian_cost, refined
 from dpmsolver.tuning.searching import searched
 from dpmsolver.tuning.selecting import Preset, first_noises, presets, ranked
 from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.teacher import Taught
 
 __all__ = ["Fit"]
 
@@ -23,6 +24,8 @@ _GRIDS = 4  # on which rows are fitted
 _STEP = 1 / 6  # of what a stage may spend: the largest that the derivatives of one step may cost
 _FEW = 8  # noises that a step takes at least
 _PER_NUMBER = 4  # equations for each number that a step fits, at least
+_SEARCHED, _FEWEST_SEARCHED = 80, 24  # noises that a search fits and judges with
+_CANDIDATES = 12  # for each evaluation of a run: fewer are no search
 _SEARCH, _REFINE, _OTHER = 0.3, 0.5, 0.4  # of what is left when the stage begins
 
 
@@ -62,9 +65,9 @@ class Fit:
         """The best of all tables, by the noises that choose."""
         return self._ranked(0)
 
-    def judged(self, table: Table) -> float:
-        """Return the mean error on the noises that choose."""
-        error = float(judged_errors(table, self.choose, self.miss).mean())
+    def judged(self, table: Table, noises: Sequence[Taught] | None = None) -> float:
+        """Return the mean error on the noises that choose, or on some of them."""
+        error = float(judged_errors(table, noises or self.choose, self.miss).mean())
         return error if math.isfinite(error) else math.inf
 
     def _left(self) -> int:
@@ -79,9 +82,9 @@ class Fit:
         self._tables = [pair for pair in self._tables if pair[1] is not instead] + [(error, table)]
         self.stages.append(Stage(name, error, self.course.noises.evaluations - self.begun))
 
-    def _rows(self, bases: Sequence[Table]) -> None:
+    def _rows(self, bases: Sequence[Table], name: str = "rows by least squares") -> None:
         tables = (fit_rows(base, self.fit, self.miss, ridge) for base in bases for ridge in _RIDGES)
-        self._note("rows by least squares", min(tables, key=self.judged))
+        self._note(name, min(tables, key=self.judged))
 
     def _refine(self, name: str, share: float, rank: int = 0) -> None:
         """Take steps of Gauss-Newton from one of the best tables, as long as they bring something and cost less than a share."""
@@ -109,12 +112,18 @@ class Fit:
             self._note(name, found, instead=table)
 
     def _search(self) -> None:
-        candidates = int(_SEARCH * self._left()) // (self.nfe * self.noises)
-        if candidates >= 4 * self.nfe:
-            start = self._ranked(0)
-            found = searched(start, self.fit, self.course.schedule, self.miss, self.judged, _RIDGES[0], candidates)
-            if found is not start:
-                self._note("times searched", found)
+        """Search for times from those of the best table, on as many noises as leave enough candidates, and fit rows on all."""
+        most = int(_SEARCH * self._left()) // self.nfe
+        count = min(_SEARCHED, self.noises, most // (_CANDIDATES * self.nfe))
+        if count < _FEWEST_SEARCHED:
+            return
+        fit, choose = first_noises(self.fit, 3 * count // 5), first_noises(self.choose, 2 * count // 5)
+
+        def judged(table: Table) -> float:
+            return self.judged(table, choose)
+
+        found = searched(self.table, fit, self.course.schedule, self.miss, judged, _RIDGES[0], most // count)
+        self._rows([found], "times searched")
 
     def _width(self) -> int:
         part, lesson = self.fit[0]

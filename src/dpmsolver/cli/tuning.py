@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 import dpmsolver as dpm
-from dpmsolver import backends
 from dpmsolver.cli.long_runs import INTERRUPTED, Lines, check_folder, numbers, terminated_as_interrupted
 from dpmsolver.cli.sampling import _check_guidance
 from dpmsolver.cli.shared import app, progress_bar, wide_console
 from dpmsolver.errors import unknown
+from dpmsolver.host import to_host
 from dpmsolver.tuning.tuning import EFFORTS
 
 if TYPE_CHECKING:
@@ -185,15 +185,14 @@ def _samples(
         return {}
     part = fresh[: _PICTURES if testbed.pictures else _POINTS]
     denoiser, x_T = testbed.denoiser(testbed.labels(part), guidance), testbed.initial_noise(part, seed)
-    host = backends.of(x_T).to_numpy
     shown, converged = {}, {}
     for nfe, tuned in fits.items():
         ends = tuned.plan.end.time
         if ends not in converged:
             converged[ends] = Reference(testbed).end_states(denoiser, x_T, ends)
-        shown["converged", nfe] = host(converged[ends])
+        shown["converged", nfe] = to_host(converged[ends])
         for name, plan in tuned.plans.items():
             with warnings.catch_warnings():  # of what is shown as it is
                 warnings.simplefilter("ignore", dpm.ConventionWarning)
-                shown[name, nfe] = host(dpm.sample(denoiser, x_T, plan=plan))
+                shown[name, nfe] = to_host(dpm.sample(denoiser, x_T, plan=plan))
     return {key: each.astype(np.float32) for key, each in shown.items()}

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
+from dpmsolver.backends.arrays import is_float_array
 from dpmsolver.errors import unknown
 from dpmsolver.models import cifar10_laws, feature_networks, pretrained, trained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
@@ -111,7 +112,7 @@ class Testbed:
         object.__setattr__(self, "shape", tuple(int(n) for n in shape))
         if self.pictures and (len(shape) != 3 or shape[0] not in (1, 3)):
             raise ValueError(f"pictures have the shape (1 or 3, height, width), got {shape}")
-        if not backends.of(self.like).is_float_array(self.like):
+        if not is_float_array(backends.of(self.like), self.like):
             raise TypeError(f"like must be a floating-point array, got {self.like.dtype}")
         for function in ("network_denoiser", "guided_denoiser", "features", "classify", "data"):
             value = getattr(self, function)
@@ -162,8 +163,10 @@ class Testbed:
         return self.denoiser(self.labels(range(1))).predicts
 
     def initial_noise(self, part: range, seed: int = 0) -> Any:
-        """x_T of the samples in `part`, (len(part), *shape): sample i depends on (seed, i) alone."""
-        return initial_noise(self.schedule, (len(part), *self.shape), self.keys(part, seed), like=self.like)
+        """x_T of the samples in `part`, (len(part), *shape), drawn on the host: sample i depends on (seed, i) alone."""
+        return initial_noise(
+            self.schedule, (len(part), *self.shape), self.keys(part, seed), like=self.like, noise="host"
+        )
 
     def keys(self, part: range, seed: int = 0) -> list[tuple[int, int]]:
         """What `generator=` of `dpm.sample` takes for the samples in `part`: one key per sample."""

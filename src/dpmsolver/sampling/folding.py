@@ -36,6 +36,14 @@ class Read(NamedTuple):
     numbers: tuple[Coefficient, ...] | None
     scale: Coefficient
 
+    @property
+    def factors(self) -> tuple[Coefficient, Coefficient]:
+        """The factors of u and of r in what the plan keeps, without a constant."""
+        a, b = self.conversion
+        if self.output is None:
+            return a, b
+        return self.output.state + self.output.outputs[0] * a, self.output.outputs[0] * b
+
 
 class Folded(NamedTuple):
     """A plan for one denoiser.
@@ -95,11 +103,9 @@ def _read(row: Row, conversion: tuple[float, float], plain: bool) -> Read:
     output = row.output
     if not plain:
         return Read(conversion, output, None, 1.0)
-    a, b = conversion
-    if output is not None:
-        a, b = output.state + output.outputs[0] * a, output.outputs[0] * b
-        if output.elementwise:
-            return Read(conversion, output, (a, b, output.constant) if output.has_constant else (a, b), 1.0)
+    a, b = Read(conversion, output, None, 1.0).factors
+    if output is not None and output.elementwise:
+        return Read(conversion, output, (a, b, output.constant) if output.has_constant else (a, b), 1.0)
     return Read(conversion, output, (1.0, b / a) if a else None, a or b)
 
 

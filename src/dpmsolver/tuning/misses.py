@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats
 from dpmsolver.tuning.parts import Part
 from dpmsolver.tuning.table import Table
@@ -60,7 +61,7 @@ class Miss:
         return self._read(part, self.features(x), "features")
 
     def _read(self, part: Part, values: Any, what: str) -> Floats:
-        read = part.backend.to_numpy(values) if part.backend.is_float_array(values) else np.asarray(values, np.float64)
+        read = to_host(values)
         if read.ndim == 0 or len(read) != len(part):
             raise PlanError(f"{what} must return one row per sample ({len(part)}), got shape {read.shape}")
         if not np.isfinite(read).all():

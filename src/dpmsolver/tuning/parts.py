@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
+from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.rows import Point
 from dpmsolver.sampling.calls import Calls
@@ -74,7 +75,7 @@ class Part:
         return len(self.x)
 
     def __call__(self, x: Any, point: Point) -> Any:
-        with self.backend.no_grad():
+        with self.backend.autograd.no_grad():
             found = self._calls(x, [point] * len(x))
         self._noises.evaluations += len(self)
         if self._noises.told is not None:
@@ -91,7 +92,7 @@ class Part:
 
     def flat(self, x: Any) -> Floats:
         """Return an array like the state on the host, float64 (B, D)."""
-        return self.backend.to_numpy(x).reshape(len(self), -1)
+        return to_host(x).reshape(len(self), -1)
 
 
 def _of_samples(denoiser: Denoiser, chosen: NDArray[np.int64], total: int) -> Denoiser:

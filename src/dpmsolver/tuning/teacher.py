@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.host import to_host
 from dpmsolver.plans.loop import steps
 from dpmsolver.plans.rows import Point
 from dpmsolver.solvers.registry import make_plan
@@ -74,7 +75,7 @@ class Lesson:
     def save(self, path: Path, part: Part) -> None:
         """Write the trajectories of a part as NumPy's npz, float32 (float64 where the states are)."""
         columns = np.array([(p.time, p.label, p.alpha, p.sigma) for p in self.points])
-        states, outputs = ([part.backend.to_numpy(x) for x in arrays] for arrays in (self.states, self.outputs))
+        states, outputs = ([to_host(x) for x in arrays] for arrays in (self.states, self.outputs))
         dtype = np.float64 if str(part.x.dtype).endswith("64") else np.float32
         with path.open("wb") as file:
             np.savez(file, points=columns, states=np.array(states, dtype), outputs=np.array(outputs, dtype))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from dpmsolver.errors import PlanError
 from dpmsolver.tuning.course import Course
 from dpmsolver.tuning.fitting import fit_rows
@@ -66,8 +68,11 @@ class Fit:
         return self._ranked(0)
 
     def judged(self, table: Table, noises: Sequence[Taught] | None = None) -> float:
-        """Return the mean error on the noises that choose, or on some of them."""
-        error = float(judged_errors(table, noises or self.choose, self.miss).mean())
+        """Return the mean error on the noises that choose, or on some, with what errors of the network's outputs would add."""
+        errors = judged_errors(table, noises or self.choose, self.miss)
+        if self.miss.plain:  # a plan that multiplies errors of the network is no good one
+            errors = np.hypot(errors, np.linalg.norm(table.noise()[-1]))
+        error = float(errors.mean())
         return error if math.isfinite(error) else math.inf
 
     def _left(self) -> int:

@@ -30,16 +30,27 @@ def fit_rows(table: Table, taught: Sequence[Taught], miss: Miss, ridge: float) -
     """
     states: list[Any] = [table.start(part) for part, _ in taught]
     outputs: list[tuple[Any, ...]] = [() for _ in taught]
-    rows = []
+    rows: list[Floats] = []
     for point, target, theory in zip(table.points, table.points[1:], table.rows, strict=False):
         products = []
         for i, (part, lesson) in enumerate(taught):
             outputs[i] = (part(states[i], point), *outputs[i])
             products.append(mean_products(miss.along(part, lesson.at(part, target), [states[i], *outputs[i]])))
-        row = theory + pulled_least_squares(np.concatenate(products), theory, ridge)
+        noise = _noise_products(replace(table, rows=(*rows, theory)), len(rows)) if miss.plain else 0.0
+        row = theory + pulled_least_squares(np.concatenate(products) + noise, theory, ridge)
         states = [part.combine(row, [x, *m]) for (part, _), x, m in zip(taught, states, outputs, strict=True)]
         rows.append(row)
     return replace(table, rows=tuple(rows))
+
+
+def _noise_products(table: Table, k: int) -> Floats:
+    """The mean products of what errors of the outputs leave in the regressors of row k; the target has none."""
+    start = replace(table, points=table.points[: k + 2])
+    state = start.noise()[k]
+    outputs = [replace(start, rows=(*table.rows[:k], np.eye(k + 2)[1 + i])).noise()[-1] for i in range(k + 1)]
+    vectors = np.stack([state, *outputs, np.zeros(k + 1)])
+    found: Floats = vectors @ vectors.T
+    return found
 
 
 def mean_products(vectors: Floats) -> Floats:

@@ -37,6 +37,11 @@ class Miss:
         if self.features is not None and self.loss is not None:
             raise PlanError("give features or loss, not both: each says what is to be small")
 
+    @property
+    def plain(self) -> bool:
+        """Whether the miss is the distance itself."""
+        return self.features is None and self.loss is None
+
     def __call__(self, part: Part, x: Any, reference: Any) -> Floats:
         """Return what is to be zero, float64 (B, d)."""
         if self.loss is not None:

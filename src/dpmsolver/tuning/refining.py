@@ -72,9 +72,10 @@ def refined(
     best, tried = judged(table), range(len(_DAMPINGS))
     while True:
         numbers, every = _derivatives(table, taught, schedule, miss, times)
+        noise = _noise(table, schedule, numbers) if miss.plain else np.zeros((len(numbers) + 1, 1))
         started = best
         while True:
-            products = np.concatenate([mean_products(vectors) for vectors in every])
+            products = np.concatenate([mean_products(vectors) for vectors in every]) + noise @ noise.T
             moved = {i: _moved(table, schedule, numbers, _step(products, _DAMPINGS[i])) for i in tried}
             error, nearest = min((judged(each), i) for i, each in moved.items())
             if not error < _WORTH * best:
@@ -83,6 +84,7 @@ def refined(
             tried = range(max(nearest - 1, 0), min(nearest + 2, len(_DAMPINGS)))
             for vectors, (part, lesson) in zip(every, taught, strict=True):
                 vectors[:, -1] = -miss(part, table.run(part), lesson.end)
+            noise[-1] = -table.noise()[-1] if miss.plain else 0.0
         if best == started:
             return
         yield table
@@ -120,6 +122,16 @@ def _differences(
                 numbers.append(_Number(k, -1))
                 found.append((miss(part, moved, reference) - end) / move)
     return numbers, np.stack([*found, -end], axis=1)
+
+
+def _noise(table: Table, schedule: NoiseSchedule, numbers: Sequence[_Number]) -> Floats:
+    """As `_derivatives`, of what errors of the outputs leave in the end, which is to be small too: (numbers + 1, nfe)."""
+    here = table.noise()[-1]
+    found = []
+    for number in numbers:
+        move = np.array([_TIME_MOVE if each is number else 0.0 for each in numbers])
+        found.append((_moved(table, schedule, numbers, move).noise()[-1] - here) / _TIME_MOVE)
+    return np.stack([*found, -here])
 
 
 def _later(table: Table, schedule: NoiseSchedule, k: int, move: float) -> tuple[Table, float]:

@@ -52,7 +52,7 @@ def presets(denoiser: Denoiser, nfe: int, end: float | None) -> Iterator[Preset]
     for name in names:
         try:
             plan = make_plan(name, denoiser.schedule, nfe, end=end, predicts=denoiser.predicts)
-            table = Table.of(plan)
+            table = Table.of(plan, denoiser.predicts)
         except PlanError:  # a budget that the solver cannot spend, or a grid that this schedule has not
             continue
         key = tuple(number for row in table.rows for number in row.tolist())

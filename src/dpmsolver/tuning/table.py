@@ -8,6 +8,7 @@ is one combination: a corrector, a predictor and the stages of a singlestep meth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,10 +21,13 @@ from dpmsolver.plans.combination import Combination
 from dpmsolver.plans.loop import steps
 from dpmsolver.plans.plan import Plan
 from dpmsolver.plans.rows import Point, Row
+from dpmsolver.plans.targets import Predicts
 from dpmsolver.schedules import Floats
 from dpmsolver.tuning.parts import Part
 
-__all__ = ["Table"]
+__all__ = ["NOISE", "Table"]
+
+NOISE = 3e-4  # the error of a network's output that a plan has to bear
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +38,21 @@ class Table:
         points: of the evaluations, and of the end: nfe + 1.
         rows: for each evaluation float64 (k + 2,): the coefficient of the state, and of all outputs, newest first.
         factor, origin: what x_T is multiplied by where the run starts at another point than x_T's.
+        predicts: what the network predicts, which says how exact the predicted x_0 is.
     """
 
     points: tuple[Point, ...]
     rows: tuple[Floats, ...]
     factor: float = 1.0
     origin: Point | None = None
+    predicts: Predicts = "data"
 
     @property
     def nfe(self) -> int:
         return len(self.rows)
 
     @classmethod
-    def of(cls, plan: Plan) -> Table:
+    def of(cls, plan: Plan, predicts: Predicts = "data") -> Table:
         """Return a plan without noise in this form.
 
         Raises:
@@ -62,7 +68,7 @@ class Table:
         for k, (now, then) in enumerate(pairwise(inputs)):
             share = then[0] / now[0] if now[0] else 0.0
             rows.append(np.array([share, *(then - share * now)[1 : k + 2][::-1]]))
-        return cls((*(row.point for row in plan.rows), plan.end), tuple(rows), factor, plan.origin)
+        return cls((*(row.point for row in plan.rows), plan.end), tuple(rows), factor, plan.origin, predicts)
 
     def plan(self, solver: str, schedule: str, grid: str, options: Mapping[str, Any]) -> Plan:
         """Return the table as a plan, with what is to be said of its making."""
@@ -84,6 +90,21 @@ class Table:
             grid=grid,
             options=options,
         )
+
+    def noise(self) -> list[Floats]:
+        """Return what an error of each output makes of each network input, and last of the end: nfe + 1 vectors, float64 (nfe,).
+
+        A network is not exact to all digits: it runs in float32 or less, and another plan's inputs are a little elsewhere. An error of
+        `NOISE` in a predicted noise is one of `NOISE` sigma/alpha in the predicted x_0; where the network predicts something else, it is
+        `NOISE` times the share of noise in the state. It is followed through the coefficients alone.
+        """
+        points, amplified = self.points[:-1], self.predicts in ("noise", "score")
+        sizes = [NOISE * p.sigma / (p.alpha if amplified else math.hypot(p.alpha, p.sigma)) for p in points]
+        units = np.diag(sizes)
+        found = [np.zeros(self.nfe)]
+        for k, row in enumerate(self.rows):
+            found.append(row[0] * found[-1] + row[1:] @ units[k::-1])
+        return found
 
     def start(self, part: Part) -> Any:
         """Return the first evaluation's input."""

@@ -26,6 +26,8 @@ from dpmsolver.sampling.runs import State, encode, iterate, sample
 from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.solvers.statistics import ModelStatistics
+from dpmsolver.tuning.outcome import Tuned
+from dpmsolver.tuning.tuning import select, tune
 
 if TYPE_CHECKING:
     from dpmsolver.solvers import solvers
@@ -49,6 +51,7 @@ __all__ = [
     "Solver",
     "State",
     "Stepper",
+    "Tuned",
     "add_noise",
     "calibrate",
     "check",
@@ -66,7 +69,9 @@ __all__ = [
     "sample_adaptive",
     "sample_rk45",
     "schedules",
+    "select",
     "solvers",
     "thresholding",
     "transforms",
+    "tune",
 ]

@@ -23,9 +23,9 @@ from dpmsolver.evaluation.samplers import Counter, Sampler, rewired
 from dpmsolver.evaluation.store import Arrays, Store
 from dpmsolver.evaluation.tape import Tape
 from dpmsolver.host import to_host
-from dpmsolver.models.fingerprint import fingerprint
 from dpmsolver.models.testbeds import Testbed
 from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.runs import sample
 from dpmsolver.solvers.registry import make_plan

@@ -42,6 +42,7 @@ from dpmsolver.models import cifar10_laws, feature_networks, pretrained, trained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
 from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.guidance import ClassifierFree
 from dpmsolver.sampling.forward import initial_noise
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
@@ -62,6 +63,7 @@ class Testbed:
         like: an array, such as an empty one, whose framework, type and device the states take.
         network_denoiser: the denoiser of a batch, from its class labels, one per sample (None without classes).
         num_classes: classes are 0 … num_classes - 1; None: there are none.
+        guided_denoiser: the denoiser of a batch from its class labels and a scale of classifier-free guidance; None: it cannot be guided.
         features: samples (n, …) -> float64 features (n, d), for the Frechet distance.
         feature_statistics: the mean (d,) and the covariance (d, d) of the data's features.
         feature_yardstick: the Frechet distance of other data (a test set) to those statistics.
@@ -99,6 +101,7 @@ class Testbed:
     gaussian: Gaussian | None = None
     pictures: bool = False
     bfloat16: bool = False
+    guided_denoiser: Callable[[Sequence[int], float], Denoiser] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, NoiseSchedule):
@@ -111,7 +114,7 @@ class Testbed:
             raise ValueError(f"pictures have the shape (1 or 3, height, width), got {shape}")
         if not is_float_array(backends.of(self.like), self.like):
             raise TypeError(f"like must be a floating-point array, got {self.like.dtype}")
-        for function in ("network_denoiser", "features", "classify", "data"):
+        for function in ("network_denoiser", "guided_denoiser", "features", "classify", "data"):
             value = getattr(self, function)
             if not callable(value) and (value is not None or function == "network_denoiser"):
                 raise TypeError(f"{function} must be a function, got {type(value).__name__}")
@@ -136,9 +139,20 @@ class Testbed:
         """The class of each sample in `part`: sample i has class i % num_classes. None where there are no classes."""
         return None if self.num_classes is None else [i % self.num_classes for i in part]
 
-    def denoiser(self, labels: Sequence[int] | None = None) -> Denoiser:
-        """The denoiser of a batch, from one class label per sample, or None where there are no classes."""
-        denoiser = self.network_denoiser(labels)
+    def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0) -> Denoiser:
+        """The denoiser of a batch, from one class label per sample, or None where there are no classes.
+
+        Args:
+            guidance: scale of classifier-free guidance; 1 is none. ValueError where the testbed cannot be guided.
+        """
+        if guidance == 1.0:
+            denoiser: Denoiser = self.network_denoiser(labels)
+        elif labels is None or self.guided_denoiser is None:
+            raise ValueError(
+                f"{self.name} cannot be guided: its network knows no classes, or not their absence: leave guidance out"
+            )
+        else:
+            denoiser = self.guided_denoiser(labels, guidance)
         if not isinstance(denoiser, Denoiser):
             raise TypeError(f"network_denoiser must return a Denoiser, got {type(denoiser).__name__}")
         return denoiser
@@ -242,6 +256,12 @@ def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | N
         own: Denoiser = plain if labels is None else plain.replace(network_kwargs={"class_labels": np.asarray(labels)})
         return own
 
+    def guided(labels: Sequence[int], scale: float) -> Denoiser:
+        own, nothing = (np.asarray(each) for each in (labels, [classes] * len(labels)))
+        guidance = ClassifierFree(scale, {"class_labels": own}, {"class_labels": nothing})
+        found: Denoiser = plain.replace(guidance=guidance)
+        return found
+
     def in_turn(num: int, seed: int) -> Floats:
         assert classes is not None
         drawn: Floats = law.sample(num, seed, np.arange(num) % classes)
@@ -258,6 +278,7 @@ def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | N
         data=law.sample if classes is None else in_turn,
         gaussian=law if isinstance(law, Gaussian) else None,
         pictures=shape == cifar10_laws.SHAPE,
+        guided_denoiser=None if classes is None else guided,
     )
 
 
@@ -363,6 +384,7 @@ def _from_pretrained(
         None if known is None else known.yardstick,
         network.classify if network is not None and classes else None,
         pictures=pictures,
+        guided_denoiser=None if model.null_label is None else model.denoiser,
     )
 
 
@@ -395,11 +417,12 @@ def _in_bfloat16(testbed: Testbed) -> Testbed:
     if type(testbed.like).__module__.split(".")[0] != "torch":
         raise ValueError(f"bfloat16=True needs a torch network, and {testbed.name} runs in NumPy: leave it out")
 
-    def denoiser(labels: Sequence[int] | None) -> Denoiser:
-        full = testbed.denoiser(labels)
+    def denoiser(labels: Sequence[int] | None, scale: float = 1.0) -> Denoiser:
+        full = testbed.denoiser(labels, scale)
         return full.replace(network=in_bfloat16(full.network, testbed.like.device.type))
 
-    return replace(testbed, network_denoiser=denoiser, bfloat16=True)
+    guided = None if testbed.guided_denoiser is None else denoiser
+    return replace(testbed, network_denoiser=denoiser, guided_denoiser=guided, bfloat16=True)
 
 
 # A user's own ---------------------------------------------------------------------------------------------------------------------

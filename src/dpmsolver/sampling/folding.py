@@ -14,7 +14,8 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.denoiser import Denoiser
-from dpmsolver.plans.caution import warn_of_large_factor
+from dpmsolver.networks.fingerprint import fits, said_of
+from dpmsolver.plans.caution import warn_of_large_factor, warn_of_other_network
 from dpmsolver.plans.combination import Coefficient
 from dpmsolver.plans.fused import Step, Steps
 from dpmsolver.plans.plan import Combination, Plan, Row
@@ -82,7 +83,12 @@ def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
     _check_schedule(plan, denoiser)
     columns = plan.columns
     a, b = denoiser.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
-    warn_of_large_factor(plan, denoiser.schedule, denoiser.predicts, b)
+    if "network" in plan.options:  # a fitted plan says what to; its error there was measured, large factors included
+        said = said_of(denoiser, keep=True)
+        if not fits(plan.options, said):
+            warn_of_other_network(plan, said)
+    else:
+        warn_of_large_factor(plan, denoiser.schedule, denoiser.predicts, b)
     plain = denoiser.data_hook is None and not denoiser.steers
     reads = tuple(
         _read(row, both, plain) for row, both in zip(plan.rows, zip(a.tolist(), b.tolist(), strict=True), strict=True)

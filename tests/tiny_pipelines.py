@@ -10,7 +10,7 @@ import torch
 from tiny import tiny_unet
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-WORDS = ["<pad>", "</s>", "<unk>", *"a lighthouse at night in fog cat blurry sound of rain".split()]
+WORDS = ["<pad>", "</s>", "<unk>", "a", "lighthouse", "at", "night", "blurry", "sound", "rain"]
 
 
 def quiet(pipe: Any) -> Any:
@@ -242,7 +242,9 @@ def wan() -> Any:
         num_layers=1,
         rope_max_seq_len=16,
     )
-    autoencoder = diffusers.AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False])
+    autoencoder = diffusers.AutoencoderKLWan(
+        base_dim=4, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False]
+    )
     scheduler = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=3.0
     )

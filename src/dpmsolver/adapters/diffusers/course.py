@@ -15,7 +15,7 @@ from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Plan, Point
 from dpmsolver.plans.rows import Row
 from dpmsolver.schedules import Discrete, Floats, Flow
-from dpmsolver.schedules.span import default_end
+from dpmsolver.schedules.span import default_end, default_start
 from dpmsolver.solvers.auto import run_of
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.registry import SOLVERS, make_plan
@@ -97,9 +97,7 @@ class Course:
             ) from None
 
 
-def course_of(
-    reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None, timesteps: Any = None
-) -> Course:
+def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None, timesteps: Any = None) -> Course:
     """The course of a run of `nfe` evaluations, on the steps that the pipeline gives or on those of the chosen grid.
 
     Raises:
@@ -128,10 +126,20 @@ def course_of(
     times: Any = None
     if given is not None:
         if len(given) != nfe + 1:
-            raise PlanError(f"{nfe} evaluations were asked for, and steps given for {len(given) - 1}: give one for each evaluation")
+            raise PlanError(
+                f"{nfe} evaluations were asked for, and steps given for {len(given) - 1}: give one for each evaluation"
+            )
         times = _knots(given, evaluations)
     elif isinstance(grid, str) and grid == OF_CONFIG:
         times = _times_of_class(reading, len(evaluations))
+        # The one thing that is not as there: a network that says noise says nothing of data at alpha = 0.
+        if schedule.alpha(float(times[0])) == 0.0:
+            times[0] = default_start(schedule, reading.predicts)
+        if len(times) != len(evaluations) + 1:
+            raise PlanError(
+                f"the config's class repeats noise levels where it takes {len(evaluations)} steps, which leaves {len(times) - 1}: "
+                "name a grid, such as grid='karras'"
+            )
     if times is None:
         plan = make_plan(entry, schedule, nfe, named, start=start, end=end, predicts=reading.predicts, **options)
     else:
@@ -142,7 +150,8 @@ def course_of(
 
 def _knots(given: Floats, evaluations: tuple[int, ...]) -> Floats:
     """The ends of the steps, where there is a time for each evaluation: a step of two evaluations takes every second one."""
-    return given[np.append(0, np.cumsum(evaluations))]
+    knots: Floats = given[np.append(0, np.cumsum(evaluations))]
+    return knots
 
 
 def _from_timesteps(reading: Reading, timesteps: Any, end: float | None) -> Floats:
@@ -169,21 +178,15 @@ def _times_of_class(reading: Reading, steps: int) -> Floats:
     """
     name, schedule = reading.fields.family.class_name, reading.schedule
     if not name:
-        raise PlanError(f"grid={OF_CONFIG!r} takes the steps of the config's scheduler class, and this config names none: name a grid")
+        raise PlanError(
+            f"grid={OF_CONFIG!r} takes the steps of the config's scheduler class, and this config names none: name a grid"
+        )
     scheduler = getattr(importlib.import_module("diffusers"), name).from_config(dict(reading.config))
     scheduler.set_timesteps(steps, **({"mu": reading.mu} if reading.wants_mu else {}))
     flagged = any(reading.fields.flag(flag) for flag in _FLAGS)
     levels = to_host(scheduler.sigmas) if hasattr(scheduler, "sigmas") else None
     if levels is not None and (flagged or not isinstance(schedule, Discrete)):
-        if isinstance(schedule, Flow):
-            levels = 1.0 - levels if schedule.reversed else levels
-            with np.errstate(divide="ignore"):
-                levels = levels / (1.0 - levels)
-        kept = [level for k, level in enumerate(levels) if k == 0 or level != levels[k - 1]]
-        with np.errstate(divide="ignore"):
-            inside = np.clip(-np.log(kept), *(float(schedule.half_log_snr(t)) for t in (schedule.t_max, schedule.t_min)))
-        times: Floats = schedule.time(np.where(np.array(kept) == 0.0, np.inf, inside))
-        return times
+        return _times_of_levels(reading, levels)
     labels = to_host(scheduler.timesteps)
     labels = np.array([label for k, label in enumerate(labels) if k == 0 or label < labels[k - 1]])
     if levels is not None:
@@ -193,6 +196,20 @@ def _times_of_class(reading: Reading, steps: int) -> Floats:
         clean = before < 0 and (reading.fields.value("set_alpha_to_one", True) or labels[-1] <= 0)
         end = 0.0 if clean else float(schedule.time_from_label(max(before, 0.0)))
     return np.append(reading.times_of(labels), end)
+
+
+def _times_of_levels(reading: Reading, levels: Floats) -> Floats:
+    """The times of a class's sigmas, of which a class of second order has each twice."""
+    schedule = reading.schedule
+    ends = [float(schedule.half_log_snr(time)) for time in (schedule.t_max, schedule.t_min)]
+    with np.errstate(divide="ignore"):
+        if isinstance(schedule, Flow):
+            levels = 1.0 - levels if schedule.reversed else levels
+            levels = levels / (1.0 - levels)
+        kept = np.array([level for k, level in enumerate(levels) if k == 0 or level != levels[k - 1]])
+        half_log_snrs = np.clip(-np.log(kept), min(ends), max(ends))
+    times: Floats = schedule.time(np.where(kept == 0.0, np.inf, half_log_snrs))
+    return times
 
 
 def fitted(plan: Plan, reading: Reading) -> Plan:
@@ -210,7 +227,9 @@ def fitted(plan: Plan, reading: Reading) -> Plan:
             own = Point.at(schedule, point.time)
         except ValueError:
             own = None
-        far = own is None or max(abs(own.alpha - point.alpha), abs(own.sigma - point.sigma)) > 1e-6 * (point.alpha + point.sigma)
+        far = own is None or max(abs(own.alpha - point.alpha), abs(own.sigma - point.sigma)) > 1e-6 * (
+            point.alpha + point.sigma
+        )
         span = abs(schedule.label(schedule.t_max) - schedule.label(schedule.t_min))
         if far or own is None or (number < plan.nfe and abs(own.label - point.label) > 0.25 * span):
             made = f" (it was made for {plan.schedule})" if plan.schedule else ""

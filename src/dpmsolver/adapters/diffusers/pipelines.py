@@ -159,7 +159,9 @@ def _stable_diffusion_xl(pipe: Any, wanted: _Wanted) -> _Model:
     text, nothing, pooled, pooled_nothing = _encoded(
         pipe, wanted, device=pipe.unet.device, num_images_per_prompt=wanted.num, do_classifier_free_guidance=True
     )
-    sizes = torch.tensor([[*wanted.size, 0, 0, *wanted.size]], dtype=text.dtype, device=text.device).repeat(len(text), 1)
+    sizes = torch.tensor([[*wanted.size, 0, 0, *wanted.size]], dtype=text.dtype, device=text.device).repeat(
+        len(text), 1
+    )
 
     def side(states: Any, vector: Any) -> dict[str, Any]:
         return {"encoder_hidden_states": states, "added_cond_kwargs": {"text_embeds": vector, "time_ids": sizes}}
@@ -211,7 +213,9 @@ def _pixart(pipe: Any, wanted: _Wanted) -> _Model:
     text, mask, nothing, no_mask = _encoded(pipe, wanted, device=model.device, num_images_per_prompt=wanted.num)
     added: dict[str, Any] = {"resolution": None, "aspect_ratio": None}
     if model.config.sample_size == 128:
-        size, ratio = (torch.tensor([v]).to(text).repeat(len(text), 1) for v in (wanted.size, [wanted.size[0] / wanted.size[1]]))
+        size, ratio = (
+            torch.tensor([v]).to(text).repeat(len(text), 1) for v in (wanted.size, [wanted.size[0] / wanted.size[1]])
+        )
         added = {"resolution": size, "aspect_ratio": ratio}
     names = ("encoder_hidden_states", "encoder_attention_mask", "added_cond_kwargs")
     return _Model(

@@ -21,12 +21,11 @@ from dpmsolver.errors import PlanError
 from dpmsolver.grids import from_labels, from_sigmas
 from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
-from dpmsolver.networks.preconditioning import edm_preconditioned
 from dpmsolver.plans.plan import Point
 from dpmsolver.plans.targets import Predicts
 from dpmsolver.schedules import EDM, Discrete, Floats, Flow, NoiseSchedule
 
-__all__ = ["Reading", "falling"]
+__all__ = ["Reading", "falling", "one_timestep"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Reading:
         fields = Fields(self.config)
         if fields.family.kind == "flow" and fields.value("sigma_data") is not None:
             raise ValueError(
-                "Cosmos-Predict2 (a flow config with sigma_data) scales its states and outputs in the pipeline itself, for its own scheduler "
-                "alone: keep FlowMatchEulerDiscreteScheduler there"
+                "the pipeline of Cosmos-Predict2 (a flow config with sigma_data) scales its states and outputs itself, for its own "
+                "scheduler alone: keep FlowMatchEulerDiscreteScheduler there"
             )
         if fields.family.class_name in ("DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler"):
             raise ValueError(
@@ -93,17 +92,40 @@ class Reading:
         return fields.is_flow and "use_dynamic_shifting" in fields.reads and fields.flag("use_dynamic_shifting")
 
     @property
+    def alphas_cumprod(self) -> Floats:
+        """alpha^2 at each training step of a discrete schedule. AttributeError for any other."""
+        if not isinstance(self.schedule, Discrete):
+            raise AttributeError(
+                f"{self.schedule!r} has no betas and no alphas_cumprod: they belong to discrete schedules"
+            )
+        alphas: Floats = self.schedule.alpha(np.arange(1, self.schedule.num_steps + 1) / self.schedule.num_steps)
+        return alphas**2
+
+    def training(self, steps: int) -> list[float]:
+        """The timesteps of training, from noise to data."""
+        times = np.linspace(self.schedule.t_max, self.schedule.t_min, steps)
+        return [self.timestep(self.schedule.label(time)) for time in times.tolist()]
+
+    @property
     def initial_deviation(self) -> float | None:
         """What pipelines multiply normals by: 1 where the variance is preserved, as diffusers does; None: sigma of the run's start."""
         return 1.0 if isinstance(self.schedule, Discrete) else None
 
-    def denoiser(self, network: Callable[..., Any]) -> Denoiser:
-        """The denoiser whose network returns what the pipeline's model does."""
-        if self.scaling is not None:
-            sigma_data, sign = self.scaling
-            signed = network if sign == 1.0 else _negated(network)
-            network = edm_preconditioned(signed, sigma_data)
-        return Denoiser(network, self.schedule, self.predicts, data_hook=self.data_hook)
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The denoiser of a pipeline's runs, whose network nobody calls: the pipeline does that, and `Run` is handed the outputs."""
+        return Denoiser(_elsewhere, self.schedule, self.predicts, data_hook=self.data_hook)
+
+    def preconditioning(self, sigma: float) -> tuple[float, float] | None:
+        """(c_skip, c_out) of networks that EDM's preconditioning wraps: what they predict is c_skip x + c_out output.
+
+        Source: Karras et al. 2022, arXiv 2206.00364, table 1.
+        """
+        if self.scaling is None:
+            return None
+        sigma_data, sign = self.scaling
+        total = sigma**2 + sigma_data**2
+        return sigma_data**2 / total, sign * sigma * sigma_data / math.sqrt(total)
 
     def timestep(self, label: float) -> float:
         """What a pipeline gives its model for a label of the schedule."""
@@ -136,7 +158,9 @@ class Reading:
         if levels[-1] == 0.0:
             levels = levels[:-1]
         if not len(levels) or levels[0] > 1.0 + 1e-6 or levels[-1] < 0.0:
-            raise PlanError(f"sigmas of a flow must lie in [0, 1], got {levels.tolist()[:4]}: they are noise levels before the shift")
+            raise PlanError(
+                f"sigmas of a flow must lie in [0, 1], got {levels.tolist()[:4]}: they are noise levels before the shift"
+            )
         times = np.clip(levels, self.schedule.t_min, 1.0)
         if self.schedule.last_sigma:
             signal = 1.0 - self.schedule.sigma(times)
@@ -161,7 +185,9 @@ class Reading:
     @property
     def clean(self) -> bool:
         """Whether the config lets runs end at clean data, as it does unless its final_sigmas_type is "sigma_min"."""
-        return bool(self.fields.value("final_sigmas_type", "zero") != "sigma_min") or isinstance(self.schedule, (EDM, Flow))
+        return bool(self.fields.value("final_sigmas_type", "zero") != "sigma_min") or isinstance(
+            self.schedule, (EDM, Flow)
+        )
 
 
 def falling(name: str, values: Any) -> Floats:
@@ -184,5 +210,17 @@ def falling(name: str, values: Any) -> Floats:
     return numbers
 
 
-def _negated(network: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, label, **kwargs: -network(x, label, **kwargs)
+def one_timestep(timestep: Any) -> float:
+    """The timestep of a whole batch, as the float32 of `timesteps` has it.
+
+    Raises:
+        PlanError: timesteps that differ between samples.
+    """
+    values = to_host(timestep).ravel()
+    if not len(values) or (values != values[0]).any():
+        raise PlanError(f"step takes one timestep for the whole batch, got {values.tolist()[:4]}")
+    return float(np.float32(values[0]))
+
+
+def _elsewhere(x: Any, label: Any) -> Any:
+    raise AssertionError("the pipeline evaluates its network, and hands the output to the scheduler")

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from dpmsolver import backends
 from dpmsolver.adapters.diffusers.reading import Reading
 from dpmsolver.backends import Backend
-from dpmsolver.networks.reading import recorded_state
+from dpmsolver.networks.reading import prediction_of, recorded_state
 from dpmsolver.plans.fused import Step, Steps
 from dpmsolver.plans.loop import Moment, Table, steps
 from dpmsolver.plans.plan import Plan
-from dpmsolver.sampling.bind import bind
+from dpmsolver.sampling.bind import Bound, bind
 from dpmsolver.sampling.noise import NoiseName, noise_source
 
 __all__ = ["Run"]
 
 
-class _Answer:
-    """The network as a run of a pipeline sees it: what it returns was computed already."""
+class _Handed(Bound):
+    """A plan beside a network whose outputs are handed in."""
 
-    def __init__(self) -> None:
-        self.output: Any = None
+    reading: Reading
+    output: Any = None
 
-    def __call__(self, x: Any, label: Any) -> Any:
-        return self.output
+    def _answer(self, index: int, u: Any) -> tuple[Any, None]:
+        """The output that was handed in, as the denoiser's network returns it, seen to be finite."""
+        raw = self.backend.cast(prediction_of(self.backend, self.output, u, False), u.dtype)
+        self.watch.check(index, raw)
+        factors = self.reading.preconditioning(self.plan.rows[index].point.sigma)
+        return raw if factors is None else self.backend.combine(factors, (u, raw)), None
 
 
 class _Made(NamedTuple):
@@ -70,8 +75,9 @@ class Run:
     def __init__(self, plan: Plan, reading: Reading, sample: Any, generator: Any, noise: NoiseName) -> None:
         self.plan, self._backend = plan, backends.of(sample)
         state = recorded_state(self._backend, sample, self._backend.state(sample))
-        self._answer = _Answer()
-        self._bound = bind(plan, reading.denoiser(self._answer), self._backend, state)
+        bound = bind(plan, reading.denoiser, self._backend, state)
+        self._bound = _Handed(*(getattr(bound, each.name) for each in fields(bound)))
+        self._bound.reading = reading
         self._bound.watch.check(-1, state)
         source = noise_source(noise, plan, generator if plan.stochastic else None, self._backend, state)
         self._variance_noise: Any = None
@@ -95,8 +101,8 @@ class Run:
             variance_noise: the normal of this step, in place of the run's own.
         """
         moment = self._seen(sample)
-        self._answer.output, self._variance_noise = output, variance_noise
-        kept = self._bound(moment.number, moment.u)
+        self._bound.output, self._variance_noise = output, variance_noise
+        kept = self._bound(moment.number, moment.u, self._spare(moment, output))
         self._last = moment.number, moment.u, kept
         try:
             self._moment = self._moments.send(kept)
@@ -105,13 +111,19 @@ class Run:
             self._moment, self._result = None, end.value
             following = end.value
             self._bound.watch.finish(following)
-        self._answer.output = self._variance_noise = None
+        self._bound.output = self._variance_noise = None
         self._shown = self._backend.cast(following, sample.dtype)
         return self._shown
 
     def denoised(self, dtype: Any) -> Any:
         """The predicted x_0 of the newest evaluation, in a float type."""
         return self._backend.cast(self._bound.denoised(*self._last), dtype)
+
+    def _spare(self, moment: Moment, output: Any) -> Any:
+        """The memory of the output that no later step uses; None where there is none, or where derivatives are recorded."""
+        if len(moment.outputs) < self.plan.history or self._backend.records(output) or self._backend.records(moment.u):
+            return None
+        return moment.outputs[-1]
 
     def _seen(self, sample: Any) -> Moment:
         """The moment of the run with what the network saw: where the pipeline changed the state, the changed one."""

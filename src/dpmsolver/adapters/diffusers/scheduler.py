@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
+import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils import BaseOutput
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
+from diffusers.utils.outputs import BaseOutput
 
 from dpmsolver.adapters.diffusers.classes import FAMILIES, NOT_SERVED
-from dpmsolver.adapters.diffusers.course import OF_CONFIG, Choice, Course, course_of, fitted
-from dpmsolver.adapters.diffusers.reading import Reading
+from dpmsolver.adapters.diffusers.course import OF_CONFIG, Course, course_of, fitted
+from dpmsolver.adapters.diffusers.reading import Reading, one_timestep
 from dpmsolver.adapters.diffusers.run import Run
+from dpmsolver.adapters.diffusers.settings import PRIVATE, SETTINGS, choice_of, document, plain, settled
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Plan, Point
+from dpmsolver.sampling.folding import folded
 from dpmsolver.sampling.forward import add_noise
-from dpmsolver.schedules import Discrete
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.registry import SOLVERS
 
 __all__ = ["PlanScheduler", "StepOutput"]
 
-_PRIVATE = "_dpmsolver"  # diffusers' classes pass over such a field without a warning, and keep it
-_SETTINGS = ("solver", "plan", "grid", "options", "noise", "clip")
-
 
 @dataclass
-class StepOutput(BaseOutput):  # type: ignore[misc]
+class StepOutput(BaseOutput):
     """What `PlanScheduler.step` returns: what the network should see next, and the x_0 that it predicted."""
 
     prev_sample: torch.Tensor
@@ -68,7 +65,10 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     order = 1
-    _compatibles = sorted(name for name in FAMILIES if hasattr(diffusers, name))
+    _compatibles: ClassVar[list[str]] = [  # type: ignore[misc]
+        *(each.name for each in KarrasDiffusionSchedulers),
+        "FlowMatchEulerDiscreteScheduler",
+    ]
 
     def __init__(
         self,
@@ -82,26 +82,38 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         **config: Any,
     ) -> None:
         config = dict(config)
-        saved = dict(config.pop(_PRIVATE, None) or {})
+        saved = dict(config.pop(PRIVATE, None) or {})
         class_name = config.pop("_class_name", None)
         if class_name not in FAMILIES and class_name not in NOT_SERVED:
             class_name = saved.get("class") if saved else class_name
-        asked = dict(zip(_SETTINGS, (solver, _document(plan), grid, dict(options or {}), noise, clip), strict=True))
-        settings = _settled({name: saved.get(name) for name in _SETTINGS} if saved else {}, asked)
-        fields = {name: _plain(value) for name, value in config.items() if not name.startswith("_")}
+        asked = dict(zip(SETTINGS, (solver, document(plan), grid, dict(options or {}), noise, clip), strict=True))
+        settings = settled({name: saved.get(name) for name in SETTINGS} if saved else {}, asked)
+        fields = {name: plain(value) for name, value in config.items() if not name.startswith("_")}
         named = {"_class_name": class_name} if class_name else {}
         self._reading = Reading({**fields, **named}, 1.0, bool(settings["clip"]))
-        self._choice = _choice(settings)
+        self._choice = choice_of(settings)
         self._check()
         defaults = {name: value for name, value in self._reading.fields.reads.items() if name not in fields}
         self._noise: Any = settings["noise"] or "independent"
+        # As diffusers' classes do: fields that another class fills with its own defaults, because nobody chose them.
+        unsaid = sorted({*defaults, *config.get("_use_default_values", ())})
         kept = {name: value for name, value in config.items() if name == "_diffusers_version"}
-        self.register_to_config(**defaults, **fields, **kept, **{_PRIVATE: {**settings, "class": class_name}})
+        kept |= {"_use_default_values": unsaid} if unsaid else {}
+        kept |= {"_class_name": type(self).__name__, PRIVATE: {**settings, "class": class_name}}
+        self.register_to_config(  # type: ignore[no-untyped-call]
+            **defaults, **fields, **kept
+        )
         self.num_inference_steps: int | None = None
+        self._known: Course | None = None  # of the newest run, and what it was asked for
+        self._key: Any = None
+        self._course: Course | None = None
+        self._plan: Plan | None = None
+        self._run: Run | None = None
+        self._begin_index: int | None = None
         self._forget()
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
         """Make the scheduler from the config of another one, or of itself.
 
         Args:
@@ -113,11 +125,10 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             TypeError: the config is no mapping. ValueError: as for the class.
         """
         if isinstance(config, SchedulerMixin):
-            config = {"_class_name": type(config).__name__, **config.config}
+            config = {"_class_name": type(config).__name__, **vars(config)["_internal_dict"]}
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a mapping such as pipe.scheduler.config, got {type(config).__name__}")
-        given = {name: value for name, value in config.items() if name != "_use_default_values"}
-        scheduler = cls(**{**given, **kwargs})
+        scheduler = cls(**{**config, **kwargs})
         return (scheduler, {}) if return_unused_kwargs else scheduler
 
     @property
@@ -153,17 +164,13 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def betas(self) -> torch.Tensor:
         """The betas of a discrete schedule."""
-        products = self.alphas_cumprod.double()
-        return (1.0 - products / torch.cat([torch.ones(1, dtype=torch.float64), products[:-1]])).float()
+        products = self._reading.alphas_cumprod
+        return torch.from_numpy(1.0 - products / np.append(1.0, products[:-1])).float()
 
     @property
     def alphas_cumprod(self) -> torch.Tensor:
         """alpha^2 at each training step of a discrete schedule."""
-        schedule = self._reading.schedule
-        if not isinstance(schedule, Discrete):
-            raise AttributeError(f"{schedule!r} has no betas and no alphas_cumprod: they belong to discrete schedules")
-        steps = torch.arange(1, schedule.num_steps + 1, dtype=torch.float64) / schedule.num_steps
-        return torch.from_numpy(schedule.alpha(steps.numpy()) ** 2).float()
+        return torch.from_numpy(self._reading.alphas_cumprod).float()
 
     def __len__(self) -> int:
         return int(self.config.get("num_train_timesteps") or 1000)
@@ -199,12 +206,21 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         count = _count(reading, sigmas, timesteps)
         nfe = count if num_inference_steps is None else int(num_inference_steps)
         if nfe is None or nfe < 1:
-            raise PlanError(f"set_timesteps needs num_inference_steps >= 1, sigmas or timesteps, got {num_inference_steps!r}")
+            raise PlanError(
+                f"set_timesteps needs num_inference_steps >= 1, sigmas or timesteps, got {num_inference_steps!r}"
+            )
         if count is not None and count != nfe:
-            raise PlanError(f"num_inference_steps={nfe}, but the steps of {count} evaluations are given: give one for each")
+            raise PlanError(
+                f"num_inference_steps={nfe}, but the steps of {count} evaluations are given: give one for each"
+            )
         only = None if sigmas is not None else timesteps
-        self._course = course_of(reading, self._choice, nfe, sigmas=sigmas, timesteps=only)
-        self._reading, self._plan, self.num_inference_steps = reading, self._course.plan, nfe
+        key = nfe, mu, *(None if given is None else tuple(to_host(given).tolist()) for given in (sigmas, only))
+        known = self._known
+        if known is None or key != self._key:
+            known = course_of(reading, self._choice, nfe, sigmas=sigmas, timesteps=only)
+        folded(known.plan, known.reading.denoiser)
+        self._known, self._key, self._course = known, key, known
+        self._reading, self._plan, self.num_inference_steps = known.reading, known.plan, nfe
         labels = [reading.timestep(row.point.label) for row in self._plan.rows]
         if sigmas is not None and timesteps is not None:
             labels = [float(t) for t in to_host(timesteps).ravel()]
@@ -212,6 +228,8 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self.timesteps = torch.tensor(labels, dtype=torch.float32).to(device)
         self.sigmas = torch.tensor([reading.level(point) for point in points], dtype=torch.float32)
         self._labels: list[float] = self.timesteps.tolist()
+        # An entry of `timesteps` is known by its place in memory, without waiting for a device.
+        self._places = [t.data_ptr() for t in self.timesteps]
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Let the run begin at a later timestep, as image-to-image does: its plan is then made from there.
@@ -225,6 +243,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         assert self._course is not None
         begin_index = int(begin_index)
         self._plan = self._course.after(begin_index)
+        folded(self._plan, self._reading.denoiser)
         self._first, self._begin_index, self._run = begin_index, begin_index, None
         if begin_index:
             labels = [self._reading.timestep(row.point.label) for row in self._plan.rows]
@@ -235,9 +254,11 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """The first place of a timestep among those of the run. PlanError for one that is not among them."""
         self._ready()
         labels = self._labels if schedule_timesteps is None else to_host(schedule_timesteps).ravel().tolist()
-        wanted = _one(timestep)
+        wanted = one_timestep(timestep)
         if wanted not in labels:
-            raise PlanError(f"timestep {wanted:.6g} is none of the run's: take those of scheduler.timesteps, as they are")
+            raise PlanError(
+                f"timestep {wanted:.6g} is none of the run's: take those of scheduler.timesteps, as they are"
+            )
         return labels.index(wanted)
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -253,6 +274,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         model_output: torch.Tensor,
         timestep: Any,
         sample: torch.Tensor,
+        eta: float = 0.0,
         generator: Any = None,
         variance_noise: torch.Tensor | None = None,
         return_dict: bool = True,
@@ -264,6 +286,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             timestep: the run's next one.
             sample: the state that the model saw, before `scale_model_input`. Where it is not what the last step returned, the run takes
                 it in that place.
+            eta: 0; pipelines hand on what their caller says, and here it is an option of the solver.
             generator: of a stochastic solver's noise, a generator of torch or one per sample; it is read at the first step of a run.
             variance_noise: the normals of this step in place of the run's own.
             return_dict: False for a tuple that holds the next sample alone.
@@ -272,12 +295,16 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             PlanError: no `set_timesteps`, a timestep that is not the next one, a run that is over, another shape or device.
             TypeError, ValueError: an output of another kind or shape. SamplingError: NaN or infinity. The run stays where it was.
         """
-        plan = self._ready()
+        self._ready()
+        if eta:
+            raise PlanError(
+                f"eta={eta} is an option of the solver here: PlanScheduler.from_config(config, solver='ddim', options={{'eta': {eta}}})"
+            )
         number = self._place(timestep)
         run = self._run
         if run is None:
             generator = torch.default_generator if generator is None else generator
-            run = Run(plan, self._reading, sample, generator, self._noise)
+            run = Run(self._ready(), self._reading, sample, generator, self._noise)
         elif sample.shape != run.shape or sample.device != run.device:
             raise PlanError(
                 f"this run has states of shape {run.shape} on {run.device}, got {tuple(sample.shape)} on {sample.device}: "
@@ -297,7 +324,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         times = self._reading.times_of(found) if self._plan is None else self._times(found)
         state = original_samples.to(torch.float64 if original_samples.dtype == torch.float64 else torch.float32)
         time = float(times[0]) if len(times) == 1 else times
-        noisy = add_noise(self._reading.schedule, state, noise.to(state), time)
+        noisy: torch.Tensor = add_noise(self._reading.schedule, state, noise.to(state), time)
         return noisy.to(original_samples.dtype)
 
     def scale_noise(self, sample: torch.Tensor, timestep: Any, noise: torch.Tensor) -> torch.Tensor:
@@ -311,15 +338,20 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if choice.plan is not None:
             fitted(choice.plan, reading)
         else:
-            resolved(SOLVERS, choice.solver, None if choice.grid == OF_CONFIG else choice.grid, None, None, choice.options or {})
+            resolved(
+                SOLVERS,
+                choice.solver,
+                None if choice.grid == OF_CONFIG else choice.grid,
+                None,
+                None,
+                choice.options or {},
+            )
 
     def _forget(self) -> None:
         """End the run that there was."""
-        self.timesteps, self.sigmas = torch.zeros(0), torch.zeros(0)
-        self._labels = []
-        self._course: Course | None = None
-        self._plan: Plan | None = None
-        self._run: Run | None = None
+        self.timesteps, self.sigmas = torch.tensor(self._reading.training(len(self))).float(), torch.zeros(0)
+        self._labels, self._places = [], []
+        self._course, self._plan, self._run = None, None, None
         self._first, self._begin_index = 0, None
 
     def _ready(self) -> Plan:
@@ -332,10 +364,12 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         done = 0 if self._run is None else self._run.index
         number = self._first + done
         if number >= len(self._labels):
-            raise PlanError(f"the run is over: its {len(self._labels) - self._first} evaluations are made; call set_timesteps for another")
-        if isinstance(timestep, torch.Tensor) and timestep.device.type != "cpu" and self._is_own(timestep, number):
+            raise PlanError(
+                f"the run is over: its {len(self._labels) - self._first} evaluations are made; call set_timesteps for another"
+            )
+        if isinstance(timestep, torch.Tensor) and timestep.data_ptr() == self._places[number]:
             return self._first
-        wanted = _one(timestep)
+        wanted = one_timestep(timestep)
         if wanted != self._labels[number]:
             if done == 0 and self._begin_index is None and wanted in self._labels:
                 self.set_begin_index(self._labels.index(wanted))
@@ -345,10 +379,6 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "scheduler.timesteps one after the other, or call set_timesteps to begin again"
             )
         return self._first
-
-    def _is_own(self, timestep: torch.Tensor, number: int) -> bool:
-        """Whether a tensor is the entry of `timesteps` itself, which tells it without waiting for the device."""
-        return timestep.numel() == 1 and timestep.data_ptr() == self.timesteps[number].data_ptr()
 
     def _times(self, timesteps: Any) -> Any:
         """The times of timesteps: of the run's own, whose labels a plan may have moved, those of its evaluations."""
@@ -361,62 +391,11 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return self._reading.times_of(timesteps)
 
 
-def _document(plan: Any) -> Any:
-    """A plan as the document of its JSON; None where there is none."""
-    if plan is None or isinstance(plan, Mapping):
-        return plan
-    if isinstance(plan, Plan):
-        return json.loads(plan.to_json())
-    if not isinstance(plan, (str, Path)):
-        raise TypeError(f"plan must be a dpm.Plan or the path of a JSON file, got {type(plan).__name__}")
-    try:
-        return json.loads(Path(plan).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"the plan cannot be read: {error}") from None
-    except ValueError as error:
-        raise PlanError(f"{plan} holds no plan in JSON: {error}") from None
-
-
-def _settled(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """The settings: what is asked for now, else what was saved; a solver takes the place of a saved plan, and the other way round."""
-    if asked["solver"] is not None and asked["plan"] is not None:
-        raise PlanError("give a solver or a plan, not both: a plan says every step already")
-    if asked["solver"] is not None or asked["plan"] is not None:
-        saved = {}
-    settings = {name: saved.get(name) if asked[name] in (None, {}) else asked[name] for name in _SETTINGS}
-    if settings["plan"] is not None:
-        settings["solver"] = None
-        if settings["grid"] is not None or settings["options"]:
-            raise PlanError("a plan says its grid and its options already: drop grid and options, or give a solver")
-    else:
-        settings["solver"] = settings["solver"] or "auto"
-    settings["options"] = {name: _plain(value) for name, value in (settings["options"] or {}).items()}
-    return settings
-
-
-def _choice(settings: Mapping[str, Any]) -> Choice:
-    if settings["plan"] is not None:
-        return Choice(plan=Plan.from_json(json.dumps(settings["plan"])))
-    return Choice(settings["solver"], None, settings["grid"], settings["options"])
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    return value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, tuple) else value
-
-
 def _count(reading: Reading, sigmas: Any, timesteps: Any) -> int | None:
     """For how many evaluations a pipeline gives steps."""
     if sigmas is not None:
         return len(reading.times_from_sigmas(sigmas)) - 1
     return None if timesteps is None else len(timesteps)
-
-
-def _one(timestep: Any) -> float:
-    values = to_host(timestep).ravel()
-    if not len(values) or (values != values[0]).any():
-        raise PlanError(f"step takes one timestep for the whole batch, got {values.tolist()[:4]}")
-    return float(torch.tensor(float(values[0]), dtype=torch.float32))
 
 
 def _doubled(output: torch.Tensor, sample: torch.Tensor) -> bool:

@@ -132,9 +132,6 @@ def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None,
         times = _knots(given, evaluations)
     elif isinstance(grid, str) and grid == OF_CONFIG:
         times = _times_of_class(reading, len(evaluations))
-        # The one thing that is not as there: a network that says noise says nothing of data at alpha = 0.
-        if schedule.alpha(float(times[0])) == 0.0:
-            times[0] = default_start(schedule, reading.predicts)
         if len(times) != len(evaluations) + 1:
             raise PlanError(
                 f"the config's class repeats noise levels where it takes {len(evaluations)} steps, which leaves {len(times) - 1}: "
@@ -143,6 +140,11 @@ def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None,
     if times is None:
         plan = make_plan(entry, schedule, nfe, named, start=start, end=end, predicts=reading.predicts, **options)
     else:
+        if (
+            schedule.alpha(float(times[0])) == 0.0
+        ):  # where a run begins that names no times, as those of pipelines do here
+            late = entry.prediction == "noise" or entry.finite
+            times[0] = default_start(schedule, reading.predicts, needs_signal=late)
         own = {name: value for name, value in options.items() if name in entry.accepted_options()}
         plan = make_plan(entry, schedule, nfe, times, **own)
     return Course(reading, plan, entry, options, named, evaluations, given)

@@ -310,8 +310,6 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 f"this run has states of shape {run.shape} on {run.device}, got {tuple(sample.shape)} on {sample.device}: "
                 "call set_timesteps to begin another one"
             )
-        if model_output.shape != sample.shape and _doubled(model_output, sample):
-            model_output = model_output[:, : sample.shape[1]]
         following = run.step(model_output, sample, variance_noise)
         self._run, self._first = run, number
         if not return_dict:
@@ -396,9 +394,3 @@ def _count(reading: Reading, sigmas: Any, timesteps: Any) -> int | None:
     if sigmas is not None:
         return len(reading.times_from_sigmas(sigmas)) - 1
     return None if timesteps is None else len(timesteps)
-
-
-def _doubled(output: torch.Tensor, sample: torch.Tensor) -> bool:
-    """Whether an output has the channels of a model with learned variance."""
-    wanted = (sample.shape[0], 2 * sample.shape[1], *sample.shape[2:]) if sample.ndim > 1 else ()
-    return tuple(output.shape) == wanted

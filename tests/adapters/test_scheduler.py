@@ -119,7 +119,7 @@ def test_every_solver_spends_the_budget_and_gives_the_samples_of_sample(solver: 
     assert len(scheduler.timesteps) == nfe
     x = noise()
     ours = run(scheduler, x, generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)])
-    schedule = schedule_from_config(scheduler.config | {"_class_name": None})
+    schedule = schedule_from_config(scheduler.config)
     denoiser = dpm.Denoiser(network, schedule)
     generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
     plan = dpm.make_plan(solver, schedule, nfe, predicts="noise")
@@ -489,13 +489,13 @@ def test_a_network_with_nan_stops_the_run_where_it_was() -> None:
 def test_steps_out_of_order_are_told(tmp_path: Path) -> None:
     """Every message says what to do, and the scheduler stays usable."""
     scheduler, x = PlanScheduler("dpm++2m", **LATENT), noise()
-    with pytest.raises(dpm.PlanError, match="call scheduler.set_timesteps"):
+    with pytest.raises(dpm.PlanError, match=r"call scheduler\.set_timesteps"):
         scheduler.step(x, 999, x)
     scheduler.set_timesteps(4)
     first, second = scheduler.timesteps[:2]
     with pytest.raises(dpm.PlanError, match=r"timestep 5 is out of order: the run's number 0 is 999"):
         scheduler.step(x, 5, x)
-    with pytest.raises(dpm.PlanError, match="eta=0.5 is an option of the solver"):
+    with pytest.raises(dpm.PlanError, match=r"eta=0\.5 is an option of the solver"):
         scheduler.step(x, first, x, eta=0.5)
     y = scheduler.step(network(x, first), first, x).prev_sample
     with pytest.raises(dpm.PlanError, match="out of order"):
@@ -633,7 +633,7 @@ def test_it_saves_and_loads(tmp_path: Path) -> None:
     back = PlanScheduler.from_config(theirs.config, solver="ddim")
     assert back.config["_dpmsolver"]["class"] == "DPMSolverMultistepScheduler"
     changed = PlanScheduler.from_config(loaded.config, prediction_type="v_prediction")
-    assert predicts_from_config(changed.config | {"_class_name": "PNDMScheduler"}) == "v"
+    assert predicts_from_config(changed.config) == "v"
     assert diffusers.DDIMScheduler in scheduler.compatibles
 
 

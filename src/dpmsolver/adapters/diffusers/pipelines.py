@@ -239,10 +239,8 @@ def _encoded(pipe: Any, wanted: _Wanted, **arguments: Any) -> Any:
 
 
 def _config(pipe: Any) -> Mapping[str, Any]:
-    """The config of a pipeline's scheduler, with the class whose fields it has, which a scheduler that was made by hand does not say."""
-    config = dict(pipe.scheduler.config)
-    name = config.get("_dpmsolver", {}).get("class", type(pipe.scheduler).__name__)
-    return {**config, "_class_name": name}
+    """The config of a pipeline's scheduler, with its class, which a scheduler that was made by hand does not say."""
+    return {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}
 
 
 # How a pipeline's denoiser is built, its usual guidance, and the condition that it needs.

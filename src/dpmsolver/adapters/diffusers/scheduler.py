@@ -13,11 +13,12 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
 
-from dpmsolver.adapters.diffusers.classes import FAMILIES, NOT_SERVED
+from dpmsolver.adapters.diffusers.classes import FAMILIES
 from dpmsolver.adapters.diffusers.course import OF_CONFIG, Course, course_of, fitted
+from dpmsolver.adapters.diffusers.fields import PRIVATE, class_of
 from dpmsolver.adapters.diffusers.reading import Reading, one_timestep
 from dpmsolver.adapters.diffusers.run import Run
-from dpmsolver.adapters.diffusers.settings import PRIVATE, SETTINGS, choice_of, document, plain, settled
+from dpmsolver.adapters.diffusers.settings import SETTINGS, choice_of, document, plain, settled
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Plan, Point
@@ -81,11 +82,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         clip: bool | None = None,
         **config: Any,
     ) -> None:
-        config = dict(config)
-        saved = dict(config.pop(PRIVATE, None) or {})
-        class_name = config.pop("_class_name", None)
-        if class_name not in FAMILIES and class_name not in NOT_SERVED:
-            class_name = saved.get("class") if saved else class_name
+        class_name, saved = class_of(config), dict(config.get(PRIVATE) or {})
         asked = dict(zip(SETTINGS, (solver, document(plan), grid, dict(options or {}), noise, clip), strict=True))
         settings = settled({name: saved.get(name) for name in SETTINGS} if saved else {}, asked)
         fields = {name: plain(value) for name, value in config.items() if not name.startswith("_")}

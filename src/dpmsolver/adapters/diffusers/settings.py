@@ -11,9 +11,8 @@ from dpmsolver.adapters.diffusers.course import Choice
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Plan
 
-__all__ = ["PRIVATE", "SETTINGS", "choice_of", "document", "plain", "settled"]
+__all__ = ["SETTINGS", "choice_of", "document", "plain", "settled"]
 
-PRIVATE = "_dpmsolver"  # diffusers' classes pass over such a field without a warning, and keep it
 SETTINGS = ("solver", "plan", "grid", "options", "noise", "clip")
 
 

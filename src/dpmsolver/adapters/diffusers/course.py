@@ -134,8 +134,8 @@ def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None,
         times = _times_of_class(reading, len(evaluations))
         if len(times) != len(evaluations) + 1:
             raise PlanError(
-                f"the config's class repeats noise levels where it takes {len(evaluations)} steps, which leaves {len(times) - 1}: "
-                "name a grid, such as grid='karras'"
+                f"the noise levels of {reading.fields.family.class_name} are not the ends of {len(evaluations)} steps, because it has "
+                "stages of its own or repeats a level: name a grid, such as grid='karras'"
             )
     if times is None:
         plan = make_plan(entry, schedule, nfe, named, start=start, end=end, predicts=reading.predicts, **options)

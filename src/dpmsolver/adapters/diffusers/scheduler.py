@@ -101,6 +101,9 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             **defaults, **fields, **kept
         )
         self.num_inference_steps: int | None = None
+        self._training = torch.tensor(
+            self._reading.training(len(self))
+        ).float()  # what stands for timesteps without a run
         self._known: Course | None = None  # of the newest run, and what it was asked for
         self._key: Any = None
         self._course: Course | None = None
@@ -344,7 +347,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """End the run that there was."""
-        self.timesteps, self.sigmas = torch.tensor(self._reading.training(len(self))).float(), torch.zeros(0)
+        self.timesteps, self.sigmas = self._training, torch.zeros(0)
         self._labels, self._places = [], []
         self._course, self._plan, self._run = None, None, None
         self._first, self._begin_index = 0, None

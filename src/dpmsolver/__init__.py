@@ -10,6 +10,7 @@ x0 = dpm.sample(denoiser, x_T, nfe=10)
 from typing import TYPE_CHECKING
 
 from dpmsolver import grids, models, schedules, transforms
+from dpmsolver.adapters.diffusers.pipelines import from_diffusers
 from dpmsolver.errors import ConventionWarning, PlanError, SamplingError
 from dpmsolver.networks import guidance, thresholding
 from dpmsolver.networks.denoiser import Denoiser
@@ -58,6 +59,7 @@ __all__ = [
     "conversion",
     "edm_preconditioned",
     "encode",
+    "from_diffusers",
     "grids",
     "guidance",
     "initial_noise",

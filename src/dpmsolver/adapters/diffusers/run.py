@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any, NamedTuple
 
 from dpmsolver import backends
 from dpmsolver.adapters.diffusers.reading import Reading
 from dpmsolver.backends import Backend
+from dpmsolver.backends.arrays import cast
 from dpmsolver.errors import SamplingError
 from dpmsolver.networks.reading import prediction_of, recorded_state
 from dpmsolver.plans.fused import Step, Steps
@@ -33,7 +34,7 @@ class _Handed(Bound):
             if u.ndim > 1
             else False
         )
-        raw = self.backend.cast(prediction_of(self.backend, self.output, u, learned), u.dtype)
+        raw = cast(prediction_of(self.backend, self.output, u, learned), u.dtype)
         try:
             self.watch.check(index, raw)
         except SamplingError:
@@ -122,16 +123,20 @@ class Run:
             following = end.value
             self._bound.watch.finish(following)
         self._bound.output = self._variance_noise = None
-        self._shown = self._backend.cast(following, sample.dtype)
+        self._shown = cast(following, sample.dtype)
         return self._shown
 
     def denoised(self, dtype: Any) -> Any:
         """The predicted x_0 of the newest evaluation, in a float type."""
-        return self._backend.cast(self._bound.denoised(*self._last), dtype)
+        return cast(self._bound.denoised(*self._last), dtype)
 
     def _spare(self, moment: Moment, output: Any) -> Any:
         """The memory of the output that no later step uses; None where there is none, or where derivatives are recorded."""
-        if len(moment.outputs) < self.plan.history or self._backend.records(output) or self._backend.records(moment.u):
+        if (
+            len(moment.outputs) < self.plan.history
+            or self._backend.autograd.records(output)
+            or self._backend.autograd.records(moment.u)
+        ):
             return None
         return moment.outputs[-1]
 
@@ -145,19 +150,19 @@ class Run:
         if sample.dtype == u.dtype:
             seen = backend.copy_to(sample)
         else:  # a change, with the digits that the pipeline's type does not have
-            shown = backend.cast(self._shown, u.dtype)
-            seen = backend.combine((1.0, 1.0, -1.0), (u, backend.cast(sample, u.dtype), shown))
+            shown = cast(self._shown, u.dtype)
+            seen = backend.combine((1.0, 1.0, -1.0), (u, cast(sample, u.dtype), shown))
         moment = moment._replace(u=seen, x=seen if moment.x is u else moment.x)
         self._moments = steps(self._table, moment.x, self._draws, since=moment)
         self._moment = next(self._moments)
         self._shown = sample
         return self._moment
 
-    def _drawn(self, source: Iterator[Any]) -> Iterator[Any]:
+    def _drawn(self, source: Iterable[Any]) -> Iterator[Any]:
         """The run's normals, or the caller's in their place."""
         for z in source:
             given = self._variance_noise
-            yield z if z is None or given is None else self._backend.cast(given, z.dtype)
+            yield z if z is None or given is None else cast(given, z.dtype)
 
     def _compiled(self) -> Any:
         """The plan's steps as the loop takes them, with the conversions of the outputs in their numbers."""

@@ -164,14 +164,15 @@ class CFGGuider:
 
 
 @contextmanager
-def installed() -> Iterator[None]:
-    """`import comfy.samplers` finds these."""
-    package, samplers = ModuleType("comfy"), ModuleType("comfy.samplers")
+def installed(output: str) -> Iterator[None]:
+    """`import comfy.samplers` and `import folder_paths` find these; `output` is the folder of what ComfyUI writes."""
+    package, samplers, paths = ModuleType("comfy"), ModuleType("comfy.samplers"), ModuleType("folder_paths")
+    paths.get_output_directory = lambda: output  # type: ignore[attr-defined]
     samplers.KSAMPLER, samplers.CFGGuider = KSAMPLER, CFGGuider  # type: ignore[attr-defined]
     package.samplers = samplers  # type: ignore[attr-defined]
-    sys.modules |= {"comfy": package, "comfy.samplers": samplers}
+    sys.modules |= {"comfy": package, "comfy.samplers": samplers, "folder_paths": paths}
     try:
         yield
     finally:
-        for name in ("comfy", "comfy.samplers"):
+        for name in ("comfy", "comfy.samplers", "folder_paths"):
             sys.modules.pop(name, None)

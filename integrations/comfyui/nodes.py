@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.samplers
+import folder_paths
 import torch
 
 import dpmsolver as dpm
@@ -43,16 +44,18 @@ def schedule_of(model: Any) -> dpm.schedules.NoiseSchedule:
     return dpm.schedules.EDM(sigma_min=float(sigmas[0]), sigma_max=float(sigmas[-1]))
 
 
-def is_flow(model: Any) -> bool:
-    """Whether a model's states are (1 - sigma) x_0 + sigma noise."""
-    return isinstance(schedule_of(model), dpm.schedules.Flow)
-
-
 def sigmas_on(schedule: dpm.schedules.NoiseSchedule, times: Any) -> torch.Tensor:
     """ComfyUI's sigmas at times: sigma itself of a flow, sigma/alpha of any other schedule."""
     alpha, sigma = schedule.alpha(times), schedule.sigma(times)
     flow = isinstance(schedule, dpm.schedules.Flow)
     return torch.from_numpy(sigma if flow else sigma / alpha).float()
+
+
+def plan_file(name: str) -> Path:
+    """Where a plan of this name is kept: in ComfyUI's folder of outputs, and nowhere else, as a workflow may be anybody's."""
+    if not name.endswith(".json") or Path(name).name != name:
+        raise ValueError(f"a plan's file is a name that ends in .json, without folders, got {name!r}")
+    return Path(folder_paths.get_output_directory()) / "dpmsolver" / name
 
 
 class DPMSolverSampler:
@@ -105,22 +108,22 @@ class DPMSolverScheduler:
 
 
 class DPMSolverLoadPlan:
-    """A plan from a JSON file, as dpm.tune and Plan.to_json write it: SAMPLER, and the SIGMAS that it was made for."""
+    """A plan from a JSON file in output/dpmsolver, as Plan.to_json writes it: SAMPLER, and the SIGMAS that it was made for."""
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"path": ("STRING", {"default": "plan.json"})}}
+        return {"required": {"file": ("STRING", {"default": "plan.json", "tooltip": "in output/dpmsolver"})}}
 
     RETURN_TYPES = ("SAMPLER", "SIGMAS")
     FUNCTION = "load"
     CATEGORY = CATEGORY
 
-    def load(self, path: str) -> tuple[Any, torch.Tensor]:
-        return of_plan(dpm.Plan.from_json(Path(path).expanduser().read_text()))
+    def load(self, file: str) -> tuple[Any, torch.Tensor]:
+        return of_plan(dpm.Plan.from_json(plan_file(file).read_text()))
 
     @classmethod
-    def IS_CHANGED(cls, path: str) -> float:
-        return Path(path).expanduser().stat().st_mtime
+    def IS_CHANGED(cls, file: str) -> float:
+        return plan_file(file).stat().st_mtime
 
 
 class DPMSolverTunePlan:
@@ -139,7 +142,7 @@ class DPMSolverTunePlan:
                 "noises": ("INT", {"default": 100, "min": 16, "max": 10000}),
                 "effort": (EFFORTS,),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1}),
-                "path": ("STRING", {"default": "plan.json"}),
+                "file": ("STRING", {"default": "plan.json", "tooltip": "in output/dpmsolver"}),
             }
         }
 
@@ -158,11 +161,11 @@ class DPMSolverTunePlan:
         noises: int,
         effort: str,
         seed: int,
-        path: str,
+        file: str,
     ) -> tuple[Any, torch.Tensor]:
         if not hasattr(dpm, "tune"):
             raise RuntimeError("this version of dpmsolver has no dpm.tune: pip install --upgrade dpmsolver")
-        schedule, found = schedule_of(model), {}
+        kept, schedule, found = plan_file(file), schedule_of(model), {}
         if not isinstance(schedule, dpm.schedules.Flow):  # in the states of ComfyUI's models, alpha is 1
             sigmas = sigmas_on(schedule, [schedule.t_max, schedule.t_min])
             schedule = dpm.schedules.EDM(sigma_min=float(sigmas[1]), sigma_max=float(sigmas[0]))
@@ -182,7 +185,8 @@ class DPMSolverTunePlan:
         latent = latent_image["samples"]
         whole = sigmas_on(schedule, [schedule.t_max, 0.0])
         guider.sample(torch.zeros_like(latent), latent, comfy.samplers.KSAMPLER(fitted), whole, seed=seed)
-        Path(path).expanduser().write_text(found["plan"].to_json())
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(found["plan"].to_json())
         return of_plan(found["plan"])
 
 

@@ -27,7 +27,7 @@ DATA = torch.tensor([0.3, -0.2, 0.5, 0.1]).reshape(1, 4, 1, 1)
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The package, imported as ComfyUI imports a folder of custom_nodes."""
     folder = ROOT / "integrations" / "comfyui"
     name = "custom_nodes_dpmsolver"
@@ -36,10 +36,11 @@ def nodes() -> Iterator[Any]:
     )
     assert spec is not None
     assert spec.loader is not None
-    with stub.installed():
+    output = tmp_path_factory.mktemp("output")
+    with stub.installed(str(output)):
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        yield SimpleNamespace(**module.NODE_CLASS_MAPPINGS, mappings=module)
+        yield SimpleNamespace(**module.NODE_CLASS_MAPPINGS, mappings=module, plans=output / "dpmsolver")
     for each in (name, f"{name}.nodes"):
         sys.modules.pop(each, None)
 
@@ -118,14 +119,14 @@ def nodes_sigmas(grid: str, steps: int, **options: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["edm", "flow"])
-def test_a_plan_from_a_file(nodes: Any, tmp_path: Path, kind: str) -> None:
+def test_a_plan_from_a_file(nodes: Any, kind: str) -> None:
     """SAMPLER and SIGMAS belong together: with other sigmas, or another kind of model, it says so."""
     patcher = model(kind)
     schedule = dpm.schedules.EDM(sigma_max=120.0) if kind == "edm" else dpm.schedules.Flow(shift=3.0)
     plan = dpm.make_plan("dpm++2m", schedule, 6, "time" if kind == "flow" else "karras")
-    path = tmp_path / "plan.json"
-    path.write_text(plan.to_json())
-    sampler, sigmas = nodes.DPMSolverLoadPlan().load(str(path))
+    nodes.plans.mkdir(exist_ok=True)
+    (nodes.plans / "plan.json").write_text(plan.to_json())
+    sampler, sigmas = nodes.DPMSolverLoadPlan().load("plan.json")
     assert len(sigmas) == 7
     result = run(patcher, sampler, sigmas)
     assert error(result, DATA.expand_as(result)) < 0.1
@@ -134,12 +135,15 @@ def test_a_plan_from_a_file(nodes: Any, tmp_path: Path, kind: str) -> None:
     other = model("flow" if kind == "edm" else "edm")
     with pytest.raises(dpm.PlanError, match="take a plan that was tuned for this model"):
         run(other, sampler, sigmas / float(sigmas[0]))
-    assert nodes.DPMSolverLoadPlan.IS_CHANGED(str(path)) == path.stat().st_mtime
+    assert nodes.DPMSolverLoadPlan.IS_CHANGED("plan.json") == (nodes.plans / "plan.json").stat().st_mtime
+    for outside in ("../plan.json", "/tmp/plan.json", "plan.txt"):
+        with pytest.raises(ValueError, match=r"a plan's file is a name that ends in \.json, without folders"):
+            nodes.DPMSolverLoadPlan().load(outside)
 
 
 @pytest.mark.parametrize("kind", ["sd", "flow"])
 def test_a_plan_is_tuned_for_the_model_with_its_guidance(
-    nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+    nodes: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """`dpm.tune` is given the guided model as a denoiser and noises of the latent's shape; what it finds is kept and returned."""
     asked: dict[str, Any] = {}
@@ -150,15 +154,15 @@ def test_a_plan_is_tuned_for_the_model_with_its_guidance(
         return SimpleNamespace(plan=dpm.make_plan("dpm++2m", denoiser.schedule, nfe, "time"))
 
     monkeypatch.setattr(dpm, "tune", tune, raising=False)
-    patcher, latent, path = model(kind), {"samples": torch.zeros(1, 4, 3, 3)}, tmp_path / "tuned.json"
+    patcher, latent = model(kind), {"samples": torch.zeros(1, 4, 3, 3)}
     node = nodes.DPMSolverTunePlan()
-    sampler, sigmas = node.tune(patcher, 0.2, 0.1, 3.0, latent, 5, 20, "seconds", 3, str(path))
+    sampler, sigmas = node.tune(patcher, 0.2, 0.1, 3.0, latent, 5, 20, "seconds", 3, "tuned.json")
     assert asked["noises"].shape == (20, 4, 3, 3)
     assert float(asked["noises"].std()) == pytest.approx(float(sigmas[0]), rel=0.1)
     assert (asked["effort"], asked["seed"]) == ("seconds", 3)
     expected = network(asked["noises"][:2], sigmas[:1].expand(2)) + 0.1 + 3.0 * (0.2 - 0.1)
     assert error(asked["guided"], expected) < 1e-5
-    assert dpm.Plan.from_json(path.read_text()).nfe == 5
+    assert dpm.Plan.from_json((nodes.plans / "tuned.json").read_text()).nfe == 5
     assert run(patcher, sampler, sigmas).isfinite().all()
 
 

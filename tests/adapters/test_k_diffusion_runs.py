@@ -115,6 +115,9 @@ def test_noise_is_keyed_by_the_seed_and_the_sample() -> None:
     torch.manual_seed(1)
     assert torch.equal(first, drawn(x))
     assert not torch.equal(first, drawn(x))
+    before = torch.get_rng_state()
+    run("sample_dpmpp_2m")
+    assert torch.equal(before, torch.get_rng_state())  # a run without noise draws nothing
 
 
 def test_the_noise_sampler_is_asked_for_intervals_of_the_sigmas() -> None:
@@ -155,14 +158,19 @@ def test_the_result_has_the_type_of_x_and_the_state_no_less_than_float32(dtype: 
     }.get(dtype, 1e-5)
 
 
-def test_numpy_and_gradients() -> None:
-    """NumPy's arrays run too; of a tensor that wants gradients none are recorded, as in k-diffusion."""
+def test_other_arrays_and_gradients() -> None:
+    """NumPy's and JAX's arrays run too; of a tensor that wants gradients none are recorded, as in k-diffusion."""
 
     def zero(x: Any, sigma: Any) -> Any:
         return 0.0 * x
 
     result = k_diffusion.sample_euler(zero, np.full((1, 2), 8.0), [8.0, 2.0, 0.5])
     np.testing.assert_allclose(result, [[0.5, 0.5]], rtol=1e-14)
+    jax = pytest.importorskip("jax")
+    ours = k_diffusion.sample_dpmpp_2m_sde(
+        lambda x, sigma, seed: 0.0 * x, jax.numpy.full((1, 2), 8.0), [8.0, 2.0, 0.5], {"seed": 3}
+    )
+    assert ours.shape == (1, 2)
     x = start(14.6).requires_grad_()
     assert not k_diffusion.sample_euler(denoised, x, SIGMAS, disable=True).requires_grad
 
@@ -253,5 +261,5 @@ def test_names_that_choose_a_grid_are_refused() -> None:
         make("lms")(denoised, start(14.6), SIGMAS, order=9)
     with pytest.raises(dpm.PlanError, match="a run needs two sigmas or more, got 1"):
         plan_on_sigmas("ddim", [1.0])
-    with pytest.raises(dpm.PlanError, match="pndm cannot take 2 steps: give it other sigmas"):
+    with pytest.raises(dpm.PlanError, match="pndm cannot take 2 steps: give it more sigmas, or fewer"):
         plan_on_sigmas("pndm", [3.0, 2.0, 1.0])

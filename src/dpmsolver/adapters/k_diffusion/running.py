@@ -152,7 +152,9 @@ class KRun:
         """The normals of the run: from the caller's noise sampler, or keyed by the seed that the model is given, or by a new one."""
         if self.noise_sampler is None:
             seed = self.extra_args.get("seed")
-            return noise_source("independent", self.plan, _new_seed(like) if seed is None else seed, backend, like)
+            if seed is None and self.plan.stochastic:
+                seed = _new_seed(like)
+            return noise_source("independent", self.plan, seed, backend, like)
         return self._sampled(backend, like, self.noise_sampler)
 
     def _sampled(self, backend: Backend, like: Any, noise_sampler: Callable[[Any, Any], Any]) -> Iterator[Any]:

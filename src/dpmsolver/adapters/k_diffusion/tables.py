@@ -84,7 +84,7 @@ def spent_on(solver: Solver, steps: int, to_zero: bool) -> tuple[int, ...]:
         return (each,) * steps
     fitting = [spent for spent in map(_budget(solver), range(1, 5 * steps + 13)) if len(spent) == steps]
     if not fitting:
-        raise PlanError(f"{solver.name} cannot take {steps} steps: give it other sigmas")
+        raise PlanError(f"{solver.name} cannot take {steps} steps: give it more sigmas, or fewer")
     ending_in_one = [spent for spent in fitting if spent[-1] == 1]
     return (ending_in_one or fitting)[-1] if to_zero else fitting[-1]
 

@@ -35,30 +35,12 @@ from dpmsolver.files import written_aside
 from dpmsolver.models import trained
 from dpmsolver.models.testbeds import Testbed, load_testbed
 from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule, scaled_linear_betas
-from dpmsolver.solvers.auto import choice_of, kind_of
+from dpmsolver.solvers.auto import CANDIDATE_GRIDS, CANDIDATE_SOLVERS, choice_of, kind_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "choice.json", ROOT / "docs" / "choosing.md"
 NFES = (5, 6, 8, 10, 12, 15, 20)
-SOLVERS = (
-    "ddim",
-    "dpm++2m",
-    "dpm++3m",
-    "dpm++fast",
-    "dpm-2m",
-    "dpm-3m",
-    "unipc-2",
-    "unipc-3",
-    "unipc-2-noise",
-    "unipc-3:variant=bh1",
-    "deis-tab2",
-    "ipndm-3",
-    "ipndm-4",
-    "lms-4",
-    "velocity-2m",
-    "velocity-3m",
-)
-GRIDS = ("logsnr", "quadratic", "karras", "time", "beta", "beta:a=0.5:b=0.7", "beta:a=0.6:b=0.7", "leading")
+SOLVERS, GRIDS = CANDIDATE_SOLVERS, CANDIDATE_GRIDS
 REFERENCE, REFERENCE_NFE = "unipc-3", 200
 TRAINED_WEIGHT = 2.0 / 3.0
 # A choice may be worse than the best by this factor: one solver for neighbouring budgets is worth something.

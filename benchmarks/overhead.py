@@ -3,7 +3,8 @@
     python -m benchmarks.overhead [--threads 1] [--repeats 20] [--json FILE]
 
 The network is free: it returns one tensor, made before, as its noise prediction. What is timed is everything else of a run of 20
-evaluations: conversions, linear combinations, noise, bookkeeping. Contestants of a shape are timed in blocks of ten runs, in turn, so that
+evaluations: conversions, linear combinations, noise, bookkeeping. A row "scheduler" has
+both in a pipeline's loop, with set_timesteps. Contestants of a shape are timed in blocks of ten runs, in turn, so that
 a drift of the machine's speed hits all of them; the figure is the ratio of medians. The last column counts what ours costs in copies of
 the state (torch.Tensor.copy_).
 """
@@ -26,6 +27,7 @@ import torch
 import dpmsolver as dpm
 from benchmarks.peer_samplers.of_azula import azula
 from benchmarks.peer_samplers.of_k_diffusion import k_diffusion
+from dpmsolver.adapters.diffusers import PlanScheduler
 
 NFE = 20
 BLOCK = 10
@@ -56,6 +58,33 @@ def of_diffusers(name: str, x_T: torch.Tensor, noise: torch.Tensor, **config: An
         return x
 
     return run
+
+
+def in_pipeline(scheduler: Any, x_T: torch.Tensor, noise: torch.Tensor) -> Run:
+    """The steps of a scheduler as pipelines of latents take them, which want the next sample alone."""
+
+    def run() -> torch.Tensor:
+        scheduler.set_timesteps(NFE)
+        x = x_T
+        for t in scheduler.timesteps:
+            x = scheduler.step(noise, t, x, return_dict=False)[0]
+        return x
+
+    return run
+
+
+def planned(x_T: torch.Tensor, noise: torch.Tensor) -> Run:
+    """Our dpm++2m as the scheduler of a pipeline."""
+    scheduler = PlanScheduler("dpm++2m", beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+    return in_pipeline(scheduler, x_T, noise)
+
+
+def unplanned(x_T: torch.Tensor, noise: torch.Tensor) -> Run:
+    """diffusers' own in the same place."""
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        beta_start=1e-4, beta_end=0.02, beta_schedule="linear", use_lu_lambdas=True
+    )
+    return in_pipeline(scheduler, x_T, noise)
 
 
 def of_k_diffusion(function: str, x_T: torch.Tensor, noise: torch.Tensor) -> Run:
@@ -89,6 +118,12 @@ class Pair:
     title: str
     theirs: Callable[[torch.Tensor, torch.Tensor], Run]
     bars: tuple[float, ...] = (1.0, 1.0, 1.0)
+    mine: Callable[[torch.Tensor, torch.Tensor], Run] | None = None  # by default a run of `dpm.sample`
+
+    @property
+    def ours(self) -> str:
+        """What our contestant is called."""
+        return self.solver if self.mine is None else f"{self.solver} scheduler"
 
 
 PAIRS = (
@@ -98,6 +133,7 @@ PAIRS = (
         lambda x, n: of_diffusers("DPMSolverMultistepScheduler", x, n, use_lu_lambdas=True),
         (1 / 5.5, 1 / 4, 1 / 6),
     ),
+    Pair("dpm++2m", "diffusers DPMSolverMultistep step", unplanned, (1 / 3, 1.0, 1 / 4), planned),
     Pair(
         "dpm++2m-sde",
         "diffusers DPMSolverMultistep sde",
@@ -127,7 +163,8 @@ def measure(shape: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
     target = torch.empty_like(x_T)
     contestants: dict[str, Run] = {"copy": lambda: [target.copy_(x_T) for _ in range(NFE)]}
     for pair in PAIRS:
-        contestants.setdefault(pair.solver, ours(pair.solver, x_T, noise))
+        mine = ours(pair.solver, x_T, noise) if pair.mine is None else pair.mine(x_T, noise)
+        contestants.setdefault(pair.ours, mine)
         contestants[pair.title] = pair.theirs(x_T, noise)
     times: dict[str, list[float]] = {name: [] for name in contestants}
     with torch.no_grad():
@@ -140,13 +177,13 @@ def measure(shape: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
     return [
         {
             "shape": shape,
-            "solver": pair.solver,
+            "solver": pair.ours,
             "peer": pair.title,
-            "ours": medians[pair.solver],
+            "ours": medians[pair.ours],
             "theirs": medians[pair.title],
-            "ratio": medians[pair.solver] / medians[pair.title],
+            "ratio": medians[pair.ours] / medians[pair.title],
             "bar": bar,
-            "copies": medians[pair.solver] / medians["copy"],
+            "copies": medians[pair.ours] / medians["copy"],
         }
         for pair, bar in zip(
             PAIRS, (pair.bars[SHAPES.index(shape)] if shape in SHAPES else 1.0 for pair in PAIRS), strict=True
@@ -162,12 +199,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results = []
-    print(f"{'state':>18} {'ours':>12} {'us':>8}  {'theirs':<33} {'us':>8} {'ratio':>6} {'bar':>6} {'copies':>7}")
+    print(f"{'state':>18} {'ours':>17} {'us':>8}  {'theirs':<33} {'us':>8} {'ratio':>6} {'bar':>6} {'copies':>7}")
     for shape in SHAPES:
         for row in measure(shape, args.repeats):
             results.append(row)
             print(
-                f"{shape!s:>18} {row['solver']:>12} {row['ours'] * 1e6:>8.1f}  {row['peer']:<33} {row['theirs'] * 1e6:>8.1f} "
+                f"{shape!s:>18} {row['solver']:>17} {row['ours'] * 1e6:>8.1f}  {row['peer']:<33} {row['theirs'] * 1e6:>8.1f} "
                 f"{row['ratio']:>6.2f} {row['bar']:>6.2f} {row['copies']:>7.1f}",
                 flush=True,
             )

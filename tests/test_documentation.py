@@ -65,11 +65,19 @@ def pipeline() -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_python_examples_run_in_order(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_examples_run_in_order(
+    document: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every ```python block of a document runs, each with what the ones before it defined."""
     names = {} if document.name == "README.md" else given()
     if document.name == "coming-from.md":
         names |= {"pipe": pipeline(), "noise": torch.ones(2, 4, 8, 8)}
+    if document.name == "diffusers.md":
+        pytest.importorskip("transformers")
+        from tiny_pipelines import stable_diffusion
+
+        names |= {"pipe": stable_diffusion()}
+        monkeypatch.chdir(tmp_path)  # the page writes a plan
     for block in blocks(document):
         exec(compile(block, str(document), "exec"), names)
 

@@ -10,6 +10,7 @@ x0 = dpm.sample(denoiser, x_T, nfe=10)
 from typing import TYPE_CHECKING
 
 from dpmsolver import grids, models, schedules, transforms
+from dpmsolver.adapters.diffusers.pipelines import from_diffusers
 from dpmsolver.errors import ConventionWarning, PlanError, SamplingError
 from dpmsolver.networks import guidance, thresholding
 from dpmsolver.networks.denoiser import Denoiser
@@ -26,6 +27,8 @@ from dpmsolver.sampling.runs import State, encode, iterate, sample
 from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.solvers.statistics import ModelStatistics
+from dpmsolver.tuning.outcome import Tuned
+from dpmsolver.tuning.tuning import select, tune
 
 if TYPE_CHECKING:
     from dpmsolver.solvers import solvers
@@ -49,12 +52,14 @@ __all__ = [
     "Solver",
     "State",
     "Stepper",
+    "Tuned",
     "add_noise",
     "calibrate",
     "check",
     "conversion",
     "edm_preconditioned",
     "encode",
+    "from_diffusers",
     "grids",
     "guidance",
     "initial_noise",
@@ -66,7 +71,9 @@ __all__ = [
     "sample_adaptive",
     "sample_rk45",
     "schedules",
+    "select",
     "solvers",
     "thresholding",
     "transforms",
+    "tune",
 ]

@@ -13,7 +13,7 @@ from dpmsolver.host import to_host
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from dpmsolver import backends  # noqa: E402
+from dpmsolver.backends import arrays  # noqa: E402
 from dpmsolver.backends.torch import BACKEND  # noqa: E402
 
 VP, EDM = dpm.schedules.LinearVP(), dpm.schedules.EDM()
@@ -53,18 +53,20 @@ class Module(torch.nn.Module):
 FUNCTIONS: dict[str, Any] = {
     "state": lambda: BACKEND.state(X),
     "combine": lambda: BACKEND.combine([1.0, 0.5], [X, X]),
-    "combine_each": lambda: BACKEND.combine_each([np.ones(3), np.arange(3.0)], [X, X]),
-    "linear": lambda: backends.linear(BACKEND, (1.0, np.arange(3.0)), (X, X)),
-    "labels": lambda: BACKEND.labels(np.ones((2, 1)), X, BACKEND.label_dtype(None, X)),
-    "finite": lambda: BACKEND.finite(X) and BACKEND.not_finite(X),
+    "combine_each": lambda: arrays.combine_each(BACKEND, [np.ones(3), np.arange(3.0)], [X, X]),
+    "linear": lambda: arrays.linear(BACKEND, (1.0, np.arange(3.0)), (X, X)),
+    "labels": lambda: arrays.labels(BACKEND, np.ones((2, 1)), X, arrays.label_dtype(BACKEND, None, X)),
+    "finite": lambda: BACKEND.finite(X) and arrays.not_finite(X),
     "from_numpy": lambda: BACKEND.from_numpy(np.ones(3), X),
-    "to_numpy": lambda: BACKEND.to_numpy(X),
+    "normals": lambda: BACKEND.normals([(0,), (1,)], 0, (8,), X),
+    "deviation": lambda: arrays.deviation(BACKEND, X),
+    "moved_to": lambda: arrays.moved_to(BACKEND, np.ones(3), X),
     "copy_to": lambda: BACKEND.copy_to(X),
-    "quantile": lambda: BACKEND.quantile(X, 0.995),
-    "clip": lambda: BACKEND.clip(X, BACKEND.quantile(X, 0.5)),
-    "where": lambda: BACKEND.where(np.array([True, False, True]), X, -X),
-    "error_norm": lambda: BACKEND.error_norm(X, 0 * X, X, 0.1, 0.1),
-    "gradient": lambda: BACKEND.gradient("it", lambda x, t: (-(x**2).sum(dim=1), None), X, X[:, 0], {})[0],
+    "quantile": lambda: arrays.quantile(X, 0.995),
+    "cast": lambda: arrays.cast(X, torch.float16),
+    "where": lambda: arrays.where(BACKEND, np.array([True, False, True]), X, -X),
+    "error_norm": lambda: arrays.error_norm(X, 0 * X, X, 0.1, 0.1),
+    "gradient": lambda: BACKEND.autograd.gradient("it", lambda x, t: (-(x**2).sum(dim=1), None), X, X[:, 0], {})[0],
     "thresholding": lambda: dpm.thresholding.dynamic()(X, dpm.Point.at(VP, 0.5)),
     "preconditioning": lambda: dpm.edm_preconditioned(Module())(X, torch.ones(3)),
 }
@@ -118,9 +120,9 @@ def test_the_error_norm_of_float32_does_not_overflow(size: float) -> None:
     rng = np.random.default_rng(0)
     high, low, before = rng.standard_normal((3, 4, 50)) * size
     wanted = np.sqrt(np.mean(((high - low) / np.maximum(0.1, 1e-3 * np.maximum(abs(low), abs(before)))) ** 2, axis=1))
-    given = BACKEND.error_norm(*(torch.tensor(v, dtype=torch.float32) for v in (high, low, before)), 0.1, 1e-3)
+    given = arrays.error_norm(*(torch.tensor(v, dtype=torch.float32) for v in (high, low, before)), 0.1, 1e-3)
     np.testing.assert_allclose(given, wanted, rtol=1e-5)
-    assert BACKEND.error_norm(X, X, X, 0.1, 0.1).tolist() == [0.0, 0.0, 0.0]
+    assert arrays.error_norm(X, X, X, 0.1, 0.1).tolist() == [0.0, 0.0, 0.0]
 
 
 NUMBERS = [0.25, 0.5, 0.75]

@@ -38,6 +38,9 @@ def in_numpy(x: Any, t: Any) -> Any:
 DENOISER = dpm.Denoiser(network, SCHEDULE)
 
 
+SOME = ["dpm++2m", "unipc-2", "dpm-3", "velocity-3m", "dpm++2m-sde", "dpm-v3"]
+
+
 def a_plan(name: str) -> dpm.Plan:
     options = {"statistics": some_statistics(MIXTURE)} if SOLVERS[name].calibrated else {}
     return dpm.make_plan(name, SCHEDULE, a_budget(SOLVERS[name]), **options)
@@ -45,13 +48,15 @@ def a_plan(name: str) -> dpm.Plan:
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_gives_the_trajectory_of_numpy(name: str) -> None:
-    """To 1e-12 of the largest number in float64, to 1e-6 in float32; by the plain loop, and by the Stepper, as well."""
+    """To 1e-12 of the largest number in float64; of some, by the plain loop as well, and to 3e-6 in float32."""
     plan = a_plan(name)
     states = list(dpm.iterate(DENOISER.replace(network=in_numpy), X_T, plan=plan, generator=5, noise="host"))
     size = max(abs(state.x).max() for state in states)
     found = dpm.sample(DENOISER, jnp.asarray(X_T), plan=plan, generator=5, noise="host")
     assert isinstance(found, jax.Array)
     np.testing.assert_allclose(found, states[-1].x, rtol=0, atol=1e-12 * size)
+    if name not in SOME:
+        return
     recorded = dpm.sample(DENOISER, jnp.asarray(X_T), plan=plan, generator=5, noise="host", differentiable=True)
     np.testing.assert_allclose(recorded, states[-1].x, rtol=0, atol=1e-12 * size)
     single = dpm.sample(DENOISER, jnp.asarray(X_T, jnp.float32), plan=plan, generator=5, noise="host")
@@ -59,7 +64,7 @@ def test_every_solver_gives_the_trajectory_of_numpy(name: str) -> None:
     np.testing.assert_allclose(single, states[-1].x, rtol=0, atol=3e-6 * size)
 
 
-@pytest.mark.parametrize("name", ["dpm++2m", "unipc-2", "dpm-3", "velocity-3m", "dpm++2m-sde", "dpm-v3"])
+@pytest.mark.parametrize("name", SOME)
 def test_a_run_compiles_maps_and_differentiates(name: str) -> None:
     """jit of the whole run; vmap over noises; the gradient along a direction is that of finite differences."""
     plan = a_plan(name)
@@ -101,7 +106,8 @@ def test_checkpoints_change_no_gradient() -> None:
 
 def test_the_rest_of_the_library_takes_its_arrays() -> None:
     """Initial noise, guidance, thresholding, hooks, adaptive steps, encode and check for NaN."""
-    x_T = dpm.initial_noise(SCHEDULE, (4, 3), seed=0, like=jnp.zeros((), jnp.float32))
+    like = jnp.zeros((), jnp.float32)
+    x_T = dpm.initial_noise(SCHEDULE, (4, 3), seed=0, like=like, noise="host")
     np.testing.assert_allclose(x_T, dpm.initial_noise(SCHEDULE, (4, 3), seed=0), rtol=1e-6)
     classifier = dpm.guidance.Classifier(1.0, lambda x, t: -0.1 * (x**2).sum(axis=1))
     guided = DENOISER.replace(guidance=classifier, data_hook=dpm.thresholding.dynamic(0.9, 1.0))
@@ -113,6 +119,64 @@ def test_the_rest_of_the_library_takes_its_arrays() -> None:
     np.testing.assert_allclose(back, x_T, atol=1e-2)
     with pytest.raises(dpm.SamplingError, match="evaluation 1 of 3"):
         dpm.sample(DENOISER.replace(network=lambda x, t: x * jnp.nan), x_T, nfe=3)
+
+
+NOISY = dpm.make_plan("dpm++2m-sde", SCHEDULE, 2)
+
+
+def noisy(x_T: Any, seed: Any, **options: Any) -> Any:
+    return dpm.sample(DENOISER, x_T, plan=NOISY, generator=seed, **options)
+
+
+def test_a_seed_is_an_argument_of_a_compiled_run() -> None:
+    """A traced int draws what the int draws, and an array of them what a list does; also for initial noise, and of more than 32 bits."""
+    x_T = jnp.asarray(X_T)
+    compiled = jax.jit(noisy)
+    for seed in (5, 2**40 + 5):
+        np.testing.assert_allclose(compiled(x_T, seed), noisy(x_T, seed), rtol=1e-11)
+    assert float(abs(compiled(x_T, 5) - compiled(x_T, 2**40 + 5)).min()) > 0
+    np.testing.assert_allclose(compiled(x_T, jnp.array([3, 1, 2, 5])), noisy(x_T, [3, 1, 2, 5]), rtol=1e-11)
+    np.testing.assert_allclose(jax.vmap(noisy, (None, 0))(x_T, jnp.array([4, 5]))[1], noisy(x_T, 5), rtol=1e-11)
+    np.testing.assert_allclose(noisy(x_T[2:], [(5, 2), (5, 3)]), noisy(x_T, 5)[2:], rtol=1e-11)
+    start = jax.jit(lambda seed: dpm.initial_noise(SCHEDULE, (4, 3), seed, like=x_T))
+    np.testing.assert_allclose(start(7), dpm.initial_noise(SCHEDULE, (4, 3), 7, like=x_T), rtol=1e-12)
+    closed = jax.jit(lambda seed: noisy(x_T, seed))  # what a jitted function closes over is concrete
+    np.testing.assert_allclose(closed(5), noisy(x_T, 5), rtol=1e-11)
+
+
+def test_jaxs_own_keys_are_seeds() -> None:
+    """One for the batch, or one for each sample; sample i depends on its key alone."""
+    x_T, key = jnp.asarray(X_T), jax.random.key(3)
+    np.testing.assert_allclose(jax.jit(noisy)(x_T, key), noisy(x_T, key), rtol=1e-11)
+    keys = jax.random.split(key, 4)
+    np.testing.assert_allclose(noisy(x_T[1:], keys[1:]), noisy(x_T, keys)[1:], rtol=1e-11)
+    stepper = dpm.Stepper(NOISY, x_T, generator=keys)
+    while not stepper.done:
+        stepper.step(network(stepper.x, jnp.full(4, stepper.point.label)))
+    np.testing.assert_allclose(stepper.x, noisy(x_T, keys), rtol=1e-11)
+    with pytest.raises(dpm.PlanError, match="keys of JAX and traced seeds are for noise='independent'"):
+        stepper.state_dict()
+    with pytest.raises(dpm.PlanError, match="keys of JAX and traced seeds are for noise='independent'"):
+        noisy(x_T, key, noise="host")
+    with pytest.raises(dpm.PlanError, match="states of JAX"):
+        noisy(X_T, key)
+    with pytest.raises(dpm.PlanError, match="states of JAX"):
+        dpm.initial_noise(SCHEDULE, (4, 3), key)
+    with pytest.raises(dpm.PlanError, match="one seed per sample is needed: 4 samples"):
+        noisy(x_T, keys[:3])
+    with pytest.raises(dpm.PlanError, match="seeds must be integers, got float"):
+        jax.jit(noisy)(x_T, 1.5)
+
+
+def test_inpainting_is_traced_too() -> None:
+    """A hook that is made of traced arrays keeps what is known."""
+    mask = np.array([[True, False, True]])
+
+    def run(x0: Any) -> Any:
+        keep = dpm.inpaint(x0, mask, jnp.ones_like(x0))
+        return dpm.sample(DENOISER, jnp.asarray(X_T), nfe=3, end=0.0, state_hook=keep)
+
+    np.testing.assert_allclose(jax.jit(run)(jnp.asarray(X_T))[:, [0, 2]], X_T[:, [0, 2]], rtol=1e-12)
 
 
 def test_what_cannot_be_is_refused() -> None:

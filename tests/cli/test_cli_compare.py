@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("typer")
 pytest.importorskip("jinja2")
 from dpmsolver import cli
-from dpmsolver.cli import comparing
+from dpmsolver.cli import comparing, long_runs
 from dpmsolver.models import pretrained
 
 
@@ -159,8 +159,8 @@ def test_elsewhere_than_on_a_terminal_a_line_tells_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A job's log gets a line now and then, with the share that is done and the time that is left; the table stays alone on stdout."""
-    monkeypatch.setattr(comparing, "_FIRST_LINE", 0.2)
-    monkeypatch.setattr(comparing, "_LATER_LINES", 0.2)
+    monkeypatch.setattr(long_runs, "FIRST_LINE", 0.2)
+    monkeypatch.setattr(long_runs, "_LATER_LINES", 0.2)
     arguments = [
         "--solvers",
         "ddim",
@@ -208,7 +208,7 @@ def test_the_table_says_why_a_figure_is_not_there(tmp_path: Path, capsys: pytest
 
 def test_a_slow_start_is_told_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """After a while, and not where there is nothing to say or the work was done before."""
-    monkeypatch.setattr(comparing, "_FIRST_LINE", 0.05)
+    monkeypatch.setattr(comparing, "FIRST_LINE", 0.05)
     for line, seconds, said in (("computing", 0.3, "computing\n"), ("", 0.3, ""), ("computing", 0.0, "")):
         with comparing._said_if_slow(line):
             time.sleep(seconds)

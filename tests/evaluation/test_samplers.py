@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import dpmsolver as dpm
 from dpmsolver.errors import PlanError
-from dpmsolver.evaluation.samplers import Counter, adaptive_sampler, plan_sampler, rk45_sampler, samplers_from_names
+from dpmsolver.evaluation.samplers import (
+    Counter,
+    adaptive_sampler,
+    plan_sampler,
+    rk45_sampler,
+    samplers_from_names,
+    saved_sampler,
+)
 
 SCHEDULE = dpm.schedules.Discrete(betas=np.linspace(1e-4, 0.02, 1000))
 MODEL = dpm.models.Gaussian(mean=[0.5, -0.5], variance=[0.25, 0.04])
@@ -92,3 +101,22 @@ def test_counting_leaves_a_network_its_float_type() -> None:
     counted = Counter(seen=seen.append).counted(denoiser)
     assert torch.equal(dpm.sample(counted, x_T, nfe=3), dpm.sample(denoiser, x_T, nfe=3))
     assert seen == [1, 2, 3]
+
+
+def test_saved_plans_are_samplers(tmp_path: Path) -> None:
+    """A folder has its plans at their budgets, and refuses others; a file has one."""
+    for nfe in (4, 6):
+        (tmp_path / f"plan-{nfe}.json").write_text(dpm.make_plan("dpm++2m", SCHEDULE, nfe).to_json())
+    folder, file = samplers_from_names([f"{tmp_path}/", str(tmp_path / "plan-6.json")])
+    assert folder.plan is not None
+    assert folder.plan(SCHEDULE, 4, None) == dpm.make_plan("dpm++2m", SCHEDULE, 4)
+    with pytest.raises(PlanError, match="has plans of 4, 6 evaluations alone"):
+        folder.plan(SCHEDULE, 5, None)
+    drawn = [
+        sampler.draw(MODEL.denoiser(SCHEDULE), X_T, 6, KEYS) for sampler in (folder, file, plan_sampler("dpm++2m"))
+    ]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(drawn[0], drawn[2])
+    (tmp_path / "plan-other.json").write_text(dpm.make_plan("ddim", SCHEDULE, 4).to_json())
+    with pytest.raises(PlanError, match="holds two plans of 4 evaluations: name their files"):
+        saved_sampler(tmp_path)

@@ -483,3 +483,18 @@ def test_closed_forms_and_measures_need_no_framework() -> None:
         "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10-mixture"])
+def test_a_testbed_with_classes_can_be_guided(testbeds: dict[str, Testbed], name: str) -> None:
+    """Scale 1 is the plain network; another pushes the output away from that without a class."""
+    testbed = testbeds[name]
+    x = testbed.initial_noise(range(2), seed=0)
+    plain, one, more = (testbed.denoiser([3, 5], scale).at(x, 0.5) for scale in (1.0, 1.0, 3.0))
+    assert bool((plain == one).all())
+    assert float(abs(more - plain).max()) > 1e-3
+
+
+def test_a_testbed_without_classes_cannot_be_guided(testbeds: dict[str, Testbed]) -> None:
+    with pytest.raises(ValueError, match="mixture-2 cannot be guided: its network knows no classes"):
+        testbeds["mixture-2"].denoiser(None, 2.0)

@@ -10,8 +10,8 @@ import pytest
 import dpmsolver as dpm
 from dpmsolver.evaluation.distances import sliced_wasserstein
 from dpmsolver.models import pretrained, trained
-from dpmsolver.models.fingerprint import fingerprint
 from dpmsolver.models.testbeds import Testbed, load_testbed
+from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.schedules import EDM, Discrete, Flow
 
 torch = pytest.importorskip("torch")

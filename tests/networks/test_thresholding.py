@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
-from dpmsolver import backends
+from dpmsolver.backends.arrays import quantile
 from dpmsolver.networks.thresholding import dynamic, static
 
 torch = pytest.importorskip("torch")
@@ -60,10 +60,10 @@ def test_dynamic_is_the_published_formula(array: Any, ratio: float, max_value: f
 def test_the_quantile_is_the_interpolated_one(size: int, q: float) -> None:
     """That of np.quantile and torch.quantile, per sample."""
     x = np.random.default_rng(size).standard_normal((3, size))
-    given = backends.of(torch.from_numpy(x)).quantile(torch.from_numpy(x), q)
+    given = quantile(torch.from_numpy(x), q)
     np.testing.assert_allclose(given[:, 0].numpy(), np.quantile(abs(x), q, axis=1), rtol=1e-12)
     np.testing.assert_allclose(given[:, 0], torch.from_numpy(x).abs().quantile(q, dim=1), rtol=1e-12)
-    np.testing.assert_allclose(backends.of(x).quantile(x, q)[:, 0], np.quantile(abs(x), q, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(quantile(x, q)[:, 0], np.quantile(abs(x), q, axis=1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("array", ARRAYS)
@@ -72,7 +72,7 @@ def test_samples_may_have_more_than_2_to_the_24_values(array: Any) -> None:
     n = 2**24 + 8
     x = array(np.arange(n, dtype=np.float32)[None])
     place = 0.9999999 * (n - 1)
-    assert abs(float(backends.of(x).quantile(x, 0.9999999)[0, 0]) - place) <= 2.0
+    assert abs(float(quantile(x, 0.9999999)[0, 0]) - place) <= 2.0
 
 
 @pytest.mark.parametrize("array", ARRAYS)

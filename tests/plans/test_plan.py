@@ -168,12 +168,12 @@ def edited(change: Callable[[dict[str, Any]], object]) -> str:
     ("text", "message"),
     [
         ("", "not a plan in JSON"),
-        ("{", "not a plan in JSON"),
+        ("{", "not a plan in JSON, or one that was cut short"),
         ("[]", "not a plan in JSON"),
         ("3", "not a plan in JSON"),
         ("null", "not a plan in JSON"),
         ("{}", "not a plan in JSON: KeyError: 'format'"),
-        (edited(lambda d: d.update(format=99)), "this plan has format 99, this version reads 2"),
+        (edited(lambda d: d.update(format=99)), "this plan has format 99, this version reads 2 to 3"),
         (edited(lambda d: d.pop("rows")), "not a plan in JSON: KeyError: 'rows'"),
         (edited(lambda d: d.update(rows=[])), "at least one row"),
         (edited(lambda d: d.update(rows="abc")), "not a plan in JSON"),
@@ -198,6 +198,47 @@ def test_malformed_json_is_refused_with_its_cause(text: str, message: str) -> No
     """Whatever is not a plan raises PlanError, never KeyError, TypeError or a wrong plan."""
     with pytest.raises(PlanError, match=message):
         Plan.from_json(text)
+
+
+def unmarginal() -> Plan:
+    """A plan that leaves the marginals, as tuned ones do."""
+    plan = make_plan("dpm++2m", SCHEDULE, 3)
+    return perturbed(
+        plan, 1, "advance", "outputs", keeps_marginals=False, options={"network": "none", "noises": (3, 2)}
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["rows"][1]["advance"].update(state=d["rows"][1]["advance"]["state"] * (1 + 1e-15)),
+        lambda d: d["rows"][1]["point"].update(label=3.0),
+        lambda d: d["options"].update(network="another"),
+        lambda d: d["options"].update(more=math.nan),
+        lambda d: d.update(checksum="0" * 64),
+        lambda d: d.pop("checksum"),
+    ],
+)
+def test_a_changed_number_of_a_plan_without_marginals_is_told_by_its_checksum(change: Callable[[Any], object]) -> None:
+    """No other check can tell it: a digit, a point, what it says of its making, the checksum itself."""
+    document = json.loads(unmarginal().to_json())
+    change(document)
+    with pytest.raises(PlanError, match=r"numbers were changed after it was written .*: take the file as it was"):
+        Plan.from_json(json.dumps(document))
+
+
+def test_a_checksum_does_not_depend_on_how_the_text_is_written() -> None:
+    """Spaces and the order of the names may change, as tools that format JSON change them."""
+    plan = unmarginal()
+    assert Plan.from_json(json.dumps(json.loads(plan.to_json()), sort_keys=True, indent=2)) == plan
+
+
+def test_a_plan_of_format_2_is_read() -> None:
+    """It has no checksum, whether it keeps the marginals or not."""
+    for plan in (unmarginal(), make_plan("dpm++2m", SCHEDULE, 3)):
+        document = json.loads(plan.to_json()) | {"format": 2}
+        document.pop("checksum", None)
+        assert Plan.from_json(json.dumps(document)) == plan
 
 
 def test_table_shows_every_evaluation() -> None:

@@ -90,11 +90,11 @@ def test_a_frameworks_own_normals_belong_to_the_sample(framework: str) -> None:
         "torch": lambda: torch.zeros(3, size),
         "jax": lambda: pytest.importorskip("jax").numpy.zeros((3, size)),
     }[framework]()
-    backend, keys = backends.of(like), [(0, 0), (0, 1), (1, 0)]
-    z = [backend.normals(keys, k, like) for k in (1, 2)]
+    backend, keys = backends.of(like), backends.of(like).keys([(0, 0), (0, 1), (1, 0)])
+    z = [backend.normals(keys, k, (size,), like) for k in (1, 2)]
     assert type(z[0]) is type(like)
     assert z[0].dtype == like.dtype
-    np.testing.assert_array_equal(np.asarray(backend.normals(keys[1:], 2, like[1:])), np.asarray(z[1])[1:])
+    np.testing.assert_array_equal(np.asarray(backend.normals(keys[1:], 2, (size,), like)), np.asarray(z[1])[1:])
     flat = np.concatenate([np.asarray(each, dtype=np.float64) for each in z])
     bound = 5 * np.sqrt((1 + np.eye(6)) / size)
     assert (np.abs(flat @ flat.T / size - np.eye(6)) < bound).all()

@@ -476,11 +476,17 @@ def test_initial_noise_takes_seeds_and_generators() -> None:
 
 
 def test_initial_noise_like_an_array() -> None:
-    """The framework and type of `like`, and the same numbers on both frameworks."""
+    """It has the framework and the type of `like`; the host's numbers are the same on both frameworks, the frameworks' own are not."""
     like = torch.zeros(1, dtype=torch.float32)
-    on_torch = dpm.initial_noise(VP, (2, 5), like=like)
-    assert on_torch.dtype == torch.float32
-    np.testing.assert_array_equal(on_torch.numpy(), dpm.initial_noise(VP, (2, 5)).astype(np.float32))
+    on_torch, own = (dpm.initial_noise(VP, (2, 5), like=like, noise=noise) for noise in ("host", "independent"))
+    assert on_torch.dtype == own.dtype == torch.float32
+    wanted = dpm.initial_noise(VP, (2, 5)).astype(np.float32)
+    np.testing.assert_array_equal(on_torch.numpy(), wanted)
+    np.testing.assert_allclose(dpm.initial_noise(VP, (2, 5), like=wanted), wanted, rtol=2e-7)
+    assert abs(own.numpy() - wanted).min() > 0
+    torch.testing.assert_close(own[1:], dpm.initial_noise(VP, (1, 5), [(0, 1)], like=like))
+    with pytest.raises(dpm.PlanError, match="brownian"):
+        dpm.initial_noise(VP, (2, 5), noise="brownian")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

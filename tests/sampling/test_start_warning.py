@@ -90,15 +90,16 @@ def test_states_that_say_nothing_are_left_alone() -> None:
 def test_a_large_state_is_judged_by_a_thousand_numbers_of_all_its_samples() -> None:
     """Two samples of which one is right: the deviation is of both, whatever their order, and costs no pass over the state."""
     from dpmsolver import backends
+    from dpmsolver.backends import arrays
 
     half = np.concatenate([np.zeros((1, 3, 64, 64)), np.ones((1, 3, 64, 64))])
     for x in (half, half[::-1], torch.from_numpy(half)):
-        assert backends.of(x).deviation(x) == pytest.approx(0.5, abs=1e-3)
+        assert arrays.deviation(backends.of(x), x) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_device_that_must_not_be_waited_for_is_asked_after_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the deviation is a device scalar, nothing reads it before the last evaluation; then it is told as elsewhere."""
-    from dpmsolver.backends.torch import TorchBackend
+    from dpmsolver.backends import arrays
 
     order: list[str] = []
 
@@ -111,10 +112,10 @@ def test_a_device_that_must_not_be_waited_for_is_asked_after_the_run(monkeypatch
         order.append("evaluated")
         return 0.1 * x
 
-    monkeypatch.setattr(TorchBackend, "deviation", lambda self, x: Scalar())
+    monkeypatch.setattr(arrays, "deviation", lambda backend, x: Scalar())
     with pytest.warns(dpm.ConventionWarning) as told:
         dpm.sample(dpm.Denoiser(network, EDM, "data"), torch.from_numpy(NORMALS), nfe=3)
     assert order == ["evaluated"] * 3 + ["read"]
     assert told[0].filename == __file__
-    monkeypatch.setattr(TorchBackend, "deviation", lambda self, x: None)  # while a CUDA graph is captured
+    monkeypatch.setattr(arrays, "deviation", lambda backend, x: None)  # while a CUDA graph is captured
     silently(dpm.sample, denoiser(EDM), torch.from_numpy(NORMALS))

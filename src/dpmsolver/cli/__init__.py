@@ -1,4 +1,4 @@
-"""The command line: `dpmsolver sample`, `calibrate`, `check`, `compare`, `solvers`, `plan`.
+"""The command line: `dpmsolver sample`, `calibrate`, `check`, `compare`, `tune`, `solvers`, `plan`.
 
 It calls what everybody can call from Python. What a command needs is imported when it runs, so that help and tables come without torch.
 Wrong input ends with one line on stderr and exit code 2, a run that fails with exit code 1, one that is interrupted (Ctrl-C) with 130;
@@ -8,13 +8,15 @@ names and files are checked before a model is loaded, and files are written asid
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dpmsolver as dpm
 
 try:
-    from dpmsolver.cli import checking, comparing, sampling, tables
+    from dpmsolver.cli import checking, comparing, sampling, tables, tuning
     from dpmsolver.cli.shared import Interrupted, app
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("typer", "rich"):
@@ -25,7 +27,7 @@ except ModuleNotFoundError as missing:
     )
     raise SystemExit(2) from None
 
-__all__ = ["app", "checking", "comparing", "main", "sampling", "tables"]
+__all__ = ["app", "checking", "comparing", "main", "sampling", "tables", "tuning"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result: Any = app(args=given or ["--help"], prog_name="dpmsolver", standalone_mode=False)
+        with _warnings_in_a_line():
+            result: Any = app(args=given or ["--help"], prog_name="dpmsolver", standalone_mode=False)
     except (ValueError, OSError, ImportError) as error:
         return _refuse(error, 2)
     except dpm.SamplingError as error:
@@ -52,6 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refuse(error.format_message(), 2)
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """The library's own warnings as one line each, without the place in the code that is nobody's here."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: Any, *place: Any) -> None:
+        if issubclass(category, dpm.ConventionWarning):
+            print(f"dpmsolver: warning: {message}", file=sys.stderr)
+        else:
+            before(message, category, *place)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _refuse(cause: object, code: int) -> int:

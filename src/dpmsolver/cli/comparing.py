@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -15,7 +13,8 @@ import typer
 from rich.table import Table
 
 import dpmsolver as dpm
-from dpmsolver.cli.shared import app, check_writable, progress_bar, wide_console
+from dpmsolver.cli.long_runs import FIRST_LINE, INTERRUPTED, Lines, check_folder, numbers, terminated_as_interrupted
+from dpmsolver.cli.shared import app, progress_bar, wide_console
 from dpmsolver.cli.tables import digits_schedule
 from dpmsolver.evaluation.reference import REFERENCE_NFE, REFERENCE_SOLVER
 
@@ -27,8 +26,6 @@ __all__ = ["compare"]
 
 _SOLVERS = "ddim,dpm++2m,unipc-2,auto"
 _NFES = "5,6,8,10,12,15,20,50"
-_INTERRUPTED = 130  # the exit code of what was stopped, as a shell has it
-_FIRST_LINE, _LATER_LINES = 10.0, 30.0  # seconds
 _FIRST_STATISTICS = "computing the statistics of exact draws, a minute or two; they are kept for the next time"
 _NONE = "–"  # in place of a figure
 _UNKNOWN = "a folder cannot tell it from another network of the same name"
@@ -56,7 +53,8 @@ def compare(
     solvers: Annotated[
         str,
         typer.Option(
-            metavar="LIST", help="Such as ddim,dpm++2m@karras,sa-solver:eta=0.5; also rk45, dpm-12, dpm-23 (adaptive)."
+            metavar="LIST",
+            help="Such as ddim,dpm++2m@karras,sa-solver:eta=0.5; also rk45, dpm-12, dpm-23 (adaptive), and plans/ or plan-6.json.",
         ),
     ] = _SOLVERS,
     grids: Annotated[
@@ -105,12 +103,12 @@ def compare(
     from dpmsolver.evaluation.samplers import plan_sampler, samplers_from_names
     from dpmsolver.models.testbeds import FeaturesName, load_testbed
 
-    _check_out(out)
-    budgets, chosen = _numbers(nfe), samplers_from_names(_words(solvers, "--solvers"), _words(grids, "--grids"))
+    check_folder(out)
+    budgets, chosen = numbers(nfe), samplers_from_names(_words(solvers, "--solvers"), _words(grids, "--grids"))
     for sampler in (*chosen, plan_sampler(reference_solver, "logsnr")):
         _check_sampler(sampler)
     try:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             with _said_if_slow(_FIRST_STATISTICS if features == "efficientnet" and statistics is None else ""):
                 testbed = load_testbed(
                     model,
@@ -137,26 +135,13 @@ def compare(
             _write(comparison, out)
     except KeyboardInterrupt:
         typer.echo(f"dpmsolver: stopped: the same command resumes from what is in {out}", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends what runs here as Ctrl-C does, so that what was drawn is kept and the terminal is left as it was."""
-    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager
 def _said_if_slow(line: str) -> Iterator[None]:
     """Write a line after ten seconds, unless the block has ended before or the line is empty."""
-    timer = threading.Timer(_FIRST_LINE, typer.echo, (line,), {"err": True})
+    timer = threading.Timer(FIRST_LINE, typer.echo, (line,), {"err": True})
     timer.daemon = True
     if line:
         timer.start()
@@ -176,44 +161,6 @@ def _draw(comparison: Comparison) -> None:
         comparison.draw(lambda done, total, what: bar.update(task, completed=done, total=total, description=what))
 
 
-class Lines:
-    """Progress as lines, for where there is no terminal: the first after ten seconds, then one in thirty.
-
-    Args:
-        write: what takes a line. clock: seconds, of any beginning.
-
-    Examples:
-        >>> seconds = iter([0.0, 5.0, 12.0, 15.0, 60.0])
-        >>> lines = Lines(print, clock=lambda: next(seconds))
-        >>> for done in (0, 100, 240, 300, 1000):
-        ...     lines(done, 1000, "ddim with 5")
-        24 % of 1,000 evaluations after 12 s, about 38 s left (ddim with 5)
-        100 % of 1,000 evaluations after 1 min 0 s (ddim with 5)
-    """
-
-    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
-        self.write, self.clock = write, clock
-        self.begin: float | None = None
-        self.next = _FIRST_LINE
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        now = self.clock()
-        self.begin = now if self.begin is None else self.begin
-        elapsed = now - self.begin
-        if elapsed < self.next or not total:
-            return
-        self.next = elapsed + _LATER_LINES
-        left = f", about {_duration(elapsed * (total - done) / done)} left" if 0 < done < total else ""
-        share = 100 * done // total
-        self.write(f"{share} % of {total:,} evaluations after {_duration(elapsed)}{left} ({what})")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _write(comparison: Comparison, out: Path) -> None:
     """The results as a table here, and as a page and two files in the folder."""
     from dpmsolver.evaluation.results import shown_samples, summarise, write_results
@@ -226,30 +173,11 @@ def _write(comparison: Comparison, out: Path) -> None:
     typer.echo(f"Written: {page}, results.json, results.csv")
 
 
-def _check_out(out: Path) -> None:
-    there = next(path for path in (out, *out.parents) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"--out {out}: {there} is a file: name a folder")
-    check_writable(out, there)
-
-
 def _words(text: str, option: str) -> list[str]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):
         raise ValueError(f"{option} takes names with commas between, got {text!r}")
     return words
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--nfe takes numbers with commas between, such as 5,10,20, got {text!r}") from None
-    if min(numbers) < 1:
-        raise ValueError(f"--nfe {text}: nfe must be an integer >= 1, got {min(numbers)}")
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"--nfe {text}: name each number once")
-    return numbers
 
 
 def _check_sampler(sampler: Sampler) -> None:

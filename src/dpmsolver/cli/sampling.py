@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 import dpmsolver as dpm
 from dpmsolver import backends
-from dpmsolver.cli.shared import GridName, Nfe, app, check_file, check_solver, progress_bar
+from dpmsolver.cli.shared import GridName, app, check_file, check_solver, progress_bar
 from dpmsolver.cli.writing import output
 from dpmsolver.models import pretrained
 from dpmsolver.sampling.runs import DEFAULT_SOLVER
 
 __all__ = ["calibrate", "sample"]
+
+_NFE = 10
 
 
 @app.command(
@@ -30,19 +32,25 @@ __all__ = ["calibrate", "sample"]
     "dpmsolver sample --solver ddim --nfe 50 --seed 7 --out ddim.jpg\n\n"
     "dpmsolver sample --solver dpm++2m@karras:rho=5 --num 1000 --out pictures/\n\n"
     "dpmsolver sample ./my-model --nfe 20 --batch 16\n\n"
+    "dpmsolver sample digits --plan plans/plan-6.json\n\n"
     "dpmsolver sample google/ddpm-cifar10-32 --device cuda"
 )
 def sample(
     model: Annotated[
         str, typer.Argument(help="'digits' (comes with the package), a folder in diffusers format, or a hub id.")
     ] = "digits",
-    nfe: Nfe = 10,
+    nfe: Annotated[
+        int | None,
+        typer.Option("--nfe", min=1, metavar="N", help="Network evaluations, exactly.", show_default=str(_NFE)),
+    ] = None,
     solver: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="NAME", help="Such as dpm++2m@karras:rho=5, or 'DPM++ 2M Karras'. See: dpmsolver solvers."
+            metavar="NAME",
+            help="Such as dpm++2m@karras:rho=5, or 'DPM++ 2M Karras'. See: dpmsolver solvers.",
+            show_default=DEFAULT_SOLVER,
         ),
-    ] = DEFAULT_SOLVER,
+    ] = None,
     grid: GridName = None,
     num: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures.")] = 64,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed draws the same pictures.")] = 0,
@@ -65,6 +73,14 @@ def sample(
             metavar="FILE", help="For the calibrated solvers, from: dpmsolver calibrate.", show_default="none"
         ),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A plan, such as plans/plan-6.json from: dpmsolver tune; instead of solver, grid and nfe.",
+            show_default="none",
+        ),
+    ] = None,
     out: Annotated[
         str,
         typer.Option(
@@ -76,29 +92,50 @@ def sample(
     """Draw samples of a pretrained model into a picture, a folder of pictures or an array."""
     place, chosen = output(out), _class_list(classes)
     _check_guidance(guidance)
-    check_solver(solver, grid, nfe)
+    given = None if plan is None else _read_plan(plan, nfe, solver, grid, statistics)
+    asked = solver or DEFAULT_SOLVER
+    if given is None:
+        check_solver(asked, grid, nfe or _NFE)
     measured: dict[str, Any] = {} if statistics is None else {"statistics": dpm.ModelStatistics.load(statistics)}
 
     def prepared(model: pretrained.Outline | pretrained.Pretrained) -> tuple[dpm.Plan, list[int] | None]:
         place.check_channels(model.shape[0])
         labels = _labels(model.num_classes, chosen, num)
         model.check(labels, guidance)
-        return dpm.make_plan(solver, model.schedule, nfe, grid, predicts=model.predicts, **measured), labels
+        if given is not None:
+            return given, labels
+        return dpm.make_plan(asked, model.schedule, nfe or _NFE, grid, predicts=model.predicts, **measured), labels
 
     # What a model's configs say is checked before torch is imported; those of a hub model once they are here.
     known = pretrained.outline(model)
     early = prepared(known) if known else None
     started = time.perf_counter()
     loaded = pretrained.load(model, device=device)
-    plan, labels = early or prepared(loaded)
+    made, labels = early or prepared(loaded)
     ready = time.perf_counter()
-    pictures = _draw(loaded, plan, labels, guidance, num, seed, batch)
+    pictures = _draw(loaded, made, labels, guidance, num, seed, batch)
     seconds = time.perf_counter() - ready
     place.write(pictures, labels, seed)
-    typer.echo(f"{num} samples of {model}, {plan.nfe} network evaluations each: {_said(plan, solver)}")
+    said = _said(made, asked) if plan is None else f"the plan in {plan}"
+    typer.echo(f"{num} samples of {model}, {made.nfe} network evaluations each: {said}")
     typer.echo(f"{seconds:.1f} s, and {ready - started:.1f} s to load the model; written to {out}")
     for note in loaded.notes:
         typer.echo(note, err=True)
+
+
+def _read_plan(path: Path, nfe: int | None, solver: str | None, grid: str | None, statistics: Path | None) -> dpm.Plan:
+    """The plan of a file. ValueError where the other options say what it says itself."""
+    if any(option is not None for option in (solver, grid, statistics)):
+        raise ValueError(
+            f"--plan {path} says its solver and its grid by itself: leave --solver, --grid and --statistics out"
+        )
+    try:
+        read = dpm.Plan.from_json(path.read_text())
+    except (dpm.PlanError, UnicodeDecodeError) as error:
+        raise ValueError(f"--plan {path}: {error}") from None
+    if nfe not in (None, read.nfe):
+        raise ValueError(f"--plan {path} spends {read.nfe} evaluations, and --nfe says {nfe}: leave --nfe out")
+    return read
 
 
 def _said(plan: dpm.Plan, asked: str) -> str:

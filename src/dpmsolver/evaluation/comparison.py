@@ -22,9 +22,10 @@ from dpmsolver.evaluation.reference import REFERENCE_NFE, REFERENCE_SOLVER, Refe
 from dpmsolver.evaluation.samplers import Counter, Sampler, rewired
 from dpmsolver.evaluation.store import Arrays, Store
 from dpmsolver.evaluation.tape import Tape
-from dpmsolver.models.fingerprint import fingerprint
+from dpmsolver.host import to_host
 from dpmsolver.models.testbeds import Testbed
 from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.runs import sample
 from dpmsolver.solvers.registry import make_plan
@@ -410,7 +411,7 @@ class Comparison:
 
     @property
     def _precision(self) -> Any:
-        return backends.of(self.testbed.like).to_numpy(self.testbed.like).dtype
+        return to_host(self.testbed.like).dtype
 
 
 def _any_budget(sampler: Sampler, testbed: Testbed) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from dpmsolver import backends
+from dpmsolver.host import to_host
 
 __all__ = ["decibels", "energy_distance", "sliced_wasserstein", "trajectory_error"]
 
@@ -159,7 +159,7 @@ def _pair(a: Any, b: Any) -> tuple[Floats, Floats]:
 def _flat(points: Any, name: str) -> Floats:
     """Points as float64 (n, D), or a ValueError that calls them `name`."""
     array = points if hasattr(points, "ndim") else np.asarray(points)
-    values = np.asarray(backends.of(array).to_numpy(array))
+    values = np.asarray(to_host(array))
     if values.ndim < 2 or not values.size:
         raise ValueError(f"{name} must be (n, …) with n >= 1 and at least one coordinate, got shape {values.shape}")
     if values.dtype.kind not in "fiu":

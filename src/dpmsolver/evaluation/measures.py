@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver import backends
 from dpmsolver.evaluation.distances import decibels, energy_distance, sliced_wasserstein, trajectory_error
 from dpmsolver.evaluation.frechet import frechet_distance_to, frechet_replicates
 from dpmsolver.evaluation.intervals import resampled_rows
+from dpmsolver.host import to_host
 from dpmsolver.models.testbeds import Testbed
 
 __all__ = ["MEASURES", "Measure", "Observation", "host", "measures_of"]
@@ -71,7 +71,7 @@ class Measure:
 
 def host(array: Any) -> NDArray[np.float64]:
     """An array of any framework as float64 NumPy."""
-    return np.asarray(backends.of(array).to_numpy(array), dtype=np.float64)
+    return np.asarray(to_host(array), dtype=np.float64)
 
 
 def _errors(seen: Observation) -> NDArray[Any] | None:

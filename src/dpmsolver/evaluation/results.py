@@ -22,7 +22,7 @@ from dpmsolver.evaluation.store import Arrays
 from dpmsolver.evaluation.thresholds import Figure, excess, from_which_on, ratio
 from dpmsolver.files import written_aside
 
-__all__ = ["figures", "limit_bias", "shown_samples", "stored", "summarise", "write_results"]
+__all__ = ["figures", "limit_bias", "made_here", "shown_samples", "stored", "summarise", "write_results"]
 
 WITHIN = (0.05, 0.1, 0.25)  # of the limit
 BASELINE = "ddim"  # the speed-up is over its evaluations
@@ -97,9 +97,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
         "bfloat16": testbed.bfloat16,
         "network": comparison.network,
         "command": command,
-        "versions": _versions(),
-        "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-        "date": date.today().isoformat(),
+        **made_here(),
         "measures": _measured(comparison),
         "reference": reference,
         "yardsticks": _yardsticks(comparison),
@@ -240,6 +238,12 @@ def _thresholds(
             {"name": name, "needed": [None if np.isinf(n[0]) else int(n[0]) for n in needed], "speedup": speedup}
         )
     return {"measure": key, "within": list(WITHIN), "bias": off, "baseline": BASELINE, "rows": rows}
+
+
+def made_here() -> dict[str, Any]:
+    """Return what a page says of where and when it was made: versions, machine and date."""
+    machine = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    return {"versions": _versions(), "machine": machine, "date": date.today().isoformat()}
 
 
 def _versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dpmsolver.errors import PlanError
@@ -27,6 +28,7 @@ __all__ = [
     "rewired",
     "rk45_sampler",
     "samplers_from_names",
+    "saved_sampler",
 ]
 
 Keys = Sequence[tuple[int, int]]
@@ -60,6 +62,7 @@ class Counter:
 
 def rewired(denoiser: Denoiser, network: Callable[..., Any]) -> Denoiser:
     """The denoiser with a function around its network, which still gets its input in the float type of the weights."""
+    network.weights_of = denoiser.network  # type: ignore[attr-defined]
     return denoiser.replace(network=network, dtype=denoiser.dtype or _weights_dtype(denoiser.network))
 
 
@@ -117,6 +120,40 @@ def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = Non
     return Sampler(name or ", ".join(said), draw, plan, solver=solver, grid=grid)
 
 
+def saved_sampler(path: str | Path) -> Sampler:
+    """The plan of a file that `Plan.to_json` wrote, such as plan-6.json; or those of a folder, plan-*.json, each at its own budget.
+
+    Raises:
+        PlanError: a file that holds no plan, a folder without any, or with two for one budget.
+    """
+    place = Path(path)
+    files = sorted(place.glob("plan-*.json")) if place.is_dir() else [place]
+    plans: dict[int, Plan] = {}
+    for file in files:
+        try:
+            each = Plan.from_json(file.read_text())
+        except (PlanError, OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"{file}: {error}") from None
+        if each.nfe in plans:
+            raise PlanError(f"{place} holds two plans of {each.nfe} evaluations: name their files")
+        plans[each.nfe] = each
+    if not plans:
+        raise PlanError(
+            f"{place} holds no plan-*.json: name a file that Plan.to_json wrote, or a folder of dpmsolver tune"
+        )
+
+    def plan(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> Plan:
+        if nfe not in plans:
+            raise PlanError(f"{place} has plans of {', '.join(map(str, sorted(plans)))} evaluations alone")
+        return plans[nfe]
+
+    def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
+        return sample(denoiser, x_T, plan=plans[int(setting)], generator=list(keys))
+
+    solvers = {each.solver for each in plans.values()}
+    return Sampler(str(path), draw, plan, solver=solvers.pop() if len(solvers) == 1 else "saved")
+
+
 def adaptive_sampler(order: int = 3, rtols: Sequence[float] = (0.5, 0.2, 0.05), **options: Any) -> Sampler:
     """DPM-Solver-12 or -23 with a step size per sample, over tolerances instead of budgets."""
 
@@ -140,7 +177,7 @@ def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list
     """Samplers by name: `dpm++2m`, `dpm++2m@karras`, `unipc-2:variant=bh1`, `rk45`, `dpm-23`, or as other packages name them.
 
     Args:
-        names: solvers, each with a grid of its own or on each of `grids`.
+        names: solvers, each with a grid of its own or on each of `grids`; or a file that ends in .json, or a folder, with saved plans.
         grids: names of grids; "default" is each solver's own. None: "default".
 
     Raises:
@@ -152,6 +189,9 @@ def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list
     """
     made: list[Sampler] = []
     for name in names:
+        if name.endswith(".json") or "/" in name:
+            made.append(saved_sampler(name))
+            continue
         written = parsed(name)
         if written.solver in ("rk45", "dpm-12", "dpm-23"):
             if written.grid or written.options:

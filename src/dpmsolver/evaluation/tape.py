@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
+from dpmsolver.backends.arrays import is_float_array
 from dpmsolver.files import written_aside
+from dpmsolver.host import to_host
 
 __all__ = ["Tape"]
 
@@ -72,7 +74,7 @@ class Tape:
             shutil.rmtree(self.folder)
             self.kept = self._count = 0
         output = network(x, t, **kwargs)
-        if backends.of(x).is_float_array(output):  # what is none is refused by whoever called
+        if is_float_array(backends.of(x), output):  # what is none is refused by whoever called
             self._held.append((check, _compact(output)))
         late = time.perf_counter() - self._since > EVERY
         if late or sum(each.nbytes for _, each in self._held) > _LARGEST:
@@ -117,5 +119,5 @@ class Tape:
 
 def _compact(array: Any) -> NDArray[Any]:
     """A host copy without loss: float64 for float64, else float32, which holds all of the smaller types."""
-    host = backends.of(array).to_numpy(array)
+    host = to_host(array)
     return np.array(host, dtype=np.float64 if "float64" in str(array.dtype) else np.float32, order="C")

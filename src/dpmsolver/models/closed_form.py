@@ -34,12 +34,12 @@ class ClosedForm(ABC):
         """
 
         def network(x: Any, label: Any, **conditions: Any) -> Any:
-            levels = np.unique(backends.of(x).to_numpy(label))
+            levels = np.unique(to_host(label))
             out = backends.of(x).copy_to(x)
             for level in levels:
                 time = min(max(schedule.time_from_label(float(level)), schedule.t_min), schedule.t_max)
                 alpha, sigma = schedule.alpha(time), schedule.sigma(time)
-                rows = backends.of(x).to_numpy(label) == level
+                rows = to_host(label) == level
                 sign = schedule.velocity_sign if predicts == "velocity" else 1.0
                 a, b = (sign * number for number in conversion("data", predicts, alpha, sigma))
                 chosen = {name: to_host(value)[rows] for name, value in conditions.items()}
@@ -199,7 +199,7 @@ class Mixture(ClosedForm):
 
     def _about_centre(self, x: Any, alpha: float) -> tuple[Any, Any]:
         """The states about the mean of the mixture, where matrix products lose the fewest digits; and that mean."""
-        host = backends.of(x).to_numpy(x)
+        host = to_host(x)
         if host.shape[1:] != self.shape:
             raise ValueError(f"states must have shape (n, {', '.join(map(str, self.shape))}), got {host.shape}")
         centre = self.weights @ self.means
@@ -304,7 +304,7 @@ class Gaussian(Mixture):
 
         (mean_s, std_s), (mean_t, std_t) = moments(start), moments(end)
         backend = backends.of(x)
-        moved = mean_t + (self.basis.forward(backend.to_numpy(x)) - mean_s) * std_t / std_s
+        moved = mean_t + (self.basis.forward(to_host(x)) - mean_s) * std_t / std_s
         return backend.from_numpy(self.basis.inverse(moved), x)
 
 
@@ -335,7 +335,7 @@ class Empirical(ClosedForm):
 
     def predict_data(self, x: Any, alpha: float, sigma: float) -> Any:
         backend = backends.of(x)
-        host = backend.to_numpy(x)
+        host = to_host(x)
         if host.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"states must have the data's shape {self.data.shape[1:]}, got {host.shape[1:]}")
         flat, points = host.reshape(len(host), -1), self.data.reshape(len(self.data), -1)

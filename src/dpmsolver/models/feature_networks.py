@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dpmsolver.files import written_aside
 from dpmsolver.models import cifar10_classifier, digits_classifier
-from dpmsolver.models.fingerprint import fingerprint
+from dpmsolver.networks.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import torch

@@ -122,11 +122,14 @@ class Pretrained:
         _check(self.num_classes, self.null_label, labels, guidance)
 
     def initial_noise(self, num: int, seed: Any = 0) -> torch.Tensor:
-        """x_T for `num` samples: float32 (num, channels, height, width) on the model's device; seeds as in `dpm.initial_noise`."""
+        """x_T for `num` samples: float32 (num, channels, height, width) on the model's device; seeds as in `dpm.initial_noise`.
+
+        The host draws it, so that a seed means the same picture on every device.
+        """
         import torch
 
         like = torch.empty(0, dtype=torch.float32, device=self.device)
-        noise: torch.Tensor = initial_noise(self.schedule, (num, *self.shape), seed, like=like)
+        noise: torch.Tensor = initial_noise(self.schedule, (num, *self.shape), seed, like=like, noise="host")
         return noise
 
     def _denoiser(self, kwargs: dict[str, Any]) -> Denoiser:

@@ -36,11 +36,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
+from dpmsolver.backends.arrays import is_float_array
 from dpmsolver.errors import unknown
 from dpmsolver.models import cifar10_laws, feature_networks, pretrained, trained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
 from dpmsolver.models.closed_form import ClosedForm, Empirical, Gaussian, Mixture
 from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.guidance import ClassifierFree
 from dpmsolver.sampling.forward import initial_noise
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
@@ -61,6 +63,7 @@ class Testbed:
         like: an array, such as an empty one, whose framework, type and device the states take.
         network_denoiser: the denoiser of a batch, from its class labels, one per sample (None without classes).
         num_classes: classes are 0 … num_classes - 1; None: there are none.
+        guided_denoiser: the denoiser of a batch from its class labels and a scale of classifier-free guidance; None: it cannot be guided.
         features: samples (n, …) -> float64 features (n, d), for the Frechet distance.
         feature_statistics: the mean (d,) and the covariance (d, d) of the data's features.
         feature_yardstick: the Frechet distance of other data (a test set) to those statistics.
@@ -98,6 +101,7 @@ class Testbed:
     gaussian: Gaussian | None = None
     pictures: bool = False
     bfloat16: bool = False
+    guided_denoiser: Callable[[Sequence[int], float], Denoiser] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, NoiseSchedule):
@@ -108,9 +112,9 @@ class Testbed:
         object.__setattr__(self, "shape", tuple(int(n) for n in shape))
         if self.pictures and (len(shape) != 3 or shape[0] not in (1, 3)):
             raise ValueError(f"pictures have the shape (1 or 3, height, width), got {shape}")
-        if not backends.of(self.like).is_float_array(self.like):
+        if not is_float_array(backends.of(self.like), self.like):
             raise TypeError(f"like must be a floating-point array, got {self.like.dtype}")
-        for function in ("network_denoiser", "features", "classify", "data"):
+        for function in ("network_denoiser", "guided_denoiser", "features", "classify", "data"):
             value = getattr(self, function)
             if not callable(value) and (value is not None or function == "network_denoiser"):
                 raise TypeError(f"{function} must be a function, got {type(value).__name__}")
@@ -135,9 +139,20 @@ class Testbed:
         """The class of each sample in `part`: sample i has class i % num_classes. None where there are no classes."""
         return None if self.num_classes is None else [i % self.num_classes for i in part]
 
-    def denoiser(self, labels: Sequence[int] | None = None) -> Denoiser:
-        """The denoiser of a batch, from one class label per sample, or None where there are no classes."""
-        denoiser = self.network_denoiser(labels)
+    def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0) -> Denoiser:
+        """The denoiser of a batch, from one class label per sample, or None where there are no classes.
+
+        Args:
+            guidance: scale of classifier-free guidance; 1 is none. ValueError where the testbed cannot be guided.
+        """
+        if guidance == 1.0:
+            denoiser: Denoiser = self.network_denoiser(labels)
+        elif labels is None or self.guided_denoiser is None:
+            raise ValueError(
+                f"{self.name} cannot be guided: its network knows no classes, or not their absence: leave guidance out"
+            )
+        else:
+            denoiser = self.guided_denoiser(labels, guidance)
         if not isinstance(denoiser, Denoiser):
             raise TypeError(f"network_denoiser must return a Denoiser, got {type(denoiser).__name__}")
         return denoiser
@@ -148,8 +163,10 @@ class Testbed:
         return self.denoiser(self.labels(range(1))).predicts
 
     def initial_noise(self, part: range, seed: int = 0) -> Any:
-        """x_T of the samples in `part`, (len(part), *shape): sample i depends on (seed, i) alone."""
-        return initial_noise(self.schedule, (len(part), *self.shape), self.keys(part, seed), like=self.like)
+        """x_T of the samples in `part`, (len(part), *shape), drawn on the host: sample i depends on (seed, i) alone."""
+        return initial_noise(
+            self.schedule, (len(part), *self.shape), self.keys(part, seed), like=self.like, noise="host"
+        )
 
     def keys(self, part: range, seed: int = 0) -> list[tuple[int, int]]:
         """What `generator=` of `dpm.sample` takes for the samples in `part`: one key per sample."""
@@ -239,6 +256,12 @@ def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | N
         own: Denoiser = plain if labels is None else plain.replace(network_kwargs={"class_labels": np.asarray(labels)})
         return own
 
+    def guided(labels: Sequence[int], scale: float) -> Denoiser:
+        own, nothing = (np.asarray(each) for each in (labels, [classes] * len(labels)))
+        guidance = ClassifierFree(scale, {"class_labels": own}, {"class_labels": nothing})
+        found: Denoiser = plain.replace(guidance=guidance)
+        return found
+
     def in_turn(num: int, seed: int) -> Floats:
         assert classes is not None
         drawn: Floats = law.sample(num, seed, np.arange(num) % classes)
@@ -255,6 +278,7 @@ def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | N
         data=law.sample if classes is None else in_turn,
         gaussian=law if isinstance(law, Gaussian) else None,
         pictures=shape == cifar10_laws.SHAPE,
+        guided_denoiser=None if classes is None else guided,
     )
 
 
@@ -360,6 +384,7 @@ def _from_pretrained(
         None if known is None else known.yardstick,
         network.classify if network is not None and classes else None,
         pictures=pictures,
+        guided_denoiser=None if model.null_label is None else model.denoiser,
     )
 
 
@@ -392,11 +417,12 @@ def _in_bfloat16(testbed: Testbed) -> Testbed:
     if type(testbed.like).__module__.split(".")[0] != "torch":
         raise ValueError(f"bfloat16=True needs a torch network, and {testbed.name} runs in NumPy: leave it out")
 
-    def denoiser(labels: Sequence[int] | None) -> Denoiser:
-        full = testbed.denoiser(labels)
+    def denoiser(labels: Sequence[int] | None, scale: float = 1.0) -> Denoiser:
+        full = testbed.denoiser(labels, scale)
         return full.replace(network=in_bfloat16(full.network, testbed.like.device.type))
 
-    return replace(testbed, network_denoiser=denoiser, bfloat16=True)
+    guided = None if testbed.guided_denoiser is None else denoiser
+    return replace(testbed, network_denoiser=denoiser, guided_denoiser=guided, bfloat16=True)
 
 
 # A user's own ---------------------------------------------------------------------------------------------------------------------

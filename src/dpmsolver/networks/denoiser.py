@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dpmsolver.backends import Backend
+from dpmsolver.backends import Backend, arrays
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.networks.guidance import Classifier, ClassifierFree, Loss
 from dpmsolver.networks.lending import Lending
@@ -111,8 +111,8 @@ class Denoiser:
         values = schedule_labels
         if self.time_label != "float":
             values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
-        dtype = backend.label_dtype(backend.network_dtype(self.network, self.dtype), like)
-        return backend.labels(values, like, None if self.time_label == "round" else dtype)
+        dtype = arrays.label_dtype(backend, backend.network_dtype(self.network, self.dtype), like)
+        return arrays.labels(backend, values, like, None if self.time_label == "round" else dtype)
 
     def at(self, x: Any, t: ArrayLike, wanted: Predicts = "data") -> Any:
         """Evaluate the network once and return its answer in any form, guidance and the data hook included.
@@ -190,9 +190,9 @@ class Denoiser:
         kwargs: Mapping[str, Any],
         own: bool = False,
     ) -> Any:
-        given = x if dtype is None else backend.cast(x, dtype)
+        given = x if dtype is None else arrays.cast(x, dtype)
         own = own or given is not x
         raw = self.network(given if own else lending.lend(x), label, **self.network_kwargs, **kwargs)
         if not own:
             lending.take_back()
-        return backend.cast(prediction_of(backend, raw, x, self.learned_variance), x.dtype)
+        return arrays.cast(prediction_of(backend, raw, x, self.learned_variance), x.dtype)

@@ -14,7 +14,9 @@ from typing import Any, get_args
 import numpy as np
 
 from dpmsolver import backends
+from dpmsolver.backends.arrays import is_float_array
 from dpmsolver.errors import PlanError
+from dpmsolver.host import to_host
 from dpmsolver.networks.conventions import Trial, trials
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.guidance import ClassifierFree
@@ -141,7 +143,7 @@ def check(denoiser: Denoiser, data: Any, *, x_T: Any = None, levels: int = 6, se
     if isinstance(levels, bool) or not isinstance(levels, (int, np.integer)) or levels < 1:
         raise PlanError(f"levels must be an integer >= 1, got {levels!r}")
     values = _floating(data)
-    host = _checked(backends.of(values).to_numpy(values))
+    host = _checked(to_host(values))
     measure = _Measure(int(levels), seed)
     start = Trial(_plain(denoiser), values)
     tried = list(measure.readings(start))
@@ -157,8 +159,8 @@ def check(denoiser: Denoiser, data: Any, *, x_T: Any = None, levels: int = 6, se
     fits = declared.fits and (best is declared or ahead <= 1.0 + _SLACK)
     finding, code = _finding(declared, best, fits)
     if x_T is not None:
-        backend, point = backends.of(x_T), Point.at(denoiser.schedule, denoiser.schedule.default_start())
-        if far := far_deviation(tuple(x_T.shape), float(backend.to_numpy(x_T).std()), point):
+        point = Point.at(denoiser.schedule, denoiser.schedule.default_start())
+        if far := far_deviation(tuple(x_T.shape), float(to_host(x_T).std()), point):
             fits, finding = False, f"{far} {finding}"
     return Diagnosis(fits, finding, code, declared, tuple(tried), measure.times(start), measure.calls)
 
@@ -166,7 +168,7 @@ def check(denoiser: Denoiser, data: Any, *, x_T: Any = None, levels: int = 6, se
 def _floating(data: Any) -> Any:
     """The data as floating-point numbers of the same value: bytes stay between 0 and 255."""
     backend = backends.of(data)
-    if not backend.is_float_array(data):
+    if not is_float_array(backend, data):
         data = data.astype(np.float32) if isinstance(data, np.ndarray) else data.float()
     return backend.state(data)
 
@@ -211,7 +213,7 @@ class _Measure:
         """The levels, from noisy to clean: where the data's deviation is a tenth to ten times the noise's, as far as there are such."""
         schedule = trial.denoiser.schedule
         ends = np.array([schedule.half_log_snr(schedule.t_max), schedule.half_log_snr(schedule.t_min)])
-        centre = -np.log(backends.of(trial.data).to_numpy(trial.data).std())
+        centre = -np.log(to_host(trial.data).std())
         low, high = np.clip([centre - _REACH, centre + _REACH], *ends)
         if high - low < 0.5 and trial.names:
             raise PlanError("no level of this schedule tells anything")
@@ -222,7 +224,7 @@ class _Measure:
     def readings(self, trial: Trial) -> Iterator[Hypothesis]:
         """What a trial's network may predict, from the same outputs."""
         backend, denoiser = backends.of(trial.data), trial.denoiser
-        x0 = backend.to_numpy(trial.data)
+        x0 = to_host(trial.data)
         dtype = backend.network_dtype(denoiser.network, denoiser.dtype)
         if not self.drawn:
             keys = backends.noise_keys(self.seed, len(x0))
@@ -231,10 +233,10 @@ class _Measure:
         seen: list[tuple[Point, Floats, Floats]] = []
         for point, noise in zip(points, self.drawn, strict=True):
             x = point.alpha * x0 + point.sigma * noise
-            with backend.no_grad(), np.errstate(all="ignore"):
+            with backend.autograd.no_grad(), np.errstate(all="ignore"):
                 self.calls += 1
                 raw, _ = denoiser.call(backend, backend.from_numpy(x, trial.data), point, dtype)
-            seen.append((point, x, backend.to_numpy(raw)))
+            seen.append((point, x, to_host(raw)))
         bounds = np.array([_bounds(x0, x, raw) for _, x, raw in seen])
         for predicts in ("data",) if trial.only_data else get_args(Predicts):
             for sign in (1.0,) if trial.only_data else (1.0, -1.0):

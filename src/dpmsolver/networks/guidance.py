@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver import backends
-from dpmsolver.backends import Backend, linear
+from dpmsolver.backends import Backend, arrays
+from dpmsolver.backends.arrays import linear
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 
@@ -122,6 +122,11 @@ class ClassifierFree:
             )
         object.__setattr__(self, "_two_calls", not self.batched or _one_sided(self.condition, nothing))
 
+    @property
+    def constant(self) -> bool:
+        """Whether the scale is the same at all times."""
+        return self.interval is None and not callable(self.scale)
+
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where this guidance does not fit a batch, or its scale not one of the times."""
         for time in times:
@@ -139,8 +144,8 @@ class ClassifierFree:
             # Scaled, and so copied, before the second call: a compiled network may return the same memory twice.
             without = linear(backend, [1.0 - scale], [without])
             return linear(backend, [1.0, scale], [without, call(x, label, self.condition)])
-        both = _joined("", self.unconditional, self.condition, len(x), join=_concatenated)
-        out = call(backend.concatenate([x, x]), backend.concatenate([label, label]), both, own=True)
+        both = _joined("", self.unconditional, self.condition, len(x), join=arrays.concatenate)
+        out = call(arrays.concatenate([x, x]), arrays.concatenate([label, label]), both, own=True)
         return linear(backend, [1.0 - scale, scale], [out[: len(x)], out[len(x) :]])
 
 
@@ -153,10 +158,6 @@ def _one_sided(condition: Any, unconditional: Any) -> bool:
     if isinstance(condition, (list, tuple)) and isinstance(unconditional, (list, tuple)):
         return any(map(_one_sided, condition, unconditional))
     return (condition is None) != (unconditional is None)
-
-
-def _concatenated(arrays: Sequence[Any]) -> Any:
-    return backends.of(arrays[0]).concatenate(arrays)
 
 
 def _joined(path: str, unconditional: Any, condition: Any, batch: int, join: Callable[[Sequence[Any]], Any]) -> Any:
@@ -249,7 +250,7 @@ class Classifier:
         if self.gradient is not None:
             # A copy, because the run needs x and the function may write into it.
             gradient = self.gradient(backend.copy_to(x), label, **self.kwargs)
-            if not backend.is_float_array(gradient) or tuple(gradient.shape) != tuple(x.shape):
+            if not arrays.is_float_array(backend, gradient) or tuple(gradient.shape) != tuple(x.shape):
                 got = tuple(gradient.shape) if hasattr(gradient, "shape") else type(gradient).__name__
                 raise ValueError(f"gradient must return x's shape {tuple(x.shape)}, got {got}")
             return scale, gradient
@@ -259,7 +260,7 @@ class Classifier:
         def alone(x: Any, label: Any, **kwargs: Any) -> tuple[Any, None]:
             return probability(x, label, **kwargs), None
 
-        return scale, backend.gradient("log_probability", alone, x, label, self.kwargs)[0]
+        return scale, backend.autograd.gradient("log_probability", alone, x, label, self.kwargs)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,5 +324,5 @@ class Loss:
             raw = network(x, label)
             return self.loss(linear(backend, to_data, (x, raw))), raw
 
-        gradient, raw = backend.gradient("loss", seen, x, label, {})
+        gradient, raw = backend.autograd.gradient("loss", seen, x, label, {})
         return raw, (-scale, gradient)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpmsolver import backends
+from dpmsolver.backends.arrays import cast, label_dtype
 
 __all__ = ["Preconditioned", "edm_preconditioned"]
 
@@ -26,9 +27,9 @@ class Preconditioned:
         each = sigma.reshape(-1, *[1] * (x.ndim - 1))
         total = each**2 + self.sigma_data**2
         log_sigma = sigma.log() if hasattr(sigma, "log") else np.log(sigma)
-        label = backend.cast(log_sigma / 4, backend.label_dtype(dtype, x))
-        out = self.network(backend.cast(x / total**0.5, dtype), label, **kwargs)
-        return self.sigma_data**2 / total * x + each * self.sigma_data / total**0.5 * backend.cast(out, x.dtype)
+        label = cast(log_sigma / 4, label_dtype(backend, dtype, x))
+        out = self.network(cast(x / total**0.5, dtype), label, **kwargs)
+        return self.sigma_data**2 / total * x + each * self.sigma_data / total**0.5 * cast(out, x.dtype)
 
 
 def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> Preconditioned:

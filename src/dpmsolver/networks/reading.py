@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
-from dpmsolver.backends import Backend, linear
+from dpmsolver.backends import Backend, arrays
+from dpmsolver.backends.arrays import is_float_array, linear
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 from dpmsolver.plans.combination import Prediction
@@ -30,7 +31,7 @@ def prediction_of(backend: Backend, raw: Any, inputs: Any, learned_variance: boo
     Raises:
         TypeError: no floating-point array. ValueError: another shape than that of the input, or than learned variance gives.
     """
-    if not backend.is_float_array(raw):
+    if not is_float_array(backend, raw):
         what = f"{type(raw).__module__}.{type(raw).__qualname__}"
         kind = f" of type {raw.dtype}" if hasattr(raw, "dtype") else ""
         hint = (
@@ -76,20 +77,20 @@ def evaluate(
 def _corrected(backend: Backend, hook: Callable[[Any, Point], Any], x0: Any, point: Point) -> Any:
     """What a hook makes of x_0, as a copy: the run writes into its outputs, and a hook may keep what it returned."""
     corrected = hook(x0, point)
-    if not backend.is_float_array(corrected):
+    if not is_float_array(backend, corrected):
         raise TypeError(
             f"data_hook must return the corrected x0, an array like its input, got {type(corrected).__name__}"
         )
     corrected = backend.copy_to(corrected)
     if corrected.shape != x0.shape:
         raise ValueError(f"data_hook must return x0's shape {tuple(x0.shape)}, got {tuple(corrected.shape)}")
-    return backend.cast(corrected, x0.dtype)
+    return arrays.cast(corrected, x0.dtype)
 
 
 def evaluated_at(denoiser: Denoiser, x: Any, t: ArrayLike, wanted: Predicts) -> Any:
     """Evaluate a denoiser once, on a state at a time: see `Denoiser.at`."""
     backend = backends.of(x)
-    state, recorded = backend.state(x), backend.records(x)
+    state, recorded = backend.state(x), backend.autograd.records(x)
     here = _point(denoiser.schedule, t, len(state))
     plain = denoiser.data_hook is None and not denoiser.steers
     through = wanted if plain else "noise" if denoiser.data_hook is None and wanted in ("noise", "score") else "data"
@@ -98,7 +99,7 @@ def evaluated_at(denoiser: Denoiser, x: Any, t: ArrayLike, wanted: Predicts) -> 
     inner = denoiser.conversion(through, here.alpha, here.sigma)
     outer = conversion(through, wanted, here.alpha, here.sigma)
     state = recorded_state(backend, x, state)
-    with nullcontext() if recorded else backend.no_grad():
+    with nullcontext() if recorded else backend.autograd.no_grad():
         raw, steer = denoiser.call(backend, state, here, backend.network_dtype(denoiser.network, denoiser.dtype))
         if plain:
             return linear(backend, inner, (state, raw))
@@ -126,4 +127,4 @@ def _point(schedule: NoiseSchedule, t: ArrayLike, batch: int) -> Point:
 
 def recorded_state(backend: Backend, x: Any, state: Any) -> Any:
     """Return the state of x; where x records derivatives, a copy in the state's type that passes them on."""
-    return backend.copy_to(backend.cast(x, state.dtype)) if backend.records(x) else state
+    return backend.copy_to(arrays.cast(x, state.dtype)) if backend.autograd.records(x) else state

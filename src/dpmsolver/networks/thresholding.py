@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dpmsolver import backends
+from dpmsolver.backends.arrays import quantile
 from dpmsolver.plans.plan import Point
 
 __all__ = ["Dynamic", "Static", "dynamic", "static"]
@@ -22,9 +22,8 @@ class Dynamic:
     max_value: float
 
     def __call__(self, x0: Any, point: Point) -> Any:
-        backend = backends.of(x0)
-        limit = backend.quantile(x0, self.ratio).clip(self.max_value)
-        return backend.clip(x0, limit) * (self.max_value / limit)
+        limit = quantile(x0, self.ratio).clip(self.max_value)
+        return x0.clip(-limit, limit) * (self.max_value / limit)
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Static:
     max_value: float
 
     def __call__(self, x0: Any, point: Point) -> Any:
-        return backends.of(x0).clip(x0, self.max_value)
+        return x0.clip(-self.max_value, self.max_value)
 
 
 def dynamic(ratio: float = 0.995, max_value: float = 1.0) -> Dynamic:

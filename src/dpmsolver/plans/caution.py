@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dpmsolver.plans.plan import Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.schedules.span import LARGEST_FACTOR, default_start
 
-__all__ = ["far_deviation", "warn_of_large_factor", "warn_of_start"]
+__all__ = ["far_deviation", "warn_of_large_factor", "warn_of_other_network", "warn_of_start"]
 
 _FEWEST = 100  # numbers whose deviation is known to about 7 %
 _CONSTANT = 1e-6  # times sigma: the deviation that rounding gives a constant
@@ -75,6 +76,17 @@ def warn_of_large_factor(plan: Plan, schedule: NoiseSchedule, predicts: str, con
     warnings.warn(
         f"this plan multiplies the network's output by up to {largest[k]:.2g} (at t={point.time:.6g}, half-log-SNR "
         f"{point.half_log_snr:.3g}), and the network's error with it: {instead}",
+        ConventionWarning,
+        stacklevel=_callers_depth(),
+    )
+
+
+def warn_of_other_network(plan: Plan, said: Mapping[str, str]) -> None:
+    """Warn that a plan was fitted to another network or guidance than it is about to run with, which `said` names."""
+    fitted = f"the network {plan.options['network']} with guidance {plan.options.get('guidance', 'none')}"
+    warnings.warn(
+        f"this plan was fitted to {fitted}, and runs with the network {said['network']} with guidance {said['guidance']}: it may be no "
+        "better there than an untuned one; fit one with dpm.tune, or sample with nfe=… alone",
         ConventionWarning,
         stacklevel=_callers_depth(),
     )

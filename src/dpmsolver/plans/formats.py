@@ -1,7 +1,11 @@
-"""Plans as text: the table that people read, and the JSON that keeps every digit."""
+"""Plans as text: the table that people read, and the JSON that keeps every digit.
+
+Format 3 adds a checksum to plans that leave the marginals, whose numbers no other check can tell from changed ones. Format 2 is read too.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["from_json", "table", "to_json"]
 
-_FORMAT = 2
+_FORMAT = 3
+_READ = (2, 3)
 _PROVENANCE = ("solver", "schedule", "grid", "options")
 _STEPS = ("advance", "predict", "output")
 
@@ -58,6 +63,8 @@ def to_json(plan: Plan) -> str:
         document |= {"begin": to_dict(plan.begin), "origin": vars(plan.origin)}
     if plan.answers != 1:
         document["answers"] = plan.answers
+    if not plan.keeps_marginals:
+        document["checksum"] = _checksum(document)
     return json.dumps(document, allow_nan=False)
 
 
@@ -65,8 +72,15 @@ def from_json(text: str, make: Callable[..., Plan]) -> Plan:
     """Return the plan that `to_json` wrote, made by `make`, which checks it. PlanError for anything else."""
     try:
         document = json.loads(text)
-        if document["format"] != _FORMAT:
-            raise PlanError(f"this plan has format {document['format']}, this version reads {_FORMAT}")
+    except json.JSONDecodeError as error:
+        raise PlanError(
+            f"not a plan in JSON, or one that was cut short ({error}): write it again with plan.to_json()"
+        ) from None
+    try:
+        if document["format"] not in _READ:
+            raise PlanError(f"this plan has format {document['format']}, this version reads {_READ[0]} to {_READ[-1]}")
+        if document["format"] >= 3 and not document["keeps_marginals"]:
+            _require_checksum(document)
         return make(
             document["prediction"],
             tuple(_row(row) for row in document["rows"]),
@@ -77,8 +91,27 @@ def from_json(text: str, make: Callable[..., Plan]) -> Plan:
             answers=document.get("answers", 1),
             **{name: document[name] for name in _PROVENANCE},
         )
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise PlanError(f"not a plan in JSON: {type(error).__name__}: {error}") from None
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    """The SHA-256 sum of a document without its checksum, whatever its spaces and the order of its names."""
+    content = {name: value for name, value in document.items() if name != "checksum"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_checksum(document: Mapping[str, Any]) -> None:
+    found, wanted = document.get("checksum"), _checksum(document)
+    if found != wanted:
+        what = (
+            "it has no checksum" if found is None else f"its checksum is {str(found)[:12]} and should be {wanted[:12]}"
+        )
+        raise PlanError(
+            f"this plan's numbers were changed after it was written ({what}): take the file as it was written, or make the plan again; "
+            "for numbers of your own build dpm.Plan(…) and write it with to_json()"
+        )
 
 
 def _row(row: Mapping[str, Any]) -> Row:

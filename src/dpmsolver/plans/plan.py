@@ -144,7 +144,7 @@ class Plan:
         return formats.table(self)
 
     def to_json(self) -> str:
-        """The plan as JSON text; floats keep every digit."""
+        """The plan as JSON text; floats keep every digit, and a plan that leaves the marginals has a checksum."""
         return formats.to_json(self)
 
     @classmethod

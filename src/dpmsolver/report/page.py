@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from dpmsolver.files import written_aside
 from dpmsolver.report import content
 from dpmsolver.report.checks import check_pictures, check_results
-from dpmsolver.report.figures import number
+from dpmsolver.report.templates import asset, write_page
 
 __all__ = ["write_report"]
 
-_ASSETS = Path(__file__).parent / "assets"
 _INTERVALS = (
     "The bands of the chart and the figures in square brackets are confidence intervals by bootstrap over the samples."
 )
@@ -57,30 +54,13 @@ def write_report(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], 
     """
     check_results(results)
     check_pictures(pictures, results)
-    out = Path(out)
-    if not out.is_dir():
-        raise ValueError(f"out must be a folder that exists, got {str(out)!r}")
-    page = out / "index.html"
-    text = _rendered(results, pictures)
-    with written_aside(page) as aside:
-        aside.write_text(text, encoding="utf-8")
-    return page
-
-
-def _rendered(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], bytes]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(_ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "ensure_ascii": False}
-    environment.filters["number"] = number
     drawn = content.drawn(results, pictures)
     runs = content.table(results)
     has_intervals = any(cell["interval"] for run in runs for cell in run["cells"])
-    return environment.get_template("page.html").render(
+    return write_page(
+        Path(out) / "index.html",
+        "page.html",
+        "page.css",
         results=results,
         summary=content.summary(results),
         thresholds=content.threshold_table(results),
@@ -92,18 +72,13 @@ def _rendered(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], byt
         drawn=drawn,
         has_pictures=bool(pictures),
         has_grids=any(curve["grids"] for curve in drawn["curves"]),
-        style=Markup(_asset("page.css")),
-        script=Markup(_asset("page.js")),
+        script=Markup(asset("page.js")),
         chart=_chart(),
     )
 
 
 def _chart() -> Markup:
     """Chart.js with its licence, as its authors ask; without the line that sends developer tools to another file."""
-    lines = _asset("vendor/chart.umd.min.js").splitlines()
+    lines = asset("vendor/chart.umd.min.js").splitlines()
     code = "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL="))
-    return Markup(f"/*\n{_asset('vendor/LICENSES.txt')}*/\n{code}")
-
-
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
+    return Markup(f"/*\n{asset('vendor/LICENSES.txt')}*/\n{code}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
-from dpmsolver.backends import Backend
+from dpmsolver.backends import Backend, arrays
 from dpmsolver.errors import PlanError, SamplingError, in_samples
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Combination, Point, Prediction
@@ -106,15 +106,15 @@ def sample_adaptive(
             _Pair.of(schedule, p, h * sign, goal, order, prediction) if a else _Pair.idle(p, order)
             for p, h, a in zip(points, steps, active, strict=True)
         ]
-        with backend.no_grad():
+        with backend.autograd.no_grad():
             low, high = _attempt(calls, x, points, pairs)
         scaled = _of_unit_variance(backend, high, low, [pair.target for pair in pairs], low_before, points)
-        errors = np.where(active, backend.error_norm(*scaled, atol, rtol), 0.0)
+        errors = np.where(active, arrays.error_norm(*scaled, atol, rtol), 0.0)
         if not np.isfinite(errors).all():
             bad = in_samples(np.flatnonzero(~np.isfinite(errors)).tolist(), batch)
             raise SamplingError(f"the state became infinite after {calls.nfe} evaluations{bad}")
         accepted = np.array(active) & (errors <= 1.0)
-        x, low_before = backend.where(accepted, high, x), backend.where(accepted, low, low_before)
+        x, low_before = arrays.where(backend, accepted, high, x), arrays.where(backend, accepted, low, low_before)
         points = [pair.target if ok else p for pair, p, ok in zip(pairs, points, accepted, strict=True)]
         rest = np.array([abs(goal - p.half_log_snr) for p in points])
         steps = np.minimum(theta * steps * np.maximum(errors, 1e-10) ** (-1.0 / order), rest)
@@ -189,12 +189,12 @@ def _of_unit_variance(
     there, here = (np.array([math.hypot(p.alpha, p.sigma) for p in each]) for each in (targets, points))
     if np.allclose([there, here], 1.0, rtol=0.0, atol=1e-9):
         return high, low, before
-    high, low = (backend.combine_each([1.0 / there], [x]) for x in (high, low))
-    return high, low, backend.combine_each([1.0 / here], [before])
+    high, low = (arrays.combine_each(backend, [1.0 / there], [x]) for x in (high, low))
+    return high, low, arrays.combine_each(backend, [1.0 / here], [before])
 
 
 def _combine(backend: Backend, combinations: list[Combination], x: Any, outputs: list[Any]) -> Any:
     table = np.zeros((1 + len(outputs), len(combinations)))
     for i, combination in enumerate(combinations):
         table[: 1 + len(combination.outputs), i] = (combination.state, *combination.outputs)
-    return backend.combine_each(list(table), [x, *outputs])
+    return arrays.combine_each(backend, list(table), [x, *outputs])

@@ -83,7 +83,7 @@ class Bound:
             PlanError: the network's output records none.
         """
         raw, steer = self._answer(index, u)
-        if not self.backend.records(raw):
+        if not self.backend.autograd.records(raw):
             raise PlanError(
                 "differentiable=True, but the network's output records no gradient: x_T, the weights or the condition must require one, "
                 "and the network must not run under torch.no_grad()"

@@ -10,6 +10,7 @@ import numpy as np
 from dpmsolver import backends
 from dpmsolver.backends import Backend
 from dpmsolver.errors import PlanError
+from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Point
 from dpmsolver.sampling.calls import Calls
@@ -87,7 +88,7 @@ def calibrate(
 
     power, linear = np.empty(levels), np.empty((levels, *data.shape[1:]))
     scale, bias = np.empty_like(linear), np.empty_like(linear)
-    with backend.no_grad():
+    with backend.autograd.no_grad():
         for k, point in enumerate(points):
             noisy = [_noisy(backend, data, point, keys, k * draws + d) for d in range(draws)]
             power[k], linear[k] = _linear_part(backend, evaluate, noisy, point, keys, k * draws)
@@ -115,9 +116,7 @@ def _linear_part(
     for d, x in enumerate(noisy):
         signs = np.sign(backends.standard_normals(keys, (1, draw + d), tuple(x.shape[1:])))
         probe = backend.from_numpy(signs, x)
-        up, down = (
-            backend.to_numpy(evaluate(backend.combine([1.0, move], [x, probe]), point)) for move in (step, -step)
-        )
+        up, down = (to_host(evaluate(backend.combine([1.0, move], [x, probe]), point)) for move in (step, -step))
         power += float(np.mean((0.5 * (up + down)) ** 2)) / len(noisy)
         diagonal = diagonal + (signs * (up - down)).mean(axis=0) * point.sigma / (2.0 * step * len(noisy))
     return power, np.asarray(diagonal)
@@ -143,7 +142,7 @@ def _rest(
         low = min(max(int(np.searchsorted(lams, point.half_log_snr)) - 1, 0), len(lams) - 2)
         weight = (point.half_log_snr - lams[low]) / (lams[1] - lams[0])
         part = (1.0 - weight) * linear[low] + weight * linear[low + 1]
-        return np.asarray((point.sigma * backend.to_numpy(noise) - part * backend.to_numpy(x)) / point.alpha)
+        return np.asarray((point.sigma * to_host(noise) - part * to_host(x)) / point.alpha)
 
     total: Any = 0.0
     for x in noisy:

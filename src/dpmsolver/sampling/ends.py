@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.backends import Backend
+from dpmsolver.backends import Backend, arrays
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.caution import warn_of_start
@@ -43,7 +43,7 @@ class RunEnds:
         x = backend.state(x_T)
         require_finite(backend, x, "x_T")
         if self.end < self.start:
-            warn_of_start(x, backend.deviation(x), Point.at(self.schedule, self.belongs))
+            warn_of_start(x, arrays.deviation(backend, x), Point.at(self.schedule, self.belongs))
         return x if self.scale == 1.0 else backend.combine([self.scale], [x])
 
     def finished(self, calls: Calls, x: Any) -> Any:
@@ -52,7 +52,7 @@ class RunEnds:
             return x
         source, target = (Point.at(self.schedule, t) for t in (self.end, 0.0))
         step = exponential_step(calls.prediction, source, target, [source])
-        with calls.backend.no_grad():
+        with calls.backend.autograd.no_grad():
             return calls.backend.combine([step.state, *step.outputs], [x, calls(x, [source] * len(x))])
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from dpmsolver import backends
-from dpmsolver.backends import Backend
+from dpmsolver.backends import Backend, arrays
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.reading import recorded_state
 from dpmsolver.plans.caution import warn_of_start
@@ -43,6 +43,8 @@ class State:
 class Run:
     """One execution of a plan: its loop, with a denoiser for the network, and the hooks."""
 
+    checkpoint = False  # whether the network is evaluated again for its derivative
+
     def __init__(
         self,
         denoiser: Denoiser,
@@ -57,16 +59,16 @@ class Run:
         self.x = self.backend.state(x_T)
         self.bound = bind(plan, denoiser, self.backend, self.x)
         self.bound.watch.check(-1, self.x)
-        self.draws = noise_source(noise, plan, generator, self.backend, self.x)
+        self.noise = noise_source(noise, plan, generator, self.backend, self.x)
         self.denoised: Any = None
 
     def evaluations(self) -> Iterator[Evaluated]:
         """Drive the loop: yield every evaluation, and the result. The arrays are the run's own and change with the next one."""
         plan, bound = self.plan, self.bound
-        deviation = self.backend.deviation(self.x) if plan.end.time < plan.start.time else None
+        deviation = arrays.deviation(self.backend, self.x) if plan.end.time < plan.start.time else None
         if isinstance(deviation, float):
             warn_of_start(self.x, deviation, plan.start)
-        run, kept = fused(bound.steps, self.backend, self.x, self.draws, self.hook), None
+        run, kept = fused(bound.steps, self.backend, self.x, iter(self.noise), self.hook), None
         for _ in range(plan.nfe):
             index, u, spare = run.send(kept)
             kept = bound(index, u, spare)
@@ -87,11 +89,11 @@ class Run:
 
         def hooked(u: Any, number: int) -> Any:
             seen = state_hook(u, points[number])
-            if not backend.is_float_array(seen):
+            if not arrays.is_float_array(backend, seen):
                 raise TypeError(f"state_hook must return the state, an array like its input, got {type(seen).__name__}")
             if seen.shape != u.shape:
                 raise ValueError(f"state_hook must return the state's shape {tuple(u.shape)}, got {tuple(seen.shape)}")
-            return backend.copy_to(backend.cast(seen, u.dtype))
+            return backend.copy_to(arrays.cast(seen, u.dtype))
 
         return hooked
 
@@ -99,7 +101,7 @@ class Run:
         """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
         evaluations = self.evaluations()
         while True:
-            with self.backend.no_grad():
+            with self.backend.autograd.no_grad():
                 evaluated = next(evaluations, None)
                 if evaluated is None:
                     return
@@ -110,7 +112,7 @@ class Run:
         """The state of an evaluation with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
         index, x, kept = evaluated
         point = self.plan.end if kept is None else self.plan.rows[index].point
-        with self.backend.no_grad():
+        with self.backend.autograd.no_grad():
             if kept is not None:
                 self.denoised = self.predicted_data(index, x, kept)
             return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
@@ -134,7 +136,7 @@ class Recorded(Run):
         checkpoint: bool,
     ) -> None:
         super().__init__(denoiser, x_T, plan, generator, noise, state_hook)
-        if not self.backend.differentiates:
+        if not self.backend.autograd.differentiates:
             raise TypeError(
                 f"differentiable=True needs a framework that records, got {type(x_T).__name__}: give a torch tensor"
             )
@@ -145,11 +147,15 @@ class Recorded(Run):
         """Drive the plain loop: yield every evaluation, and the result."""
         plan, bound, backend = self.plan, self.bound, self.backend
         if plan.end.time < plan.start.time:
-            warn_of_start(self.x, backend.deviation(self.x), plan.start)
-        run, m = steps(placed(plan, backend, self.x), self.x, self.draws, hook=self.hook), None
+            warn_of_start(self.x, arrays.deviation(backend, self.x), plan.start)
+        run, m = steps(placed(plan, backend, self.x), self.x, iter(self.noise), hook=self.hook), None
         for index in range(plan.nfe):
             u = run.send(m).u
-            m = backend.checkpointed(partial(bound.recorded, index), u) if self.checkpoint else bound.recorded(index, u)
+            m = (
+                backend.autograd.checkpointed(partial(bound.recorded, index), u)
+                if self.checkpoint
+                else bound.recorded(index, u)
+            )
             yield index, u, m
         x = _result(run, m)
         bound.watch.finish(x)

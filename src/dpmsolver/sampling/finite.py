@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpmsolver.backends import Backend
+from dpmsolver.backends import Backend, arrays
 from dpmsolver.errors import SamplingError, in_samples
 from dpmsolver.plans.plan import Plan
 
@@ -55,7 +55,7 @@ class Watch:
         """Raise for what was not finite since the start, or for the run's result x: here where asking a device had to wait."""
         self.check(self.plan.nfe, x)
         if self.pending:
-            place = self.backend.first_false([flag for _, flag in self.pending])
+            place = arrays.first_false([flag for _, flag in self.pending])
             if place is not None:
                 raise self._error(self.pending[place][0], x)
 
@@ -73,7 +73,7 @@ class Watch:
 
 
 def _samples(backend: Backend, values: Any) -> str:
-    return in_samples(backend.not_finite(values), len(values))
+    return in_samples(arrays.not_finite(values), len(values))
 
 
 def _infinite_start(backend: Backend, values: Any, name: str) -> ValueError:

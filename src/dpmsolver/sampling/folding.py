@@ -14,7 +14,8 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.denoiser import Denoiser
-from dpmsolver.plans.caution import warn_of_large_factor
+from dpmsolver.networks.fingerprint import fits, said_of
+from dpmsolver.plans.caution import warn_of_large_factor, warn_of_other_network
 from dpmsolver.plans.combination import Coefficient
 from dpmsolver.plans.fused import Step, Steps
 from dpmsolver.plans.plan import Combination, Plan, Row
@@ -34,6 +35,14 @@ class Read(NamedTuple):
     output: Combination | None
     numbers: tuple[Coefficient, ...] | None
     scale: Coefficient
+
+    @property
+    def factors(self) -> tuple[Coefficient, Coefficient]:
+        """The factors of u and of r in what the plan keeps, without a constant."""
+        a, b = self.conversion
+        if self.output is None:
+            return a, b
+        return self.output.state + self.output.outputs[0] * a, self.output.outputs[0] * b
 
 
 class Folded(NamedTuple):
@@ -74,7 +83,12 @@ def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
     _check_schedule(plan, denoiser)
     columns = plan.columns
     a, b = denoiser.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
-    warn_of_large_factor(plan, denoiser.schedule, denoiser.predicts, b)
+    if "network" in plan.options:  # a fitted plan says what to; its error there was measured, large factors included
+        said = said_of(denoiser, keep=True)
+        if not fits(plan.options, said):
+            warn_of_other_network(plan, said)
+    else:
+        warn_of_large_factor(plan, denoiser.schedule, denoiser.predicts, b)
     plain = denoiser.data_hook is None and not denoiser.steers
     reads = tuple(
         _read(row, both, plain) for row, both in zip(plan.rows, zip(a.tolist(), b.tolist(), strict=True), strict=True)
@@ -89,11 +103,9 @@ def _read(row: Row, conversion: tuple[float, float], plain: bool) -> Read:
     output = row.output
     if not plain:
         return Read(conversion, output, None, 1.0)
-    a, b = conversion
-    if output is not None:
-        a, b = output.state + output.outputs[0] * a, output.outputs[0] * b
-        if output.elementwise:
-            return Read(conversion, output, (a, b, output.constant) if output.has_constant else (a, b), 1.0)
+    a, b = Read(conversion, output, None, 1.0).factors
+    if output is not None and output.elementwise:
+        return Read(conversion, output, (a, b, output.constant) if output.has_constant else (a, b), 1.0)
     return Read(conversion, output, (1.0, b / a) if a else None, a or b)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from dpmsolver import backends
-from dpmsolver.errors import PlanError, in_samples
+from dpmsolver.backends import arrays
+from dpmsolver.backends.keys import require_host_keys
+from dpmsolver.errors import PlanError, in_samples, unknown
 from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Point
 from dpmsolver.schedules import NoiseSchedule
@@ -20,13 +22,23 @@ __all__ = ["StateHook", "add_noise", "initial_noise", "inpaint"]
 StateHook = Callable[[Any, Point], Any]
 
 
-def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, *, like: Any = None) -> Any:
+def initial_noise(
+    schedule: NoiseSchedule,
+    shape: Sequence[int],
+    seed: Any = 0,
+    *,
+    like: Any = None,
+    noise: Literal["independent", "host"] = "independent",
+) -> Any:
     """x_T: normal with standard deviation sigma(t_max). Sample i depends on the seed and on i alone, whatever the batch.
 
     Args:
         shape: (B, …).
-        seed: an int, a numpy or torch Generator, or one of these per sample, in a sequence; a tensor of ints.
+        seed: an int, a numpy or torch Generator, or one of these per sample, in a sequence; a tensor of ints; on JAX also a traced int, or
+            its keys, one or B of them.
         like: an array whose framework, type and device the result takes; float64 NumPy by default.
+        noise: "independent" normals are drawn by the framework of `like` on its device; those of the "host" are NumPy's, and the same
+            numbers on every framework and device.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -36,8 +48,14 @@ def initial_noise(schedule: NoiseSchedule, shape: Sequence[int], seed: Any = 0, 
     """
     if not isinstance(shape, Sequence) or not shape or min(shape) < 1:
         raise PlanError(f"shape must be (B, …) with at least one sample, got {shape!r}")
-    keys = backends.noise_keys(seed, int(shape[0]))
-    normals = backends.standard_normals(keys, 0, shape[1:]) * schedule.sigma(schedule.default_start())
+    if noise not in ("independent", "host"):
+        raise PlanError(unknown("noise", noise, ("independent", "host")))
+    keys, sigma = backends.noise_keys(seed, int(shape[0])), float(schedule.sigma(schedule.default_start()))
+    if like is not None and noise == "independent":
+        backend = backends.of(like)
+        drawn: Any = backend.normals(backend.keys(keys), 0, shape[1:], like)
+        return sigma * drawn
+    normals = sigma * backends.standard_normals(require_host_keys(keys), 0, shape[1:])
     return normals if like is None else backends.of(like).from_numpy(normals, like)
 
 
@@ -52,13 +70,13 @@ def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> 
     backend, times = backends.of(x0), to_host(time)
     if tuple(noise.shape) != tuple(x0.shape):
         raise ValueError(f"noise must have the data's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
-    if not (backend.is_float_array(x0) and backend.is_float_array(noise)):
+    if not (arrays.is_float_array(backend, x0) and arrays.is_float_array(backend, noise)):
         raise TypeError(f"x0 and noise must be floating point, got {x0.dtype} and {noise.dtype}: convert them first")
     if times.ndim == 0:
         return backend.combine([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
     if times.shape != (len(x0),):
         raise ValueError(f"time must be one float or one per sample ({len(x0)}), got shape {times.shape}")
-    return backend.combine_each([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
+    return arrays.combine_each(backend, [schedule.alpha(times), schedule.sigma(times)], [x0, noise])
 
 
 def inpaint(x0: Any, mask: Any, noise: Any) -> Inpainting:
@@ -85,39 +103,38 @@ def inpaint(x0: Any, mask: Any, noise: Any) -> Inpainting:
     Source: Song et al. 2021, arXiv 2011.13456, appendix I.2, with one draw of noise.
     """
     backend = backends.of(x0)
-    if not (backend.is_float_array(x0) and backend.is_float_array(noise)):
+    if not (arrays.is_float_array(backend, x0) and arrays.is_float_array(backend, noise)):
         got = " and ".join(str(getattr(value, "dtype", type(value).__name__)) for value in (x0, noise))
         raise TypeError(
             f"inpaint: x0 and noise must be floating point, in the data's range and of one framework, got {got}: "
             "bring pictures of bytes to the network's range first, as x0 / 127.5 - 1"
         )
-    like = backend.state(x0)
-    known, normals, weights = to_host(x0), to_host(noise), to_host(mask)
-    if not ((weights >= 0) & (weights <= 1)).all():
+    known = backend.state(x0)
+    normals, weights = (arrays.moved_to(backend, values, known) for values in (noise, mask))
+    # Numbers that are nowhere yet, in a traced function, are nobody's to test.
+    tested = "nowhere" not in map(backend.place, (known, normals, weights))
+    if tested and not bool(((weights >= 0) & (weights <= 1)).all()):
+        given = to_host(mask)
         raise ValueError(
-            f"inpaint: mask must be bool or lie in [0, 1], got {getattr(mask, 'dtype', type(mask).__name__)} from {weights.min():.4g} to "
-            f"{weights.max():.4g}: divide it by its largest value, or compare it (mask > 0)"
+            f"inpaint: mask must be bool or lie in [0, 1], got {getattr(mask, 'dtype', type(mask).__name__)} from {given.min():.4g} to "
+            f"{given.max():.4g}: divide it by its largest value, or compare it (mask > 0)"
         )
+    shapes = [tuple(values.shape) for values in (known, weights, normals)]
     try:
-        shape = np.broadcast_shapes(known.shape, normals.shape, weights.shape)
+        shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise ValueError(
-            f"inpaint: x0, mask and noise must fit each other, got shapes {known.shape}, {weights.shape} and {normals.shape}"
+            f"inpaint: x0, mask and noise must fit each other, got shapes {shapes[0]}, {shapes[1]} and {shapes[2]}"
         ) from None
-    seen = np.broadcast_to(weights > 0, shape)
+    seen = backend.xp.broadcast_to(weights > 0, shape)
     # Where nothing is known, numbers that cannot spoil a product.
-    known, normals = (_where_seen(name, values, seen) for name, values in (("x0", known), ("noise", normals)))
-    return Inpainting(*(backend.from_numpy(values, like) for values in (known, weights, normals)))
-
-
-def _where_seen(name: str, values: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    values = np.where(seen, values, 0.0)
-    if not np.isfinite(values).all():
-        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).tolist()
-        raise ValueError(
-            f"inpaint: {name} has NaN or infinity where mask is above 0{in_samples(bad, len(values))}: set mask to 0 there"
-        )
-    return values
+    known, normals = (backend.xp.where(seen, values, backend.xp.zeros_like(values)) for values in (known, normals))
+    for name, values in (("x0", known), ("noise", normals)) if tested else ():
+        if bad := arrays.not_finite(values):
+            raise ValueError(
+                f"inpaint: {name} has NaN or infinity where mask is above 0{in_samples(bad, len(values))}: set mask to 0 there"
+            )
+    return Inpainting(known, backend.copy_to(weights), normals)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,17 @@ A stochastic plan gives row k the normal z_k, which stands for an interval of th
 (`intervals`). Three sources draw them, all keyed by sample, so that sample i is the same whatever the batch around it:
 
 "independent"   z_k depends on the seed and on k. Another number of steps gives another sample. The state's framework draws it on the
-                state's device: it differs between frameworks, between kinds of device, and between float32 and float64.
+                state's device.
 "host"          The same, drawn on the host in float64 and copied: the same numbers everywhere, at several times the cost.
 "brownian"      z_k = (W(c_b) - W(c_a)) / sqrt(c_b - c_a) for the interval from a to b: a path W of the seed's, read with the clock
                 c = e^{2 lambda} = (alpha/sigma)^2. Plans of one start then converge to one sample as their steps get finer, and
-                solvers of one SDE to the same one.
+                solvers of one SDE to the same one. The host draws it.
+
+What is the same where. "host" and "brownian" are the same numbers for every framework and device, up to the rounding of the state's type,
+and so is `initial_noise` without `like`, or with noise="host". What a framework draws itself ("independent", and `initial_noise` with
+`like`) is the same in every run and every batch of that framework, in one type on one kind of device; it differs between NumPy, torch
+and JAX, on torch between CPUs and GPUs, and between float32 and float64. NumPy's own draws are the host's. On JAX an integer means the
+same whether it is traced or not. The models that the library loads and its testbeds take x_T from the host.
 
 The clock. In dx = (…) dlambda + sqrt(2) tau sigma dB(lambda), the reverse SDE with a noise of strength tau, what is added between a and
 b has become at b (data prediction; SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1)
@@ -33,7 +39,9 @@ A sample's tree holds 24 float64 arrays of its size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -42,10 +50,11 @@ from numpy.typing import NDArray
 
 from dpmsolver.backends import Backend, noise_keys, standard_normals
 from dpmsolver.backends.brownian import DIGITS, Bridge, bridges, require_torchsde
+from dpmsolver.backends.keys import require_host_keys
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.plans.plan import Plan, Point
 
-__all__ = ["Draws", "NoiseName", "intervals", "noise_source"]
+__all__ = ["Draws", "Noise", "NoiseName", "intervals", "noise_source"]
 
 NoiseName: TypeAlias = Literal["independent", "host", "brownian"]
 Draws: TypeAlias = Iterator[Any]
@@ -56,32 +65,70 @@ _BOTTOM = -20  # all of lambda < -19 is one cell, the only one that begins at c 
 _ROUNDING = 1e-9  # of half-log-SNR: the stage of an ancestral DPM2 step lies where the step ends, but for rounding
 
 
-def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, like: Any) -> Draws:
-    """The normals of a run, one after the other: z of `plan.begin`, if there is one, and of each row; None where it is not used.
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """The normals of a run, arrays like the state `like`, (B, …); `noise_source` makes one.
+
+    Iterating draws z of `plan.begin`, if there is one, and of each row, one after the other; None where it is not used.
+    """
+
+    name: NoiseName
+    plan: Plan
+    backend: Backend
+    like: Any
+    keys: Any
+    pieces: Mapping[int, list[_Piece]]
+
+    def __iter__(self) -> Draws:
+        if self.name != "independent":
+            return (None if z is None else self.backend.from_numpy(z, self.like) for z in self.from_host())
+        used = _used(self.plan)
+        return (self.drawn(number) if number in used else None for number in range(self.plan.draws))
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """That of one sample."""
+        return tuple(self.like.shape[1:])
+
+    def drawn(self, number: Any) -> Any:
+        """Return an independent normal by its number, which may be traced."""
+        # Number 0 of every seed belongs to `initial_noise`.
+        return self.backend.normals(self.keys, number + 1, self.shape, self.like)
+
+    def from_host(self) -> Iterator[NDArray[np.float64] | None]:
+        """Draw the normals that the host makes."""
+        numbers = range(self.plan.draws)
+        if self.name == "brownian":
+            return _brownian(self.keys, [self.pieces.get(number) for number in numbers], self.shape)
+        used = _used(self.plan)
+        return (standard_normals(self.keys, n + 1, self.shape) if n in used else None for n in numbers)
+
+
+def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, like: Any) -> Noise:
+    """Return the noise of a run.
 
     Args:
         name: "independent", "host" or "brownian".
         generator: see `backends.noise_keys`; refused if wrong also where the plan adds no noise.
         backend, like: of the state, (B, …).
 
-    Returns:
-        An iterator of arrays like the state. What is wrong raises before the first is asked for.
-
     Raises:
-        PlanError: another name; for "brownian" a plan that runs backwards, or an interval too short to tell its ends apart.
+        PlanError: another name; keys that cannot draw such normals; for "brownian" a plan that runs backwards, or an interval too
+            short to tell its ends apart.
         ImportError: "brownian" without torchsde.
     """
     if name not in get_args(NoiseName):
         raise PlanError(unknown("noise", name, get_args(NoiseName)))
     # A wrong generator is refused also where it is not needed.
     keys = noise_keys(generator, len(like)) if plan.stochastic or generator is not None else []
-    if name != "brownian" or not plan.stochastic:
-        return _independent(keys, plan, backend, like, name)
-    _require_forward(plan)
-    require_torchsde()
-    pieces = {index: list(_pieces(*ends)) for index, ends in intervals(plan).items()}
-    found = _brownian(keys, [pieces.get(index) for index in range(plan.draws)], tuple(like.shape[1:]))
-    return (None if z is None else backend.from_numpy(z, like) for z in found)
+    if plan.stochastic:
+        keys = backend.keys(keys) if name == "independent" else require_host_keys(keys)
+    pieces: dict[int, list[_Piece]] = {}
+    if name == "brownian" and plan.stochastic:
+        _require_forward(plan)
+        require_torchsde()
+        pieces = {index: list(_pieces(*ends)) for index, ends in intervals(plan).items()}
+    return Noise(name, plan, backend, like, keys, pieces)
 
 
 def intervals(plan: Plan) -> dict[int, tuple[Point, Point]]:
@@ -119,18 +166,6 @@ def _used(plan: Plan) -> set[int]:
     """The draws that have a coefficient somewhere."""
     combinations = ((k, c) for k, row in enumerate(plan.all_rows) for c in (row.advance, row.predict) if c is not None)
     return {k - i for k, c in combinations for i, coefficient in enumerate(c.noise) if coefficient}
-
-
-def _independent(keys: Sequence[tuple[int, ...]], plan: Plan, backend: Backend, like: Any, name: NoiseName) -> Draws:
-    used = _used(plan)
-    for index in range(plan.draws):
-        # Number 0 of every seed belongs to `initial_noise`.
-        if index not in used:
-            yield None
-        elif name == "host":
-            yield backend.from_numpy(standard_normals(keys, index + 1, tuple(like.shape[1:])), like)
-        else:
-            yield backend.normals(keys, index + 1, like)
 
 
 def _brownian(

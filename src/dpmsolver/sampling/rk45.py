@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Point
 from dpmsolver.sampling.calls import Calls
@@ -79,10 +80,10 @@ def sample_rk45(
         point = Point.at(schedule, t)
         log_alpha, half_log_snr = schedule.rates(t)
         noise = calls(backend.from_numpy(y.reshape(x.shape), x), [point] * len(x))
-        return log_alpha * y - point.sigma * half_log_snr * backend.to_numpy(noise).ravel()
+        return log_alpha * y - point.sigma * half_log_snr * to_host(noise).ravel()
 
-    with backend.no_grad():
-        run = solve_ivp(slope, (ends.start, ends.end), backend.to_numpy(x).ravel(), method="RK45", rtol=rtol, atol=atol)
+    with backend.autograd.no_grad():
+        run = solve_ivp(slope, (ends.start, ends.end), to_host(x).ravel(), method="RK45", rtol=rtol, atol=atol)
     if not run.success:
         raise SamplingError(f"RK45 stopped at t={run.t[-1]:.6g} after {calls.nfe} evaluations: {run.message}")
     result = ends.finished(calls, backend.from_numpy(run.y[:, -1].reshape(x.shape), x))

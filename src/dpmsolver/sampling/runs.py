@@ -17,6 +17,7 @@ from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.execution import Recorded, Run, State
 from dpmsolver.sampling.forward import StateHook
 from dpmsolver.sampling.noise import NoiseName
+from dpmsolver.sampling.scanned import is_scanned, scanned
 from dpmsolver.schedules.span import default_start, scale_of_start
 from dpmsolver.solvers import Solver, make_plan
 
@@ -47,18 +48,20 @@ def sample(
 ) -> Any:
     """Draw samples: run a plan from x_T, with exactly `nfe` network evaluations.
 
-    Nothing is recorded for differentiation unless `differentiable` says so.
+    Nothing is recorded for differentiation unless `differentiable` says so. What JAX traces is one `lax.scan`, where it can be, if there
+    are more than 20 evaluations: see `dpmsolver.sampling.scanned`.
 
     Args:
         denoiser: the network with its schedule.
-        x_T: the start, shape (B, …), NumPy or torch, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
+        x_T: the start, shape (B, …), NumPy, torch or JAX, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
         nfe: network evaluations. Needed unless `plan` is given.
         solver, grid, start, end, options: see `make_plan`; the solver is "auto" unless told otherwise: the one, with its grid, that
             measurements recommend for the schedule and the budget.
         plan: a plan made before, instead of all of these.
         progress: True shows a progress bar (needs tqdm). A function (done, total) is called before each evaluation and after the last.
         callback: called with every `State`, which holds copies.
-        generator: randomness of stochastic solvers: a seed, a numpy or torch Generator, or one of these per sample.
+        generator: randomness of stochastic solvers: a seed, which JAX may trace, a numpy or torch Generator, or one of these per sample;
+            JAX's keys, one or B of them.
         noise: what a seed means to them: "independent" normals, drawn by x_T's framework on its device; those of the "host", which are
             the same numbers on every framework and device; or a "brownian" path, the same one for any number of steps, so that
             samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.sampling.noise`).
@@ -97,8 +100,10 @@ def sample(
     else:
         run = Run(denoiser, x_T, chosen, generator, noise, state_hook)
     reporting = _reporting(progress, run.plan.nfe) if progress else nullcontext()
-    recording = nullcontext() if differentiable else run.backend.no_grad()
+    recording = nullcontext() if differentiable else run.backend.autograd.no_grad()
     with recording, reporting as report:
+        if callback is None and report is None and is_scanned(run):
+            return scanned(run)
         for index, x, kept in run.evaluations():
             if callback is not None:
                 callback(run.snapshot((index, x, kept)))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dpmsolver.backends import Backend
+from dpmsolver.backends.arrays import cast, is_float_array
+from dpmsolver.backends.keys import Keys, require_host_keys
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.loop import Moment
 from dpmsolver.plans.plan import Plan
 
 __all__ = ["loaded", "saved"]
-
-Keys = Sequence[tuple[int, ...]]
 
 
 def saved(backend: Backend, plan: Plan, keys: Keys, reached: Any) -> dict[str, Any]:
@@ -24,12 +24,15 @@ def saved(backend: Backend, plan: Plan, keys: Keys, reached: Any) -> dict[str, A
     Args:
         keys: of the run's noise, one per sample; empty where it draws none.
         reached: the moment where the run waits, or its result.
+
+    Raises:
+        PlanError: noise from JAX's own keys.
     """
     moment = reached if isinstance(reached, Moment) else Moment(plan.nfe, plan.end, reached, None)
     state = {
         "plan": _digest(plan),
         "index": np.array(moment.number),
-        "keys": np.array(keys, dtype=np.uint64),
+        "keys": np.array(require_host_keys(keys), dtype=np.uint64),
         "x": backend.copy_to(moment.x),
     }
     if moment.u is not None:
@@ -75,11 +78,11 @@ def loaded(backend: Backend, plan: Plan, like: Any, state: Mapping[str, Any]) ->
 
 def _fitting(backend: Backend, like: Any, name: str, array: Any) -> Any:
     """A copy of a saved array, in the type of the run's."""
-    if not backend.is_float_array(array):
+    if not is_float_array(backend, array):
         raise TypeError(f"{name} of the state must be an array like x_T, got {type(array).__name__}")
     if array.shape != like.shape:
         raise ValueError(f"{name} of the state has shape {tuple(array.shape)}, this run's arrays {tuple(like.shape)}")
-    return backend.cast(backend.copy_to(array), like.dtype)
+    return cast(backend.copy_to(array), like.dtype)
 
 
 def _digest(plan: Plan) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 from dpmsolver import backends
-from dpmsolver.backends import linear, noise_keys
+from dpmsolver.backends import arrays, noise_keys
+from dpmsolver.backends.keys import Keys
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.reading import recorded_state
 from dpmsolver.plans.caution import warn_of_start
@@ -68,13 +69,13 @@ class Stepper:
         state = self._backend.state(x_T)
         require_finite(self._backend, state, "x_T")
         if plan.end.time < plan.start.time:
-            warn_of_start(state, self._backend.deviation(state), plan.start)
+            warn_of_start(state, arrays.deviation(self._backend, state), plan.start)
         state = recorded_state(self._backend, x_T, state)
         columns = plan.columns
         self._conversions = conversion(predicts, plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
         needed = plan.stochastic or generator is not None
         self._noise = noise
-        self._keys: Sequence[tuple[int, ...]] = noise_keys(generator, len(state)) if needed else []
+        self._keys: Keys = noise_keys(generator, len(state)) if needed else []
         self.x: Any = state
         self._moment: Moment | None = None
         self._result: Any = None
@@ -145,7 +146,8 @@ class Stepper:
     def _begin(self, x: Any, since: Moment | None) -> None:
         """Start the run, or resume it."""
         done = 0 if since is None else since.number + self.plan.draws - self.plan.nfe
-        draws = islice(noise_source(self._noise, self.plan, self._keys or None, self._backend, x), done, None)
+        keys = self._keys if len(self._keys) else None
+        draws = islice(noise_source(self._noise, self.plan, keys, self._backend, x), done, None)
         self._run = steps(placed(self.plan, self._backend, x), x, draws, since=since)
         self._advance(None)
 
@@ -162,11 +164,11 @@ class Stepper:
     def _read(self, output: Any, moment: Moment) -> Any:
         """What the plan calls the output, from what the network returned."""
         backend, seen = self._backend, moment.u
-        if not backend.is_float_array(output):
+        if not arrays.is_float_array(backend, output):
             raise TypeError(f"output must be a floating-point array like x, got {type(output).__name__}")
         if output.shape != seen.shape:
             raise ValueError(f"output must have x's shape {tuple(seen.shape)}, got {tuple(output.shape)}")
         require_finite_output(backend, output, at_evaluation(self.plan, moment.number))
         a, b = (float(numbers[moment.number]) for numbers in self._conversions)
-        output = backend.cast(output, seen.dtype)
-        return linear(backend, (a, b), (seen, output)) if a else linear(backend, (b,), (output,))
+        output = arrays.cast(output, seen.dtype)
+        return arrays.linear(backend, (a, b), (seen, output)) if a else arrays.linear(backend, (b,), (output,))

@@ -16,7 +16,17 @@ from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.schedules.span import has_little_signal, one_time
 from dpmsolver.solvers.solver import check_nfe
 
-__all__ = ["choice_of", "kind_of", "recommended", "run_of"]
+__all__ = ["CANDIDATE_GRIDS", "CANDIDATE_SOLVERS", "choice_of", "kind_of", "recommended", "run_of"]
+
+# What measurements compare: `benchmarks/choice.py`, and `dpmsolver.tuning` on a user's network.
+CANDIDATE_SOLVERS = (
+    *("ddim", "dpm++2m", "dpm++3m", "dpm++fast", "dpm-2m", "dpm-3m"),
+    *("unipc-2", "unipc-3", "unipc-2-noise", "unipc-3:variant=bh1"),
+    *("deis-tab2", "ipndm-3", "ipndm-4", "lms-4", "velocity-2m", "velocity-3m"),
+)
+CANDIDATE_GRIDS = (
+    *("logsnr", "quadratic", "karras", "time", "beta", "beta:a=0.5:b=0.7", "beta:a=0.6:b=0.7", "leading"),
+)
 
 # (largest budget, solver, grid), by kind of schedule. Budgets above 20 were not measured: there log-SNR and order 3 are known to be good.
 _MANY = 10**9

@@ -21,7 +21,11 @@ from dpmsolver.adapters.diffusers.classes import (
 )
 from dpmsolver.errors import unknown
 
-__all__ = ["Fields"]
+__all__ = ["PRIVATE", "Fields", "class_of"]
+
+PRIVATE = (
+    "_dpmsolver"  # the field of PlanScheduler's choices: diffusers' classes pass over it without a warning, and keep it
+)
 
 
 class Fields:
@@ -36,7 +40,7 @@ class Fields:
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a mapping such as pipeline.scheduler.config, got {type(config).__name__}")
         self.given = {name: value for name, value in config.items() if value is not None and not name.startswith("_")}
-        self.family = _family(config.get("_class_name"), self.given, frozenset(config))
+        self.family = _family(class_of(config), self.given, frozenset(config))
         self.is_flow = self.family.kind == "flow" or ("use_flow_sigmas" in self.reads and self.flag("use_flow_sigmas"))
         for name, value in config.items():
             if not name.startswith("_") and name not in self.reads and name not in SOLVER_FIELDS:
@@ -119,6 +123,13 @@ class Fields:
             if name == "prediction_type":
                 return False
         return any(value is neutral or value == neutral for neutral in NEUTRAL[name])
+
+
+def class_of(config: Mapping[str, Any]) -> Any:
+    """The scheduler class that a config is read as: of a `PlanScheduler` the one whose config it was made from."""
+    name, ours = config.get("_class_name"), config.get(PRIVATE)
+    known = name in FAMILIES or name in NOT_SERVED
+    return ours.get("class") if isinstance(ours, Mapping) and not known else name
 
 
 def _family(class_name: Any, given: Mapping[str, Any], names: frozenset[str]) -> Family:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dpmsolver import backends
 from dpmsolver.adapters.k_diffusion.tables import level
-from dpmsolver.backends import Backend
+from dpmsolver.backends import Backend, arrays
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.loop import Moment, steps
@@ -87,8 +87,8 @@ class KRun:
         state = backend.state(x)
         watch = Watch(plan, backend)
         watch.check(-1, state)
-        labels = backend.labels(self._levels()[:, None], state, backend.label_dtype(None, state))
-        with backend.no_grad(), _progress(len(self.sigmas) - 1, self.disable) as shown:
+        labels = arrays.labels(backend, self._levels()[:, None], state, arrays.label_dtype(backend, None, state))
+        with backend.autograd.no_grad(), _progress(len(self.sigmas) - 1, self.disable) as shown:
             state = self._scaled(backend, state, plan.start)
             run = steps(placed(plan, backend, state), state, self._draws(backend, state))
             moment = next(run)
@@ -105,14 +105,14 @@ class KRun:
                         shown()
             result = self._scaled(backend, result, plan.end, back=True)
             watch.finish(result)
-            return backend.cast(result, x.dtype)
+            return arrays.cast(result, x.dtype)
 
     def _evaluate(self, backend: Backend, x: Any, moment: Moment, sigma: Any, watch: Watch, step: int | None) -> Any:
         """Ask the model at a moment, tell the callback if a step begins there, and return what the plan calls the output."""
         number, point, u = moment.number, moment.point, moment.u
-        seen = backend.cast(self._scaled(backend, u, point, back=True), x.dtype)
+        seen = arrays.cast(self._scaled(backend, u, point, back=True), x.dtype)
         denoised = self.model(seen, sigma, **self.extra_args)
-        if not backend.is_float_array(denoised):
+        if not arrays.is_float_array(backend, denoised):
             raise TypeError(
                 f"the model must return the denoised x, a floating-point array like x, got {type(denoised).__name__}: "
                 "wrap it so that it returns one"
@@ -128,7 +128,7 @@ class KRun:
                 {"x": seen, "i": step, "sigma": self.sigmas[step], "sigma_hat": sigma[0], "denoised": denoised}
             )
         a, b = conversion("data", self.plan.prediction, point.alpha, point.sigma)
-        output = backend.cast(denoised, u.dtype)
+        output = arrays.cast(denoised, u.dtype)
         return backend.combine((a, b), (u, output)) if a else output
 
     def _levels(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -154,7 +154,7 @@ class KRun:
             seed = self.extra_args.get("seed")
             if seed is None and self.plan.stochastic:
                 seed = _new_seed(like)
-            return noise_source("independent", self.plan, seed, backend, like)
+            return iter(noise_source("independent", self.plan, seed, backend, like))
         return self._sampled(backend, like, self.noise_sampler)
 
     def _sampled(self, backend: Backend, like: Any, noise_sampler: Callable[[Any, Any], Any]) -> Iterator[Any]:
@@ -164,12 +164,12 @@ class KRun:
                 yield None
                 continue
             noise = noise_sampler(*(self._as_given(self._level(point)) for point in ends[index]))
-            if not backend.is_float_array(noise) or noise.shape != like.shape:
-                got = tuple(noise.shape) if backend.is_float_array(noise) else type(noise).__name__
+            if not arrays.is_float_array(backend, noise) or noise.shape != like.shape:
+                got = tuple(noise.shape) if arrays.is_float_array(backend, noise) else type(noise).__name__
                 raise ValueError(
                     f"noise_sampler must return standard normals of x's shape {tuple(like.shape)}, got {got}"
                 )
-            yield backend.cast(noise, like.dtype)
+            yield arrays.cast(noise, like.dtype)
 
     def _as_given(self, sigma: float) -> Any:
         """A sigma in the kind of array in which the caller's sigmas are."""

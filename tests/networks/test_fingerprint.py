@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
-from dpmsolver.models.fingerprint import fingerprint
 from dpmsolver.models.testbeds import TESTBEDS, load_testbed
+from dpmsolver.networks.fingerprint import fingerprint, fits
 
 SCHEDULE = dpm.schedules.LinearVP()
 
@@ -108,3 +108,43 @@ def test_a_torch_module_is_its_state() -> None:
     assert own != fingerprint(module().to(torch.bfloat16))
     other[0].bias[1] += 1e-3
     assert own != fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "run", "fit"),
+    [
+        ("none", "none", True),
+        ("none", "ClassifierFree 1", True),
+        ("none", "ClassifierFree 2", False),
+        ("ClassifierFree 2", "none", False),
+        ("ClassifierFree 1 to 4", "none", True),
+        ("ClassifierFree 1 to 4", "ClassifierFree 2.5", True),
+        ("ClassifierFree 1 to 4", "ClassifierFree 2 to 3", True),
+        ("ClassifierFree 1 to 4", "ClassifierFree 2 to 5", False),
+        ("ClassifierFree 1 to 4", "Classifier 2", False),
+        ("ClassifierFree rising", "ClassifierFree rising", True),
+        ("ClassifierFree rising", "ClassifierFree falling", False),
+    ],
+)
+def test_a_fitted_plan_is_for_the_guidance_that_it_was_fitted_with(fitted: str, run: str, fit: bool) -> None:
+    """The same kind, with scales among those of the fit; and never another network."""
+    assert fits({"network": "a", "guidance": fitted}, {"network": "a", "guidance": run}) == fit
+    assert not fits({"network": "a", "guidance": fitted}, {"network": "b", "guidance": run})
+
+
+def test_a_function_around_a_network_may_say_that_it_has_its_weights() -> None:
+    """Whatever else it holds, as the counters of a comparison do."""
+    network, others = in_a_closure(np.ones(3)), np.zeros(5)
+
+    def around(x: Any, t: Any) -> Any:
+        return network(x, t) + others.sum()
+
+    assert fingerprint(around) != fingerprint(network)
+    around.weights_of = network  # type: ignore[attr-defined]
+    assert fingerprint(around) == fingerprint(network)
+
+
+def test_weights_of_jax_are_weights() -> None:
+    jax = pytest.importorskip("jax")
+    one, again, other = (fingerprint(in_a_closure(jax.numpy.ones(3) * scale)) for scale in (1.0, 1.0, 2.0))
+    assert one == again != other

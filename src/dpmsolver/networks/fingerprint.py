@@ -11,24 +11,30 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.schedules import NoiseSchedule
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "fits", "like_weights", "said_of"]
 
 # What their functions and objects refer to is no network's, and changes while they run; torch modules and tensors are known by type.
 _FRAMEWORKS = {"torch", "numpy", "scipy", "jax"}
 _LIBRARIES = {*_FRAMEWORKS, "diffusers", "transformers", "dpmsolver"}
+_KNOWN: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()  # fingerprints of networks that plans were run with
 
 
 def fingerprint(network: Any) -> str | None:
     """Return the SHA-256 sum of a network's weights, or None for a function that holds none.
 
-    Weights are the state of torch modules, and arrays. They are looked for where a function can hold them: in its attributes, its closure,
-    its defaults, the arguments of a `partial` and the global names that it uses. Names, types, shapes and bytes count.
+    Weights are the state of torch modules, and arrays; of JAX, those that are not traced. They are looked for where a function can hold
+    them: in its attributes, its closure, its defaults, the arguments of a `partial` and the global names that it uses. Names, types,
+    shapes and bytes count.
+
+    A function around a network that adds no weights may say so, by an attribute `weights_of` that is the network.
 
     Args:
         network: a torch module, a function or any other callable.
@@ -57,17 +63,22 @@ def _weights(value: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str,
     if id(value) in seen or isinstance(value, (str, bytes, int, float, complex, type, ModuleType, NoiseSchedule)):
         return
     seen[id(value)] = value
-    torch = sys.modules.get("torch")
-    if isinstance(value, np.ndarray):
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if isinstance(value, (FunctionType, partial)) and "weights_of" in vars(value):
+        yield from _weights(vars(value)["weights_of"], name, seen)
+    elif isinstance(value, np.ndarray):
         if not value.dtype.hasobject:
             yield name, str(value.dtype), value
     elif torch is not None and isinstance(value, torch.Tensor):
         if not value.is_meta:
             raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             yield f"{name} {tuple(value.shape)}", str(value.dtype), raw
+    elif jax is not None and isinstance(value, jax.Array):
+        if not isinstance(value, jax.core.Tracer):
+            yield name, str(value.dtype), np.asarray(value)
     elif torch is not None and isinstance(value, torch.nn.Module):
         for key, tensor in value.state_dict().items():
-            yield from _weights(tensor, key, seen)
+            yield from _weights(tensor, key.removeprefix("_orig_mod."), seen)  # as torch.compile calls what it compiled
     else:
         for key, held in _held(value):
             yield from _weights(held, key, seen)
@@ -116,3 +127,71 @@ def _global_names(code: CodeType) -> Iterator[str]:
 
 def _root(module: str) -> str:
     return module.split(".")[0]
+
+
+def said_of(denoiser: Denoiser, *, keep: bool = False) -> dict[str, str]:
+    """Return what a plan that is fitted to a denoiser says of it: the network's fingerprint, and the guidance in words.
+
+    Args:
+        keep: take the fingerprint that was computed before for this network object, which may have been trained since.
+    """
+    guidance = denoiser.guidance
+    scale = getattr(guidance, "scale", None)
+    words = "none" if guidance is None else f"{type(guidance).__name__} {_named(scale)}"
+    known = _kept(denoiser.network) if keep else fingerprint(denoiser.network)
+    return {"network": (known or "without weights")[:16], "guidance": words}
+
+
+def fits(fitted: Mapping[str, Any], said: Mapping[str, str]) -> bool:
+    """Return whether a plan fitted to one denoiser is for another, both as `said_of` describes them.
+
+    The network must be the same, and the guidance of the same kind, with scales among those that were fitted.
+
+    Examples:
+        >>> fits({"network": "a", "guidance": "ClassifierFree 1 to 4"}, {"network": "a", "guidance": "ClassifierFree 2"})
+        True
+        >>> fits({"network": "a", "guidance": "none"}, {"network": "a", "guidance": "ClassifierFree 2"})
+        False
+    """
+    if fitted.get("network") != said["network"]:
+        return False
+    wanted, given = str(fitted.get("guidance", "none")), said["guidance"]
+    if wanted == given:
+        return True
+    (kind, low, high), (own, lowest, highest) = map(_range, (wanted, given))
+    return kind == own and low <= lowest <= highest <= high
+
+
+def _range(guidance: str) -> tuple[str, float, float]:
+    """The kind of a guidance and its scales; none at all is classifier-free guidance of scale 1."""
+    if guidance == "none":
+        return "ClassifierFree", 1.0, 1.0
+    kind, _, scales = guidance.partition(" ")
+    try:
+        ends = [float(end) for end in scales.split(" to ")]
+        return kind, min(ends), max(ends)
+    except ValueError:  # of a function of the time, which has a name alone
+        return guidance, 0.0, 0.0
+
+
+def _kept(network: Any) -> str | None:
+    """The fingerprint of a network, computed once for each object: that of a large one takes seconds."""
+    try:
+        if network not in _KNOWN:
+            _KNOWN[network] = fingerprint(network)
+        return _KNOWN[network]
+    except TypeError:  # an object that cannot be a key
+        return fingerprint(network)
+
+
+def _named(scale: Any) -> str:
+    if isinstance(scale, tuple):
+        return f"{min(scale):g} to {max(scale):g}"
+    return f"{scale:g}" if isinstance(scale, (int, float)) else str(getattr(scale, "__name__", "of the time"))
+
+
+def like_weights(network: Any) -> Any:
+    """Return an empty array of the framework and on the device of a network's weights; None for NumPy and for what has none."""
+    parameters = getattr(network, "parameters", None)
+    first = next(iter(parameters()), None) if callable(parameters) else None
+    return None if first is None else first.detach().new_empty(0)

@@ -1,0 +1,199 @@
+"""Course: what all fits of a network share, its noises in three parts and their converged trajectories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.files import written_aside
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.fingerprint import fingerprint
+from dpmsolver.plans.rows import Point
+from dpmsolver.schedules.span import default_end, default_start, one_time
+from dpmsolver.solvers.registry import make_plan
+from dpmsolver.tuning.misses import Miss, end_errors
+from dpmsolver.tuning.parts import Noises, Part
+from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.teacher import TEACHER_NFE, Lesson, Taught
+
+__all__ = ["Course", "Thirds"]
+
+_TRIAL = 8  # noises on which the teacher's own error is measured
+_NEAR = 0.1  # of the error of `auto`: a teacher whose own error is larger has not converged
+_LARGEST_TEACHER = 4 * TEACHER_NFE
+_SAME = 1e-3  # of the output's size: how far apart two calls of one network may be
+
+
+class Thirds(NamedTuple):
+    """The numbers of the noises that plans are fitted to, chosen on and judged on."""
+
+    fit: list[int]
+    choose: list[int]
+    judge: list[int]
+
+
+class Course:
+    """The noises of a fit with their trajectories, which every budget shares.
+
+    Args:
+        noises: all of them. end: time at which runs end, None for the plans' own. batch: samples that the network evaluates at once.
+        order: of the noises, which are taken from its front. store: a folder in which trajectories are kept.
+
+    Attributes:
+        wanted_end: the time at which runs end, if the caller said one.
+        denoiser: that of the first noise, for the schedule and the prediction.
+        teacher_nfe, teacher_error: evaluations of a converged run, and its own mean error; 0 and NaN before `prepare`.
+    """
+
+    def __init__(
+        self, noises: Noises, end: float | None, batch: int, order: Sequence[int], store: Path | None = None
+    ) -> None:
+        self.noises, self.batch, self.order, self.store = noises, batch, list(order), store
+        self.denoiser: Denoiser = noises.part(self.order[:1]).denoiser
+        self.schedule = self.denoiser.schedule
+        self.wanted_end = None if end is None else one_time(self.schedule, "end", end)
+        self._taught: dict[tuple[tuple[int, ...], float, bool], list[Taught]] = {}  # budgets of one end share it
+        self.teacher_nfe, self.teacher_error = 0, float("nan")
+        self._named: tuple[Any, str] | None = None  # a network, and its name
+
+    def end(self, nfe: int) -> float:
+        """Return the time at which runs of a budget end: that of plans of the budget, unless the caller said one."""
+        start = default_start(self.schedule, self.denoiser.predicts)
+        return default_end(self.schedule, nfe, start) if self.wanted_end is None else self.wanted_end
+
+    def thirds(self) -> Thirds:
+        """Return the noises in three parts: three eighths to fit, two to choose, three to judge."""
+        fit, choose = 3 * len(self.order) // 8, len(self.order) // 4
+        return Thirds(self.order[:fit], self.order[fit : fit + choose], self.order[fit + choose :])
+
+    def prepare(self, nfe: int) -> None:
+        """Find a teacher that has converged, as measured against `auto` with the budget.
+
+        Raises:
+            PlanError: two calls of the network differ, or there is no such teacher.
+        """
+        part = self.noises.part(self.order[:_TRIAL])
+        path = self._path("converged", "json", part, self.end(nfe), nfe)
+        if path is not None and path.exists():
+            self.teacher_nfe, self.teacher_error = _read_teacher(path)
+            return
+        self._find_teacher(part, nfe)
+        if path is not None:
+            with written_aside(path) as aside:
+                aside.write_text(json.dumps([self.teacher_nfe, self.teacher_error]) + "\n")
+
+    def _find_teacher(self, part: Part, nfe: int) -> None:
+        self._require_deterministic()
+        end, count = self.end(nfe), TEACHER_NFE
+        lesson = Lesson.given(part, end, count)
+        auto = Table.of(make_plan("auto", self.schedule, nfe, end=self.wanted_end, predicts=self.denoiser.predicts))
+        while True:
+            finer = Lesson.given(part, end, 2 * count)
+            own = float(np.sqrt(np.square(part.flat(lesson.end) - part.flat(finer.end)).mean(axis=1)).mean())
+            usual = float(end_errors(auto, [Taught(part, finer)], Miss()).mean())
+            if own <= _NEAR * usual:
+                self.teacher_nfe, self.teacher_error = count, own
+                return
+            if 2 * count > _LARGEST_TEACHER:
+                raise PlanError(
+                    f"the teacher has not converged: runs of {count} and {2 * count} evaluations end {own:.3g} apart, and auto with {nfe} "
+                    f"evaluations ends {usual:.3g} from them: tune for fewer evaluations, or in a higher precision"
+                )
+            count, lesson = 2 * count, finer
+
+    def _require_deterministic(self) -> None:
+        part = self.noises.part(self.order[:2])
+        point = Point.at(self.schedule, self.schedule.time(0.0))
+        once, again = (part.flat(part(part.x, point)) for _ in range(2))
+        gap = float(np.abs(once - again).max())
+        if gap > _SAME * max(float(np.abs(once).max()), 1e-30):
+            raise PlanError(
+                f"the network is not deterministic: two calls with one input differ by {gap:.3g}: put it into evaluation mode (net.eval()) "
+                "and take what draws random numbers out of it"
+            )
+
+    def key(self, *settings: object) -> str:
+        """Return a name for a fit: of the network, its conditions, the noises and the settings."""
+        return self._key(self.noises.part(self.order), self.wanted_end, *settings)
+
+    def taught(self, numbers: Sequence[int], nfe: int, *, whole: bool = True) -> list[Taught]:
+        """Return noises with their trajectories to the end of a budget; whole, or the ends alone."""
+        known = (tuple(numbers), self.end(nfe), whole)
+        if known not in self._taught:
+            parts = self.noises.parts(numbers, self.batch)
+            self._taught[known] = [Taught(part, self._kept(part, self.end(nfe), whole)) for part in parts]
+        return self._taught[known]
+
+    def _kept(self, part: Part, end: float, whole: bool) -> Lesson:
+        """The trajectories of a part, from the store where they are known."""
+        path = self._path("trajectories" if whole else "ends", "npz", part, end, self.teacher_nfe)
+        if path is not None and path.exists():
+            return Lesson.load(path, part)
+        lesson = Lesson.given(part, end, self.teacher_nfe)
+        lesson = lesson if whole else lesson.ended()
+        if path is not None:
+            with written_aside(path) as aside:
+                lesson.save(aside, part)
+        return lesson
+
+    def _path(self, what: str, suffix: str, part: Part, *settings: object) -> Path | None:
+        """A file of the store for what is made of a part; None without a store."""
+        return None if self.store is None else self.store / f"{what}-{self._key(part, *settings)}.{suffix}"
+
+    def _key(self, part: Part, *settings: object) -> str:
+        """A name for what is made of a part: of the network, its conditions, the noises and the settings."""
+        denoiser = part.denoiser
+        others = {each.name: getattr(denoiser, each.name) for each in fields(denoiser) if each.name in _CONDITIONS}
+        said = (
+            self._network(denoiser),
+            repr(denoiser.schedule),
+            *_plain([others, *settings]),
+            fingerprint([others, *settings]),
+        )
+        total = hashlib.sha256(repr(said).encode())
+        total.update(np.ascontiguousarray(part.flat(part.x)).tobytes())
+        return total.hexdigest()[:24]
+
+    def _network(self, denoiser: Denoiser) -> str:
+        """The network's fingerprint; of one without weights, that of its answer to the first noise."""
+        if self._named is None or self._named[0] is not denoiser.network:
+            self._named = denoiser.network, fingerprint(denoiser.network) or self._answer()
+        return self._named[1]
+
+    def _answer(self) -> str:
+        part = self.noises.part(self.order[:1])
+        said = part.flat(part(part.x, Point.at(self.schedule, self.schedule.time(0.0))))
+        return hashlib.sha256(said.tobytes()).hexdigest()
+
+
+_CONDITIONS = ("predicts", "network_kwargs", "time_label", "learned_variance", "guidance", "data_hook", "dtype")
+
+
+def _plain(value: Any) -> Iterator[str]:
+    """What a value and those in it are, in words; of arrays the type, whose numbers are in the fingerprint."""
+    if isinstance(value, Mapping):
+        value = [each for pair in value.items() for each in pair]
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = [type(value).__name__, *(getattr(value, each.name) for each in fields(value))]
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _plain(each)
+    elif value is None or isinstance(value, (str, bool, int, float)):
+        yield repr(value)
+    else:
+        yield str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _read_teacher(path: Path) -> tuple[int, float]:
+    try:
+        nfe, error = json.loads(path.read_text())
+        return int(nfe), float(error)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"{path} says no teacher ({error}): delete it, and it is made again") from None

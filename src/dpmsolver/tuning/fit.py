@@ -1,0 +1,160 @@
+"""Fit: one budget's way from the presets to the table that is nearest, stage after stage, within what may be spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.tuning.course import Course
+from dpmsolver.tuning.fitting import fit_rows
+from dpmsolver.tuning.misses import Miss, judged_errors
+from dpmsolver.tuning.outcome import Stage
+from dpmsolver.tuning.refining import jacobian_cost, refined
+from dpmsolver.tuning.searching import searched
+from dpmsolver.tuning.selecting import Preset, first_noises, presets, ranked
+from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.teacher import Taught
+
+__all__ = ["Fit"]
+
+_RIDGES = (1e-6, 1e-4, 1e-2)
+_GRIDS = 4  # on which rows are fitted
+_STEP = 1 / 6  # of what a stage may spend: the largest that the derivatives of one step may cost
+_FEW = 8  # noises that a step takes at least
+_PER_NUMBER = 4  # equations for each number that a step fits, at least
+_SEARCHED, _FEWEST_SEARCHED = 80, 24  # noises that a search fits and judges with
+_CANDIDATES = 12  # for each evaluation of a run: fewer are no search
+_SEARCH, _REFINE, _OTHER = 0.3, 0.5, 0.4  # of what is left when the stage begins
+
+
+class Fit:
+    """The fit of a budget.
+
+    Args:
+        course: the noises and their teacher. spending: evaluations of single samples beside the teacher. miss: what is to be small.
+
+    Attributes:
+        auto, selected: the default and the best preset. table: the best of all tables, by the noises that choose. stages: the record.
+    """
+
+    def __init__(self, course: Course, nfe: int, spending: int, miss: Miss) -> None:
+        self.course, self.nfe, self.miss = course, nfe, miss
+        thirds = course.thirds()
+        self.begun = course.noises.evaluations
+        self.fit, self.choose = (course.taught(numbers, nfe) for numbers in (thirds.fit, thirds.choose))
+        self.until = course.noises.evaluations + spending
+        self.noises = len(thirds.fit) + len(thirds.choose)
+        self.stages: list[Stage] = []
+        self._tables: list[tuple[float, Table]] = []
+        self._require_enough(len(thirds.fit))
+        every = list(presets(course.denoiser, nfe, course.wanted_end))
+        best = ranked(every, [*self.choose, *self.fit], miss)
+        self.auto, self.selected = every[0], best[0]
+        self._note("auto", self.auto.table)
+        self._note(f"selected: {self.selected.name}", self.selected.table)
+        self._rows(_bases(best, every))
+        self._search()
+        self._refine("refined", _REFINE)
+        self._refine("refined from the second best", _OTHER, rank=1)
+        self._refine("refined again", 1.0)
+
+    @property
+    def table(self) -> Table:
+        """The best of all tables, by the noises that choose."""
+        return self._ranked(0)
+
+    def judged(self, table: Table, noises: Sequence[Taught] | None = None) -> float:
+        """Return the mean error on the noises that choose, or on some, with what errors of the network's outputs would add."""
+        errors = judged_errors(table, noises or self.choose, self.miss)
+        if self.miss.plain:  # a plan that multiplies errors of the network is no good one
+            errors = np.hypot(errors, np.linalg.norm(table.noise()[-1]))
+        error = float(errors.mean())
+        return error if math.isfinite(error) else math.inf
+
+    def _left(self) -> int:
+        return self.until - self.course.noises.evaluations
+
+    def _ranked(self, rank: int) -> Table:
+        return sorted(self._tables, key=lambda pair: pair[0])[rank][1]
+
+    def _note(self, name: str, table: Table, *, instead: Table | None = None) -> None:
+        """Keep a table, in the place of the one that it was made of, and write down how far the fit is."""
+        error = self.judged(table)
+        self._tables = [pair for pair in self._tables if pair[1] is not instead] + [(error, table)]
+        self.stages.append(Stage(name, error, self.course.noises.evaluations - self.begun))
+
+    def _rows(self, bases: Sequence[Table], name: str = "rows by least squares") -> None:
+        tables = (fit_rows(base, self.fit, self.miss, ridge) for base in bases for ridge in _RIDGES)
+        self._note(name, min(tables, key=self.judged))
+
+    def _refine(self, name: str, share: float, rank: int = 0) -> None:
+        """Take steps of Gauss-Newton from one of the best tables, as long as they bring something and cost less than a share."""
+        table, until = self._ranked(rank), self.course.noises.evaluations + share * self._left()
+        numbers, width = _numbers(self.nfe), self._width()
+        each, fewest = jacobian_cost(self.nfe), max(_FEW, math.ceil(_PER_NUMBER * numbers / width))
+        total = sum(len(part) for part, _ in self.fit)
+        count = min(total, max(fewest, int(_STEP * share * self._left()) // each))
+        some = first_noises(self.fit, count)
+        found = table
+        if self.course.noises.evaluations + count * each > until:
+            return
+        for better in refined(
+            table,
+            some,
+            self.course.schedule,
+            self.miss,
+            self.judged,
+            times=self.course.denoiser.time_label != "round",
+        ):
+            found = better
+            if self.course.noises.evaluations + count * each > until:
+                break
+        if found is not table:
+            self._note(name, found, instead=table)
+
+    def _search(self) -> None:
+        """Search for times from those of the best table, on as many noises as leave enough candidates, and fit rows on all."""
+        most = int(_SEARCH * self._left()) // self.nfe
+        count = min(_SEARCHED, self.noises, most // (_CANDIDATES * self.nfe))
+        if count < _FEWEST_SEARCHED:
+            return
+        fit, choose = first_noises(self.fit, 3 * count // 5), first_noises(self.choose, 2 * count // 5)
+
+        def judged(table: Table) -> float:
+            return self.judged(table, choose)
+
+        found = searched(self.table, fit, self.course.schedule, self.miss, judged, _RIDGES[0], most // count)
+        self._rows([found], "times searched")
+
+    def _width(self) -> int:
+        part, lesson = self.fit[0]
+        return int(self.miss(part, lesson.end, lesson.end).shape[1])
+
+    def _require_enough(self, noises: int) -> None:
+        """PlanError where the noises say less than there is to be fitted."""
+        numbers = _numbers(self.nfe)
+        if noises * self._width() < numbers:
+            raise PlanError(
+                f"{self.nfe} evaluations have {numbers} numbers to fit, and the {noises} noises that fit give {noises * self._width()}: "
+                "take more noises, and a larger effort, which says how many are used"
+            )
+
+
+def _numbers(nfe: int) -> int:
+    """How many numbers are fitted: coefficients and times."""
+    return sum(k + 2 for k in range(nfe)) + nfe - 1
+
+
+def _bases(best: Sequence[Preset], every: Sequence[Preset]) -> list[Table]:
+    """Tables with times that fall, on the grids of the best presets and on two that are usual."""
+    usual = [preset for preset in every if preset.name in ("dpm++2m@quadratic", "dpm++2m@logsnr")]
+    found: dict[tuple[float, ...], Table] = {}
+    for preset in [*best, *usual]:
+        times = tuple(point.time for point in preset.table.points)
+        if all(a > b for a, b in pairwise(times)):
+            found.setdefault(times, preset.table)
+    return list(found.values())[:_GRIDS]

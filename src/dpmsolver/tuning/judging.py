@@ -1,0 +1,41 @@
+"""Judging: which of several plans the noises prefer that none of them was fitted to or chosen on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from dpmsolver.evaluation.intervals import Interval, resampled_rows
+from dpmsolver.schedules import Floats
+
+__all__ = ["preferred", "ratio_of_means"]
+
+Name = TypeVar("Name", bound=str)
+_RESAMPLES = 2000
+
+
+def ratio_of_means(errors: Floats, others: Floats, confidence: float = 0.95) -> Interval:
+    """Return the ratio of two mean errors of the same noises, with its paired bootstrap interval."""
+    drawn = [float(errors[rows].mean() / others[rows].mean()) for rows in resampled_rows(len(errors), _RESAMPLES)]
+    low, high = np.quantile(drawn, [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence])
+    value = float(errors.mean() / others.mean())
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def preferred(errors: Mapping[Name, Floats], confidence: float = 0.95) -> Name:
+    """Return the plan that the noises prefer: one takes the place of those before it if its mean error is smaller for certain.
+
+    Args:
+        errors: the errors of each plan on the same noises; the one to be kept in doubt first.
+        confidence: of the paired bootstrap that the mean error is smaller.
+    """
+    names = list(errors)
+    best = names[0]
+    for name in names[1:]:
+        gains = errors[best] - errors[name]
+        means = [float(gains[rows].mean()) for rows in resampled_rows(len(gains), _RESAMPLES)]
+        if np.quantile(means, 1.0 - confidence) > 0.0:
+            best = name
+    return best

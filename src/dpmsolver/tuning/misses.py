@@ -1,0 +1,124 @@
+"""Misses: how far the end of a run is from the end of the trajectory, sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.host import to_host
+from dpmsolver.schedules import Floats
+from dpmsolver.tuning.parts import Part
+from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.teacher import Taught
+
+__all__ = ["DIVERGED", "Miss", "Summary", "end_errors", "judged_errors", "root_mean_square"]
+
+DIVERGED = 1e30  # the error of a sample whose run diverged
+_PROBE = 1e-2  # of the target's size: how far a feature map is probed for its derivative
+
+
+@dataclass(frozen=True)
+class Miss:
+    """What is to be small: by default the distance itself, else that of features, or a function's own number.
+
+    Args:
+        features: (B, …) -> (B, …), what is compared of both ends instead of the states.
+        loss: (x, reference) -> (B,), numbers >= 0; the miss is their root. At most one of the two is given.
+    """
+
+    features: Callable[[Any], Any] | None = None
+    loss: Callable[[Any, Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.features is not None and self.loss is not None:
+            raise PlanError("give features or loss, not both: each says what is to be small")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the miss is the distance itself."""
+        return self.features is None and self.loss is None
+
+    def __call__(self, part: Part, x: Any, reference: Any) -> Floats:
+        """Return what is to be zero, float64 (B, d)."""
+        if self.loss is not None:
+            return np.sqrt(np.maximum(self._read(part, self.loss(x, reference), "loss"), 0.0))
+        if self.features is not None:
+            return self._features(part, x) - self._features(part, reference)
+        return part.flat(x) - part.flat(reference)
+
+    def along(self, part: Part, target: Any, arrays: Sequence[Any]) -> Floats:
+        """Return arrays, and the target itself, as they change the miss near the target to first order: float64 (B, r + 1, d)."""
+        if self.features is None:
+            return np.stack([part.flat(array) for array in (*arrays, target)], axis=1)
+        here, size = self._features(part, target), root_mean_square(part.flat(target))
+        found = []
+        for array in (*arrays, target):
+            step = _PROBE * size / max(root_mean_square(part.flat(array)), 1e-30)
+            found.append((self._features(part, part.combine([1.0, step], [target, array])) - here) / step)
+        return np.stack(found, axis=1)
+
+    def _features(self, part: Part, x: Any) -> Floats:
+        assert self.features is not None
+        return self._read(part, self.features(x), "features")
+
+    def _read(self, part: Part, values: Any, what: str) -> Floats:
+        read = to_host(values)
+        if read.ndim == 0 or len(read) != len(part):
+            raise PlanError(f"{what} must return one row per sample ({len(part)}), got shape {read.shape}")
+        if not np.isfinite(read).all():
+            raise SamplingError(f"{what} returned NaN or infinity")
+        return read.reshape(len(part), -1)
+
+
+def root_mean_square(values: Floats) -> float:
+    """Return the root of the mean square of all numbers."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def end_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
+    """Return the root mean square miss of each sample's end, float64 (N,)."""
+    return np.concatenate([_part_errors(table, each, miss) for each in taught])
+
+
+def judged_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
+    """Return what `end_errors` does, and `DIVERGED` where the run, the features or the loss left the finite numbers.
+
+    A candidate may diverge where others do not: that speaks against it, and ends no fit.
+    """
+    found = []
+    for each in taught:
+        try:
+            found.append(np.minimum(_part_errors(table, each, miss), DIVERGED))
+        except SamplingError:
+            found.append(np.full(len(each.part), DIVERGED))
+    return np.concatenate(found)
+
+
+def _part_errors(table: Table, taught: Taught, miss: Miss) -> Floats:
+    with np.errstate(over="ignore"):
+        found: Floats = np.sqrt(np.square(miss(taught.part, table.run(taught.part), taught.lesson.end)).mean(axis=1))
+    return found
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The errors of many samples in four numbers: a few samples between two modes carry the root mean square."""
+
+    median: float
+    mean: float
+    high: float
+    rms: float
+
+    @classmethod
+    def of(cls, errors: Floats) -> Summary:
+        """Return the median, the mean, the 95 % quantile and the root mean square."""
+        return cls(
+            float(np.median(errors)), float(errors.mean()), float(np.quantile(errors, 0.95)), root_mean_square(errors)
+        )
+
+    def __str__(self) -> str:
+        return f"mean {self.mean:.4g}, median {self.median:.4g}, 95 % {self.high:.4g}, RMS {self.rms:.4g}"

@@ -1,0 +1,142 @@
+"""Outcome: what a fit gives, the plan that is kept and what was measured on the way, with its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.evaluation.intervals import Interval
+from dpmsolver.files import written_aside
+from dpmsolver.plans.plan import Plan
+from dpmsolver.schedules import Floats
+from dpmsolver.tuning.judging import ratio_of_means
+from dpmsolver.tuning.misses import Summary
+
+__all__ = ["Kept", "Report", "Stage", "Tuned"]
+
+Kept: TypeAlias = Literal["auto", "selected", "tuned"]
+_FORMAT = "dpmsolver-tuned-2"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a fit: what was done, the mean error on the noises that choose, and the evaluations of single samples until then."""
+
+    name: str
+    error: float
+    evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a fit measured.
+
+    Args:
+        winner: "tuned", "selected" or "auto", as the noises prefer that nothing was fitted to.
+        selected: the best preset, `solver@grid`.
+        errors: of "auto", "selected" and "tuned", each noise's, float64 (N,), on the noises that judge.
+        stages: how the fit went. noises: how many fitted, chose and judged.
+        teacher_nfe, teacher_error: evaluations of a converged run, and its own mean distance from one with twice as many.
+        evaluations: of single samples by the network, the teacher's included. seconds: that the fit took.
+    """
+
+    nfe: int
+    winner: Kept
+    selected: str
+    errors: Mapping[Kept, Floats]
+    stages: tuple[Stage, ...]
+    noises: tuple[int, int, int]
+    teacher_nfe: int
+    teacher_error: float
+    evaluations: int
+    seconds: float
+
+    @property
+    def summaries(self) -> dict[Kept, Summary]:
+        """The errors in four numbers each."""
+        return {name: Summary.of(errors) for name, errors in self.errors.items()}
+
+    def gain(self, name: Kept = "selected") -> Interval:
+        """The mean error of "selected" or "auto" over the tuned plan's, with its paired bootstrap interval."""
+        return ratio_of_means(self.errors[name], self.errors["tuned"])
+
+    def __str__(self) -> str:
+        said: dict[Kept, str] = {"auto": "auto", "selected": f"selected ({self.selected})", "tuned": "tuned"}
+        lines = [f"{self.nfe} evaluations: {said[self.winner]} is kept"]
+        lines += [f"  {said[name]}: {summary}" for name, summary in self.summaries.items()]
+        lines.append(f"  selected / tuned {self.gain('selected')}, auto / tuned {self.gain('auto')}")
+        fit, choose, judge = self.noises
+        lines.append(
+            f"  {fit} noises fitted, {choose} chose, {judge} judged; teacher: {self.teacher_nfe} evaluations, off by "
+            f"{self.teacher_error:.2g}; {self.evaluations} evaluations of single samples, {self.seconds:.0f} s"
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """The plan that is kept, and what was measured on the way to it.
+
+    Args:
+        plans: all that were judged, by their names in the report: also a fitted one that is not kept.
+    """
+
+    plan: Plan
+    report: Report
+    plans: Mapping[Kept, Plan]
+
+    def save(self, folder: str | Path, key: str = "") -> Path:
+        """Write `plan-<nfe>.json`, which `Plan.from_json` reads, and `report-<nfe>.json` beside it, and return the plan's path.
+
+        Args:
+            key: names the fit that made it; `load` wants the same.
+        """
+        plan, report = _files(Path(folder), self.report.nfe)
+        document = asdict(self.report) | {"errors": {name: each.tolist() for name, each in self.report.errors.items()}}
+        document["plans"] = {name: each.to_json() for name, each in self.plans.items()}
+        for path, text in (
+            (report, json.dumps({"format": _FORMAT, "key": key, **document}, allow_nan=False)),
+            (plan, self.plan.to_json()),
+        ):
+            with written_aside(path) as aside:
+                aside.write_text(text + "\n")
+        return plan
+
+    @classmethod
+    def load(cls, folder: str | Path, nfe: int, key: str | None = None) -> Tuned | None:
+        """Read what `save` wrote; None where there is nothing, or the result of another fit.
+
+        Raises:
+            PlanError: a file that is cut short or changed.
+        """
+        plan, report = _files(Path(folder), nfe)
+        if not (plan.exists() and report.exists()):
+            return None
+        try:
+            document = json.loads(report.read_text())
+            found, known = document.pop("format"), document.pop("key")
+            if found != _FORMAT or (key is not None and known != key):
+                return None
+            document["errors"] = {name: np.array(each) for name, each in document["errors"].items()}
+            document["stages"] = tuple(Stage(**each) for each in document["stages"])
+            plans = {name: Plan.from_json(text) for name, text in document.pop("plans").items()}
+            made = Report(**{**document, "noises": tuple(document["noises"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise PlanError(f"{report} holds no report of a fit ({error}): delete it, and it is made again") from None
+        try:
+            return cls(Plan.from_json(plan.read_text()), made, plans)
+        except PlanError as error:
+            raise PlanError(f"{plan}: {error}; or delete it, and it is made again") from None
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+
+def _files(folder: Path, nfe: int) -> tuple[Path, Path]:
+    return folder / f"plan-{nfe}.json", folder / f"report-{nfe}.json"

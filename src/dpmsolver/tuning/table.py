@@ -1,0 +1,140 @@
+"""Table: a plan in the form that is fitted, where each input of the network is made of the one before and of every output so far.
+
+Every plan without noise has this form. Its states are linear in x_T and in the outputs, so that a step from one network input to the next
+is one combination: a corrector, a predictor and the stages of a singlestep method are special cases of
+
+    v_{k+1} = c_k v_k + sum_{j <= k} w_kj m_j,      m_j the predicted x_0 at v_j.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dpmsolver.errors import PlanError
+from dpmsolver.plans.combination import Combination
+from dpmsolver.plans.loop import steps
+from dpmsolver.plans.plan import Plan
+from dpmsolver.plans.rows import Point, Row
+from dpmsolver.plans.targets import Predicts
+from dpmsolver.schedules import Floats
+from dpmsolver.tuning.parts import Part
+
+__all__ = ["NOISE", "Table"]
+
+NOISE = 3e-4  # the error of a network's output that a plan has to bear
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Points and coefficients of a run in data prediction.
+
+    Args:
+        points: of the evaluations, and of the end: nfe + 1.
+        rows: for each evaluation float64 (k + 2,): the coefficient of the state, and of all outputs, newest first.
+        factor, origin: what x_T is multiplied by where the run starts at another point than x_T's.
+        predicts: what the network predicts, which says how exact the predicted x_0 is.
+    """
+
+    points: tuple[Point, ...]
+    rows: tuple[Floats, ...]
+    factor: float = 1.0
+    origin: Point | None = None
+    predicts: Predicts = "data"
+
+    @property
+    def nfe(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def of(cls, plan: Plan, predicts: Predicts = "data") -> Table:
+        """Return a plan without noise in this form.
+
+        Raises:
+            PlanError: the plan adds noise, or has coefficients that are arrays.
+        """
+        if plan.stochastic or plan.elementwise:
+            raise PlanError(
+                f"{plan.solver or 'this plan'} is not linear in x_T and the outputs alone: it has no table to fit"
+            )
+        factor = 1.0 if plan.begin is None else float(plan.begin.state)
+        inputs = _inputs(plan)
+        rows = []
+        for k, (now, then) in enumerate(pairwise(inputs)):
+            share = then[0] / now[0] if now[0] else 0.0
+            rows.append(np.array([share, *(then - share * now)[1 : k + 2][::-1]]))
+        return cls((*(row.point for row in plan.rows), plan.end), tuple(rows), factor, plan.origin, predicts)
+
+    def plan(self, solver: str, schedule: str, grid: str, options: Mapping[str, Any]) -> Plan:
+        """Return the table as a plan, with what is to be said of its making."""
+        steps_of = [Combination(float(row[0]), tuple(map(float, row[1:]))) for row in self.rows]
+        begin = None
+        if self.origin is not None:
+            begin = Combination(self.factor)
+            steps_of[0] = steps_of[0].after(begin)
+        rows = tuple(Row(point, advance=step) for point, step in zip(self.points, steps_of, strict=False))
+        return Plan(
+            "data",
+            rows,
+            self.points[-1],
+            solver,
+            False,
+            begin,
+            self.origin,
+            schedule=schedule,
+            grid=grid,
+            options=options,
+        )
+
+    def noise(self) -> list[Floats]:
+        """Return what an error of each output makes of each network input, and last of the end: nfe + 1 vectors, float64 (nfe,).
+
+        A network is not exact to all digits: it runs in float32 or less, and another plan's inputs are a little elsewhere. An error of
+        `NOISE` in a predicted noise is one of `NOISE` sigma/alpha in the predicted x_0; where the network predicts something else, it is
+        `NOISE` times the share of noise in the state. It is followed through the coefficients alone.
+        """
+        points, amplified = self.points[:-1], self.predicts in ("noise", "score")
+        sizes = [NOISE * p.sigma / (p.alpha if amplified else math.hypot(p.alpha, p.sigma)) for p in points]
+        units = np.diag(sizes)
+        found = [np.zeros(self.nfe)]
+        for k, row in enumerate(self.rows):
+            found.append(row[0] * found[-1] + row[1:] @ units[k::-1])
+        return found
+
+    def start(self, part: Part) -> Any:
+        """Return the first evaluation's input."""
+        return part.x if self.factor == 1.0 else part.combine([self.factor], [part.x])
+
+    def run(self, part: Part) -> Any:
+        """Return the run's result for a part's noises."""
+        return self.resume(part, 0, self.start(part), ())
+
+    def resume(self, part: Part, first: int, x: Any, outputs: tuple[Any, ...]) -> Any:
+        """Return the result of a run that stands before evaluation `first`, with its input and the outputs so far, newest first."""
+        for point, row in zip(self.points[first:-1], self.rows[first:], strict=True):
+            outputs = (part(x, point), *outputs)
+            x = part.combine(row, [x, *outputs])
+        return x
+
+
+def _inputs(plan: Plan) -> list[Floats]:
+    """The network's inputs, and the result, as coefficients of the first input and of each evaluation's predicted x_0."""
+    count = plan.nfe + 1
+    scale = 1.0 if plan.begin is None else 1.0 / float(plan.begin.state)
+    run, m = steps(plan, scale * np.eye(count)[0]), None
+    seen: list[Floats] = []
+    send: Callable[[Any], Any] = run.send
+    while True:
+        try:
+            moment = send(m)
+        except StopIteration as stop:
+            return [*seen, np.array(stop.value)]
+        seen.append(np.array(moment.u))
+        m = np.eye(count)[moment.number + 1]
+        if plan.prediction == "noise":
+            m = (moment.u - moment.point.alpha * m) / moment.point.sigma

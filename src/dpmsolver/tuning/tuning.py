@@ -1,0 +1,290 @@
+"""tune: the plan that fits a network, and the gate that keeps it only where it is better."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from dpmsolver.errors import PlanError, unknown
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.fingerprint import like_weights, said_of
+from dpmsolver.plans.plan import Plan
+from dpmsolver.sampling.forward import initial_noise
+from dpmsolver.solvers.solver import check_nfe
+from dpmsolver.tuning.course import Course
+from dpmsolver.tuning.fit import Fit
+from dpmsolver.tuning.judging import preferred
+from dpmsolver.tuning.misses import Miss, judged_errors
+from dpmsolver.tuning.outcome import Kept, Report, Tuned
+from dpmsolver.tuning.parts import DenoiserOf, Noises
+from dpmsolver.tuning.selecting import Preset, presets, ranked
+from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.teacher import TEACHER_NFE
+
+__all__ = ["EFFORTS", "Selection", "select", "tune"]
+
+Progress = Callable[[int, int], object]
+# Samples that the network evaluates for one plan, beside the teacher's.
+EFFORTS: dict[str, int] = {"seconds": 20_000, "minutes": 250_000, "hours": 2_500_000}
+_FEWEST = 16  # noises: six to fit, four to choose, six to judge
+_PER_NOISE = 128  # evaluations to spend for each noise that is used
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The presets that are nearest on a network.
+
+    Args:
+        ranking: those of the last round, the best first, each with the errors of its noises.
+        evaluations: of single samples by the network, the teacher's included.
+    """
+
+    ranking: tuple[Preset, ...]
+    evaluations: int
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the best preset."""
+        return self.ranking[0].plan
+
+    @property
+    def name(self) -> str:
+        """The best preset, as `make_plan` and `sample` take it: `solver@grid`."""
+        return self.ranking[0].name
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.ranking))
+
+
+def select(
+    denoiser: Denoiser | DenoiserOf, noises: Any, nfe: int = 8, *, end: float | None = None, batch: int = 16
+) -> Selection:
+    """Measure the presets on a network and rank them by their distance from its converged trajectories.
+
+    Every solver of the candidates is tried on every grid, 128 presets, by successive halving: all on four noises, twenty on 16, six on 32.
+
+    Args:
+        denoiser: the network as it will be sampled, see `tune`.
+        noises: x_T as in `sample`, (N, …), or its shape; the first 32 are used.
+        nfe: network evaluations of a run.
+        end: time at which runs end; by default the plans' own.
+        batch: samples that the network evaluates at once.
+
+    Raises:
+        PlanError: fewer than four noises, a network whose calls differ, a teacher that has not converged.
+        SamplingError: NaN or infinity from the network.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> schedule, model = dpm.schedules.LinearVP(), dpm.models.Gaussian(mean=[0.5, -0.5], variance=[0.25, 0.01])
+        >>> selection = dpm.select(model.denoiser(schedule), (32, 2), nfe=6)
+        >>> x = dpm.sample(model.denoiser(schedule), dpm.initial_noise(schedule, (5, 2)), plan=selection.plan)
+        >>> x.shape
+        (5, 2)
+    """
+    check_nfe(nfe)
+    own = _noises(denoiser, noises)
+    if len(own) < 4:
+        raise PlanError(f"select needs at least 4 noises, got {len(own)}")
+    course = Course(own, end, batch, range(min(len(own), 32)))
+    course.prepare(nfe)
+    teacher = course.taught(course.order, nfe, whole=False)
+    found = ranked(list(presets(course.denoiser, nfe, end)), teacher, Miss())
+    return Selection(tuple(found), own.evaluations)
+
+
+@overload
+def tune(
+    denoiser: Denoiser | DenoiserOf,
+    noises: Any,
+    nfe: int = ...,
+    *,
+    effort: Literal["seconds", "minutes", "hours"] | int = ...,
+    end: float | None = ...,
+    features: Callable[[Any], Any] | None = ...,
+    loss: Callable[[Any, Any], Any] | None = ...,
+    batch: int = ...,
+    seed: int = ...,
+    store: str | Path | None = ...,
+    progress: Progress | None = ...,
+) -> Tuned: ...
+@overload
+def tune(
+    denoiser: Denoiser | DenoiserOf,
+    noises: Any,
+    nfe: Iterable[int],
+    *,
+    effort: Literal["seconds", "minutes", "hours"] | int = ...,
+    end: float | None = ...,
+    features: Callable[[Any], Any] | None = ...,
+    loss: Callable[[Any, Any], Any] | None = ...,
+    batch: int = ...,
+    seed: int = ...,
+    store: str | Path | None = ...,
+    progress: Progress | None = ...,
+) -> dict[int, Tuned]: ...
+def tune(
+    denoiser: Denoiser | DenoiserOf,
+    noises: Any,
+    nfe: int | Iterable[int] = 6,
+    *,
+    effort: Literal["seconds", "minutes", "hours"] | int = "seconds",
+    end: float | None = None,
+    features: Callable[[Any], Any] | None = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    batch: int = 32,
+    seed: int = 0,
+    store: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Tuned | dict[int, Tuned]:
+    """Fit a plan to a network: its coefficients and its times, from forward passes alone.
+
+    Converged trajectories of the noises are the teacher. The presets are measured (`select`), rows are fitted to the trajectories by least
+    squares, all numbers are refined for the end by Gauss-Newton, and with enough effort the times are searched for. A part of the noises
+    is never fitted to: by these the fitted plan has to be better than the best preset, and that than `auto`, with 95 % confidence, or
+    it is not kept. So the result is not worse than the default.
+
+    Args:
+        denoiser: the network as it will be sampled, with its guidance and conditions; arrays in them with as many rows as there are
+            noises go with the noises. Or a function that returns the denoiser of some noises, given their numbers, an int64 array.
+        noises: x_T as in `sample`, (N, …), of which 100 or more are good and 16 are needed; or its shape, for normals drawn from `seed`.
+            Fit with one guidance scale per noise for a plan that serves a range of scales.
+        nfe: network evaluations of a run, 3 or more; several budgets share the teacher.
+        effort: how much to spend on each budget beside the teacher: "seconds", "minutes" or "hours", for a small network on a CPU,
+            or the number of single samples that the network evaluates (20,000, 250,000 and 2,500,000).
+        end: time at which runs end; by default where untuned plans of the budget end.
+        features: what is compared of two ends instead of the states, (B, …) -> (B, …), such as a network's features.
+        loss: what is to be small, (x, reference) -> (B,), numbers >= 0.
+        batch: samples that the network evaluates at once.
+        seed: of the noises where a shape is given, and of their division into parts.
+        store: a folder for trajectories and finished plans. A second call finds them there, and an interrupted one resumes.
+        progress: called with (evaluations so far, evaluations in all); the second is an estimate from above.
+
+    Returns:
+        A `Tuned`, with `plan` and `report`; for several budgets a dict of them. The plan is an ordinary one, deterministic.
+
+    Raises:
+        PlanError: nfe below 3, too few noises, a network whose calls differ, a teacher that has not converged, features of another
+            kind. SamplingError: NaN or infinity from the network or the features.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> schedule, model = dpm.schedules.LinearVP(), dpm.models.Gaussian(mean=[0.5, -0.5], variance=[0.25, 0.01])
+        >>> tuned = dpm.tune(model.denoiser(schedule), (32, 2), nfe=4, effort=6000)
+        >>> tuned.report.winner, tuned.plan.nfe
+        ('tuned', 4)
+
+    Source: the idea of fitting a sampler to trajectories is that of bespoke solvers (Shaul et al. 2023, arXiv 2310.19075), LD3 (Tong et al.
+    2024, arXiv 2405.15506) and others, by gradients through the network; rows by least squares as in linear multistep methods.
+    """
+    budgets = list(nfe) if isinstance(nfe, Iterable) else [nfe]
+    _check(budgets, effort, batch)
+    spending = EFFORTS[effort] if isinstance(effort, str) else int(effort)
+    own = _noises(denoiser, noises, seed)
+    if len(own) < _FEWEST:
+        raise PlanError(f"tune needs at least {_FEWEST} noises, to fit, to choose and to judge, got {len(own)}")
+    folder = None if store is None else Path(store)
+    teacher = None if folder is None else folder / "teacher"
+    if teacher is not None:
+        teacher.mkdir(parents=True, exist_ok=True)
+    order = np.random.default_rng(seed).permutation(len(own))[: max(_FEWEST, spending // _PER_NOISE)]
+    course, miss = Course(own, end, batch, order.tolist(), teacher), Miss(features, loss)
+    keys = {each: "" if folder is None else course.key(each, spending, features, loss) for each in budgets}
+    known = {each: None if folder is None else Tuned.load(folder, each, key) for each, key in keys.items()}
+    missing = [each for each, tuned in known.items() if tuned is None]
+    watch = _Watch(own, TEACHER_NFE * len(order) + spending * len(missing), progress)
+    if missing:
+        own.told = watch.tell
+        course.prepare(max(budgets))
+        watch.total = course.teacher_nfe * len(order) + spending * len(missing)
+    found = {}
+    for each, key in keys.items():
+        found[each] = known[each] or _tuned(course, each, spending, miss)
+        if folder is not None and known[each] is None:
+            found[each].save(folder, key)
+    watch.finish()
+    return found if isinstance(nfe, Iterable) else found[budgets[0]]
+
+
+def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
+    """The fit of one budget, and the plan that the noises prefer which had no part in it."""
+    began, before, thirds = time.perf_counter(), course.noises.evaluations, course.thirds()
+    fit = Fit(course, nfe, spending, miss)
+    judges = course.taught(thirds.judge, nfe, whole=False)
+    tables: dict[Kept, Table] = {"auto": fit.auto.table, "selected": fit.selected.table, "tuned": fit.table}
+    errors = {name: judged_errors(each, judges, miss) for name, each in tables.items()}
+    report = Report(
+        nfe=nfe,
+        winner=preferred(errors),
+        selected=fit.selected.name,
+        errors=errors,
+        stages=tuple(fit.stages),
+        noises=(len(thirds.fit), len(thirds.choose), len(thirds.judge)),
+        teacher_nfe=course.teacher_nfe,
+        teacher_error=course.teacher_error,
+        evaluations=course.noises.evaluations - before,
+        seconds=time.perf_counter() - began,
+    )
+    fitted = fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report))
+    plans: dict[Kept, Plan] = {"auto": fit.auto.plan, "selected": fit.selected.plan, "tuned": fitted}
+    return Tuned(plans[report.winner], report, plans)
+
+
+def _provenance(course: Course, report: Report) -> dict[str, Any]:
+    """What a tuned plan says of its making, in plain values."""
+    tuned, selected = report.summaries["tuned"], report.summaries["selected"]
+    return {
+        **said_of(course.denoiser),
+        "noises": list(report.noises),
+        "evaluations": report.evaluations,
+        "mean_error": float(f"{tuned.mean:.6g}"),
+        "untuned": report.selected,
+        "untuned_mean_error": float(f"{selected.mean:.6g}"),
+    }
+
+
+def _check(budgets: Sequence[Any], effort: Any, batch: Any) -> None:
+    if not budgets:
+        raise PlanError("say how many network evaluations to spend: nfe=6, or several budgets")
+    for nfe in budgets:
+        check_nfe(nfe)
+        if nfe < 3:
+            raise PlanError(f"a plan of {nfe} evaluations has too little to fit: tune needs nfe >= 3; take dpm.select")
+    if isinstance(effort, str) and effort not in EFFORTS:
+        raise PlanError(unknown("effort", effort, EFFORTS))
+    if not isinstance(effort, str) and not (isinstance(effort, (int, np.integer)) and effort > 0):
+        raise PlanError(f"effort must be 'seconds', 'minutes', 'hours' or a number of evaluations, got {effort!r}")
+    if not (isinstance(batch, (int, np.integer)) and batch >= 1):
+        raise PlanError(f"batch must be an integer >= 1, got {batch!r}")
+
+
+def _noises(denoiser: Denoiser | DenoiserOf, noises: Any, seed: int = 0) -> Noises:
+    """The noises, drawn here where a shape is given."""
+    if not callable(denoiser) and not isinstance(denoiser, Denoiser):
+        raise TypeError(f"denoiser must be dpm.Denoiser(…) or a function of noises, got {type(denoiser).__name__}")
+    if isinstance(noises, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in noises):
+        one = denoiser if isinstance(denoiser, Denoiser) else denoiser(np.arange(1))
+        noises = initial_noise(one.schedule, tuple(noises), seed, like=like_weights(one.network))
+    return Noises(denoiser, noises)
+
+
+@dataclass
+class _Watch:
+    """Tells the caller how far a fit is, in evaluations of single samples."""
+
+    noises: Noises
+    total: int
+    progress: Progress | None
+
+    def tell(self) -> None:
+        if self.progress is not None:
+            self.progress(min(self.noises.evaluations, self.total), self.total)
+
+    def finish(self) -> None:
+        if self.progress is not None:
+            self.progress(self.total, self.total)

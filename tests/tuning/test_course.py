@@ -1,0 +1,89 @@
+"""What all fits of a network share: three parts of the noises, a teacher that is found once, and names for what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from laws import END, PEAKS, SCHEDULE, labels
+
+import dpmsolver as dpm
+from dpmsolver.networks.guidance import ClassifierFree
+from dpmsolver.tuning.course import Course
+from dpmsolver.tuning.parts import Noises
+
+X = dpm.initial_noise(SCHEDULE, (16, 2), seed=0)
+
+
+def course(denoiser: Any = None, x_T: Any = X, end: float | None = END, store: Path | None = None) -> Course:
+    return Course(Noises(PEAKS.denoiser(SCHEDULE) if denoiser is None else denoiser, x_T), end, 8, range(16), store)
+
+
+def test_thirds_are_all_noises_each_once() -> None:
+    thirds = course().thirds()
+    assert sorted([*thirds.fit, *thirds.choose, *thirds.judge]) == list(range(16))
+    assert [len(each) for each in thirds] == [6, 4, 6]
+
+
+def guided(scale: Any) -> dpm.Denoiser:
+    conditions = {"class_labels": labels(16)}, {"class_labels": np.full(16, 3)}
+    return PEAKS.denoiser(SCHEDULE).replace(guidance=ClassifierFree(scale, *conditions))
+
+
+COURSES = {
+    "plain": course(),
+    "another network": course(dpm.models.Mixture(1.01 * PEAKS.means, PEAKS.variances).denoiser(SCHEDULE)),
+    "another schedule": course(PEAKS.denoiser(dpm.schedules.LinearVP(beta_max=19.0))),
+    "other noises": course(x_T=dpm.initial_noise(SCHEDULE, (16, 2), seed=1)),
+    "another end": course(end=0.02),
+    "labels": course(PEAKS.denoiser(SCHEDULE).replace(network_kwargs={"class_labels": labels(16)})),
+    "other labels": course(PEAKS.denoiser(SCHEDULE).replace(network_kwargs={"class_labels": labels(16)[::-1].copy()})),
+    "labels in a list": course(PEAKS.denoiser(SCHEDULE).replace(network_kwargs={"class_labels": [0] * 16})),
+    "others in a list": course(PEAKS.denoiser(SCHEDULE).replace(network_kwargs={"class_labels": [1] * 16})),
+    "guidance": course(guided(2.0)),
+    "more guidance": course(guided(3.0)),
+    "a scale per noise": course(guided(np.linspace(1.0, 3.0, 16))),
+    "another between the same ends": course(guided(np.linspace(1.0, 3.0, 16) ** 2 / 3.0 + np.linspace(2 / 3, 0.0, 16))),
+    "no weights": course(dpm.Denoiser(lambda x, t: 0.5 * x, SCHEDULE, "data")),
+    "no weights either": course(dpm.Denoiser(lambda x, t: 0.4 * x, SCHEDULE, "data")),
+}
+
+
+def test_what_differs_has_another_name() -> None:
+    """Network, schedule, noises, end, conditions and guidance; and functions without weights by what they answer."""
+    keys = {name: each.key(4, 1000, None, None) for name, each in COURSES.items()}
+    keys |= {"another budget": course().key(5, 1000, None, None), "another effort": course().key(4, 2000, None, None)}
+    keys |= {"features": course().key(4, 1000, abs, None), "loss": course().key(4, 1000, None, abs)}
+    assert len(set(keys.values())) == len(keys)
+
+
+@pytest.mark.parametrize("name", ["plain", "guidance", "no weights"])
+def test_what_is_the_same_has_one_name(name: str) -> None:
+    """A denoiser made again, as another process makes it."""
+    again = {"plain": course(), "guidance": course(guided(2.0))}.get(
+        name, course(dpm.Denoiser(lambda x, t: 0.5 * x, SCHEDULE, "data"))
+    )
+    assert again.key(4, 1000, None, None) == COURSES[name].key(4, 1000, None, None)
+
+
+def test_the_teacher_is_found_once(tmp_path: Path) -> None:
+    """A second course evaluates nothing for it, nor for its trajectories."""
+    first, second = course(store=tmp_path), course(store=tmp_path)
+    first.prepare(4)
+    whole, ended = first.taught(range(12), 4), first.taught(range(12, 16), 4, whole=False)
+    second.prepare(4)
+    assert (second.teacher_nfe, second.teacher_error) == (first.teacher_nfe, first.teacher_error)
+    for there, again in zip(
+        (whole, ended), (second.taught(range(12), 4), second.taught(range(12, 16), 4, whole=False)), strict=True
+    ):
+        assert all(np.array_equal(a.lesson.end, b.lesson.end) for a, b in zip(there, again, strict=True))
+    assert second.noises.evaluations == 0
+
+
+def test_a_file_of_the_teacher_that_is_cut_short_is_named(tmp_path: Path) -> None:
+    course(store=tmp_path).prepare(4)
+    next(tmp_path.glob("converged-*.json")).write_text("[6")
+    with pytest.raises(dpm.PlanError, match=r"converged-.*\.json says no teacher .*: delete it, and it is made again"):
+        course(store=tmp_path).prepare(4)

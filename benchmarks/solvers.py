@@ -251,8 +251,9 @@ def departures(measured: Mapping[str, Figures]) -> str:
     lines = []
     for name, figures in measured.items():
         for problem in deviations(figures):
+            limit = "" if figures["order"] else " Its runs converge, to another law than the data's."
             lines.append(
-                f"- `{name}` claims {figures['order']}; on the {problem} {slope_cell(figures[problem])} is measured.\n"
+                f"- `{name}` claims {figures['order']}; on the {problem} {slope_cell(figures[problem])} is measured.{limit}\n"
             )
     text = (
         "".join(lines)

@@ -58,10 +58,10 @@ def pinned_grids(schedule: NoiseSchedule, steps: int = 32) -> list[str]:
     """The names of the grids that serve a schedule from any start to any end, with up to so many steps.
 
     "leading" is none of them: it chooses its own start. The flow shifts need times in [0, 1], "linspace" needs training steps, and
-    with few training steps the grids that count them have no room.
+    with few training steps the grids that count them have no room. ComfyUI's end below the first training step.
     """
     discrete = isinstance(schedule, Discrete)
-    refused = {"leading"}
+    refused = {"leading", "simple", "normal", "sgm-uniform"}
     if schedule.t_max > 1:
         refused |= {"shifted", "dynamic-shift"}
     if not discrete:

@@ -232,7 +232,7 @@ BAD: dict[str, tuple[Sequence[str], str]] = {
     "not a number": (["sample", "--nfe", "ten"], "--nfe"),
     "no evaluations": (["sample", "--nfe", "0"], "--nfe"),
     "unknown solver": (["sample", "--solver", "dmp++2m"], "did you mean 'dpm++2m'"),
-    "a solver that is not here": (["sample", "--solver", "lcm"], "there is no 'lcm' here"),
+    "a solver that is not here": (["sample", "--solver", "sa_solver"], "there is no 'sa_solver' here"),
     "an option of another kind": (["sample", "--solver", "ddim:eta=x"], "eta must be a number, got 'x'"),
     "an unknown option of a solver": (["sample", "--solver", "ddim:etta=1"], "did you mean 'eta'"),
     "an option out of its range": (["sample", "--solver", "ddim:eta=2"], "eta must lie in [0, 1]"),

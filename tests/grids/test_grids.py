@@ -19,6 +19,7 @@ from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule
 
 LOGSNR_GRIDS = ("logsnr", "exponential", "polyexponential", "karras", "sigma-polynomial", "sigma")
 AYS = {"ays-sd15": AYS_SD15, "ays-sdxl": AYS_SDXL, "ays-svd": AYS_SVD}
+OF_COMFYUI = ("simple", "normal", "sgm-uniform")  # whose values are tested in integrations/test_comfyui.py
 FROM_PURE_NOISE = [name for name, s in SCHEDULES.items() if s.half_log_snr(s.t_max) == -math.inf]
 
 
@@ -36,6 +37,8 @@ def refusal(schedule: NoiseSchedule, grid: str, steps: int, late: float, early: 
         return r"times in \[0, 1\]"
     if grid in ("linspace", "leading") and not isinstance(schedule, Discrete):
         return "needs a Discrete schedule"
+    if grid in OF_COMFYUI and not isinstance(schedule, (Discrete, Flow)):
+        return "needs a Discrete schedule or a Flow"
     if grid == "leading" and late != schedule.t_max:
         return "chooses its own start"
     if grid == "trailing" and early >= late / steps * (1 - 1e-12):
@@ -69,6 +72,7 @@ def test_every_grid_goes_strictly_from_start_to_end(
         with pytest.raises(PlanError, match=message):
             make_grid(schedule, steps, grid, start, end)
         return
+    assume(grid not in OF_COMFYUI)  # which end below the first training step, see below
     assume(grid != "leading")  # the one grid with a start of its own, see test_grids_diffusers.py
     assume(grid != "linspace" or schedule.label(late) - schedule.label(early) > steps)
     check(make_grid(schedule, steps, grid, start, end), steps, start, end)
@@ -137,10 +141,47 @@ def test_default_grid_is_uniform_in_log_snr_elsewhere() -> None:
 @pytest.mark.parametrize("grid", sorted(GRIDS))
 def test_a_rising_grid_is_the_falling_one_read_backwards(grid: str) -> None:
     """Encoding retraces the times of sampling, so that one undoes the other (beta with a = b, and every other grid)."""
-    schedule: NoiseSchedule = SCHEDULES["discrete-linear-1000"] if grid in ("linspace", "leading") else LinearVP()
-    late = 1.0 if grid == "leading" else 0.9
-    there = make_grid(schedule, 6, grid, start=late, end=0.01)
-    np.testing.assert_allclose(make_grid(schedule, 6, grid, start=0.01, end=late), there[::-1], rtol=1e-12)
+    counted = grid in ("linspace", "leading", *OF_COMFYUI)
+    schedule: NoiseSchedule = SCHEDULES["discrete-linear-1000"] if counted else LinearVP()
+    late, early = 1.0 if grid == "leading" else 0.9, 0.0 if grid in OF_COMFYUI else 0.01
+    there = make_grid(schedule, 6, grid, start=late, end=early)
+    np.testing.assert_allclose(make_grid(schedule, 6, grid, start=early, end=late), there[::-1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("grid", OF_COMFYUI)
+@pytest.mark.parametrize("name", ["discrete-linear-1000", "discrete-linear-10", "flow", "flow-shift-3"])
+def test_grids_of_comfyui_have_a_training_step_above_their_end(name: str, grid: str) -> None:
+    """They run to clean data from any start; to an end that a step of theirs would pass, or in too many steps, they have no room."""
+    schedule = SCHEDULES[name]
+    for steps, late in ((1, 1.0), (5, 1.0), (5, 0.6), (3, 0.8)):
+        check(make_grid(schedule, steps, grid, late, 0.0), steps, late, 0.0)
+    with pytest.raises(PlanError, match=f"grid '{grid}' .*has no room for 3 steps from t=1 to t=0.9.*take fewer"):
+        make_grid(schedule, 3, grid, 1.0, 0.9)
+    if grid == "simple":
+        with pytest.raises(PlanError, match="has no room for 2000 steps"):
+            make_grid(schedule, 2000, grid, 1.0, 0.0)
+    with pytest.raises(PlanError, match="counts training steps and needs a Discrete schedule or a Flow, not EDM"):
+        make_grid(EDM(), 3, grid)
+
+
+def test_kl_optimal_is_even_in_the_arctangent() -> None:
+    times = make_grid(EDM(), 6, "kl-optimal", 80.0, 0.01)
+    np.testing.assert_allclose(np.diff(np.arctan(times)), (math.atan(0.01) - math.atan(80.0)) / 6, rtol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 20])
+def test_linear_quadratic_is_even_and_then_a_parabola(steps: int) -> None:
+    """Half of the steps, rounded down, go `threshold` of the way; the others' second differences are equal, and the slope goes on."""
+    way = 1.0 - make_grid(Flow(), steps, "linear-quadratic", 1.0, 0.0, threshold=0.03)
+    even = steps // 2
+    if even:
+        np.testing.assert_allclose(np.diff(way)[:even], 0.03 / even, rtol=1e-12)
+    bends = np.diff(way[even:], 2)
+    np.testing.assert_allclose(bends, bends[:1].repeat(len(bends)), rtol=1e-9)
+    if even and len(bends):
+        assert np.diff(way)[even] - bends[0] / 2 == pytest.approx(0.03 / even, rel=1e-9)
+    with pytest.raises(PlanError, match="threshold must be above 0 and small enough"):
+        make_grid(Flow(), steps, "linear-quadratic", 1.0, 0.0, threshold=1.0)
 
 
 @pytest.mark.parametrize("name", ["linear-vp", "edm", "discrete-linear-1000", "custom-vp"])

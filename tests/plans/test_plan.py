@@ -136,7 +136,7 @@ def test_a_plan_may_leave_the_marginals_and_says_so(name: str) -> None:
 @settings(deadline=None, max_examples=150)
 @given(
     name=st.sampled_from(sorted(UNCALIBRATED)),
-    grid=st.sampled_from(sorted(GRIDS)),
+    grid=st.sampled_from(sorted(set(GRIDS) - {"simple", "normal", "sgm-uniform"})),  # these run to sigma = 0
     steps=st.integers(1, 8),
     discrete=st.booleans(),
 )

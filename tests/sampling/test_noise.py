@@ -30,7 +30,10 @@ def noisy_plan(name: str, steps: int = 6, schedule: Any = VP, **options: Any) ->
     """A plan of a stochastic solver with so many steps."""
     if name == "ddim":
         options.setdefault("eta", 1.0)
-    return dpm.make_plan(name, schedule, steps * SOLVERS[name].evaluations_per_step, **options)
+    spent = steps * SOLVERS[name].evaluations_per_step - (
+        name == "sa-solver-pece"
+    )  # whose last step has one evaluation
+    return dpm.make_plan(name, schedule, spent, **options)
 
 
 def drawn(plan: dpm.Plan, shape: tuple[int, ...], noise: Any = "brownian", generator: Any = 0) -> list[Any]:

@@ -361,9 +361,12 @@ def test_image_to_image_starts_in_the_middle(solver: str) -> None:
 
 
 def encoders() -> list[str]:
-    """The solvers whose plan from small to large times exists and is deterministic."""
+    """The solvers whose plan from small to large times exists and is deterministic.
+
+    Without heunpp2, which spends three evaluations on a step of order 1: its round trip takes hundreds of them.
+    """
     names = []
-    for name in UNCALIBRATED:
+    for name in sorted(UNCALIBRATED.keys() - {"heunpp2"}):
         try:
             plan = dpm.make_plan(name, VP, budget(name, 12), start=1e-2, end=1.0)
         except dpm.PlanError:

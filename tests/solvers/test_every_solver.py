@@ -239,11 +239,15 @@ def test_exact_solvers_do_no_more_than_they_claim(solver: Solver) -> None:
 def test_measured_order_of_convergence_is_the_claimed_one(solver: Solver, problem: str) -> None:
     """Within 0.15 of `Solver.order`, on Gaussian data (closed form) and on a mixture (order-8 reference at rtol 1e-12).
 
-    A solver that adds noise is measured in law, on the Gaussian.
+    A solver that adds noise is measured in law, on the Gaussian. One that claims order 0 has a limit, which is not the data.
     """
     if solver.stochastic:
         problem = "gaussian"
     measured = convergence.errors(solver, problem)
+    if solver.order == 0:
+        assert slope(measured, convergence.error_budgets(solver)) == pytest.approx(0, abs=0.15), measured
+        assert measured[-1] > 0.01
+        return
     assert 1e-11 < measured[-1] < measured[0] < 0.1, measured
     assert slope(measured, convergence.error_budgets(solver)) == pytest.approx(solver.order, abs=0.15), measured
 
@@ -346,7 +350,7 @@ def test_every_solver_is_described_and_sourced(solver: Solver) -> None:
     assert dpm.solvers()[solver.name] == solver.description
     assert solver.description
     assert solver.source
-    assert solver.order >= 1
+    assert solver.order >= (0 if solver.family == "distilled" else 1)
     parameters = inspect.signature(solver.build).parameters
     assert all(parameters[name].default is not inspect.Parameter.empty for name in solver.accepted_options())
 

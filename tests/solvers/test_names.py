@@ -223,8 +223,11 @@ def test_a_message_lists_a_few_near_names() -> None:
 def test_other_names_of_grids(name: str) -> None:
     """As an argument and in a name."""
     grid, options = known_grid(name)
-    expected = dpm.make_plan("ddim", VP, 5, grid, **options)
-    assert dpm.make_plan("ddim", VP, 5, name) == dpm.make_plan(f"ddim@{name}", VP, 5) == expected
+    counted = dpm.schedules.Discrete(betas=dpm.schedules.scaled_linear_betas())
+    run = (counted if grid == "leading" else VP, 5)
+    end = {"end": 0.0} if grid == "leading" else {}
+    expected = dpm.make_plan("ddim", *run, grid, **options, **end)
+    assert dpm.make_plan("ddim", *run, name, **end) == dpm.make_plan(f"ddim@{name}", *run, **end) == expected
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -316,7 +319,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("DPM++ SDE Karras", {"eta": 0.5}, r"eta=0\.5 beside 'DPM\+\+ SDE Karras' is not the eta of k-diffusion"),
     ("dpm++2m-sde:tau=0.5", {}, "unknown option 'tau'"),
     ("euler_cfg_pp", {}, "the nearest is 'euler' without it"),
-    ("DPM++ 2M SGM Uniform", {}, "there is no grid 'sgm uniform' here"),
+    ("ddim@bong_tangent", {}, "there is no grid 'bong_tangent' here"),
     ("DPM adaptive", {}, r"^DPM adaptive chooses its steps while it runs, so it has no plan: sample_adaptive\(…, order=3\)"),
     ("res-2s:prediction=noise", {}, "unknown option 'prediction'"),
 ]  # fmt: skip
@@ -337,7 +340,7 @@ def test_two_solvers_of_one_name_are_refused() -> None:
     assert table(SOLVERS.values()) == SOLVERS
 
 
-@pytest.mark.parametrize("name", ["euler_a", "UniPCMultistepScheduler", "LCM", "dpm-12"])
+@pytest.mark.parametrize("name", ["euler_a", "UniPCMultistepScheduler", "LCMScheduler", "dpm-12"])
 def test_a_solver_cannot_take_the_name_of_another_package(name: str) -> None:
     """Our names are read first, and the other's sampler would be lost without a word."""
     with pytest.raises(ValueError, match="is a solver's own name and a name of another package"):

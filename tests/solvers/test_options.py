@@ -45,6 +45,8 @@ GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
             "lms-1",
             "ipndm-1",
             "unip-1",
+            "heunpp2",
+            "lcm",
         ],
         {},
     ),
@@ -63,7 +65,10 @@ GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["unipc-1"], UNIPC),
     (["unipc-2", "unipc-3", "unipc-2-noise", "unipc-3-noise"], {**UNIPC, **ORDERS}),
     (["unip-2", "unip-3"], {"variant": "bh1", **ORDERS}),
-    (["sa-solver"], {"predictor_order": 2, "corrector_order": 2, "eta": 0.5, "lower_order_final": False}),
+    (
+        ["sa-solver", "sa-solver-pece"],
+        {"predictor_order": 2, "corrector_order": 2, "eta": 0.5, "lower_order_final": False},
+    ),
     ([f"deis-{form}{n}" for form in ("tab", "rhoab", "logrho") for n in (1, 2, 3)], ORDERS),
     ([f"{name}-{n}" for name in ("lms", "ipndm-v") for n in (2, 3, 4)], ORDERS),
     (
@@ -71,7 +76,9 @@ GROUPS: tuple[tuple[list[str], dict[str, Any]], ...] = (
         {"lower_order_final": True, "ramp": "ones"},
     ),
     (["euler", "heun", "dpm2"], CHURN),
-    (["euler-ancestral", "dpm2-ancestral", "dpm++2s-ancestral"], ANCESTRAL),
+    (["euler-ancestral", "dpm2-ancestral", "dpm++2s-ancestral", "dpm++2m-ancestral"], ANCESTRAL),
+    (["gradient-estimation"], {"gamma": 1.7}),
+    (["tcd"], {"gamma": 0.6}),
     ([f"er-sde-{n}" for n in (1, 2, 3)], {"noise_scale": lambda rho: rho**2}),
     (["euler-maruyama", "improved-reverse-sde"], {"eta": 0.5}),
     (["dpm-v3"], {"statistics": None, "order": 2, "corrector": False, **ORDERS}),
@@ -92,7 +99,7 @@ def test_a_solver_has_the_options_that_are_meant_to_be(name: str) -> None:
 def test_every_option_makes_another_plan(name: str, option: str) -> None:
     """An option that changes no coefficient would be a promise that nobody keeps."""
     solver, value = SOLVERS[name], OPTIONS[name][option]
-    budget = a_budget(solver, 6)
+    budget = a_budget(solver, 12 if name == "sa-solver-pece" else 6)
     given: dict[str, Any] = {"statistics": some_statistics(GAUSSIAN)} if solver.calibrated else {}
     if option in ("s_tmin", "s_tmax", "s_noise") and "s_churn" in OPTIONS[name]:
         given["s_churn"] = 30.0

@@ -85,9 +85,12 @@ def test_the_figures_are_what_the_measurement_gives(name: str) -> None:
 def test_the_law_on_the_mixture_is_the_right_one() -> None:
     """A weak order says nothing of the limit: it is the data's law, up to the finest run's own error and four standard errors.
 
-    With order p the error left at the finest is the last distance over 2^p - 1; doubled, as these steps are few.
+    With order p the error left at the finest is the last distance over 2^p - 1; doubled, as these steps are few. What claims order 0 has
+    another limit.
     """
     for name, figures in DOCUMENT["solvers"].items():
-        if figures["stochastic"]:
+        if figures["stochastic"] and figures["order"] == 0:
+            assert figures["mixture_gap"] > 20 * figures["mixture_gap_noise"], name
+        elif figures["stochastic"]:
             left = figures["mixture_distances"][-1] / (2 ** figures["order"] - 1)
             assert figures["mixture_gap"] < 2 * left + 4 * figures["mixture_gap_noise"], name

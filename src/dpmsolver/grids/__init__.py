@@ -9,7 +9,19 @@ grid measured on your model: `gits`.
 """
 
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
-from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, rectified, sigma, time
+from dpmsolver.grids.formulas import (
+    beta,
+    cosine,
+    karras,
+    kl_optimal,
+    linear_quadratic,
+    logsnr,
+    polyexponential,
+    quadratic,
+    rectified,
+    sigma,
+    time,
+)
 from dpmsolver.grids.published import AYS_SD15, AYS_SDXL, AYS_SVD, ays_sd15, ays_sdxl, ays_svd, interpolated
 from dpmsolver.grids.registry import (
     GRIDS,
@@ -22,6 +34,7 @@ from dpmsolver.grids.registry import (
     make_grid,
 )
 from dpmsolver.grids.shifts import dynamic_shift, shifted
+from dpmsolver.grids.training_steps import normal, sgm_uniform, simple
 from dpmsolver.grids.trajectory import gits, gits_costs
 
 __all__ = [
@@ -45,15 +58,20 @@ __all__ = [
     "gits_costs",
     "interpolated",
     "karras",
+    "kl_optimal",
     "leading",
+    "linear_quadratic",
     "linspace",
     "logsnr",
     "make_grid",
+    "normal",
     "polyexponential",
     "quadratic",
     "rectified",
+    "sgm_uniform",
     "shifted",
     "sigma",
+    "simple",
     "time",
     "trailing",
 ]

@@ -11,7 +11,19 @@ from dpmsolver.grids.ends import between_limits, either_way, pinned
 from dpmsolver.options import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
-__all__ = ["beta", "cosine", "karras", "logsnr", "polyexponential", "quadratic", "rectified", "sigma", "time"]
+__all__ = [
+    "beta",
+    "cosine",
+    "karras",
+    "kl_optimal",
+    "linear_quadratic",
+    "logsnr",
+    "polyexponential",
+    "quadratic",
+    "rectified",
+    "sigma",
+    "time",
+]
 
 
 @between_limits
@@ -52,6 +64,16 @@ def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: f
     return _from_half_log_snr(schedule, -rho * np.log(np.linspace(low, high, steps + 1)), start, end)
 
 
+@between_limits
+def kl_optimal(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
+    """Uniform in arctan(sigma/alpha): dense where both are alike. AUTOMATIC1111's and ComfyUI's "kl_optimal".
+
+    Source: Sabour et al. 2024, arXiv 2404.14507: the optimum for normal data of variance 1.
+    """
+    low, high = (math.atan(math.exp(-float(schedule.half_log_snr(t)))) for t in (start, end))
+    return _from_half_log_snr(schedule, -np.log(np.tan(np.linspace(low, high, steps + 1))), start, end)
+
+
 def sigma(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
     """Uniform in the noise level sigma/alpha: `karras` with rho = 1.
 
@@ -73,14 +95,52 @@ def rectified(schedule: NoiseSchedule, steps: int, start: float, end: float) -> 
         >>> rectified(EDM(), 3, 4.0, 0.25)
         array([4.        , 1.5       , 0.66666667, 0.25      ])
     """
+    return _on_path(schedule, np.linspace(0.0, 1.0, steps + 1), start, end)
+
+
+@takes(Option("threshold", "a number", "how far the even half of the steps goes, as a part of the way"))
+@either_way
+def linear_quadratic(schedule: NoiseSchedule, steps: int, start: float, end: float, threshold: float = 0.025) -> Floats:
+    """Even steps to a small part of the way at high noise, half of all, and from there a parabola with the same slope to the end.
+
+    The way is that of `rectified`, sigma on a flow: Mochi's grid, and ComfyUI's "linear_quadratic" on flows. A rising grid is the
+    falling one read backwards.
+
+    Raises:
+        PlanError: a threshold outside (0, 1), or one that the even steps pass so fast that the parabola would turn round.
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> linear_quadratic(Flow(), 4, 1.0, 0.0).round(4)
+        array([1.    , 0.9875, 0.975 , 0.725 , 0.    ])
+
+    Source: genmo, mochi_preview/infer.py, linear_quadratic_schedule.
+    """
+    even = steps // 2
+    if not 0.0 < threshold < 1.0 or (
+        even and 2.0 * threshold * (steps - even) > 2.0 * even * (1.0 - threshold) + 1e-12
+    ):
+        raise PlanError(f"threshold must be above 0 and small enough for {steps} steps, as 0.025, got {threshold}")
+    if not even:
+        return np.array([start, end])
+    beyond = np.arange(1, steps - even + 1) / (steps - even)
+    slope = threshold * (steps - even) / even
+    parabola = threshold + slope * beyond + (1.0 - threshold - slope) * beyond**2
+    return _on_path(schedule, np.append(np.arange(even + 1) * (threshold / even), parabola), start, end)
+
+
+def _on_path(schedule: NoiseSchedule, fractions: Floats, start: float, end: float) -> Floats:
+    """Times at fractions of the way from start to end, in sigma/(alpha + sigma)."""
     ends = np.array([start, end])
     alpha, sigma = schedule.alpha(ends), schedule.sigma(ends)
 
-    def equal_steps(part: Floats) -> Floats:
+    def between(part: Floats) -> Floats:
         from_share, to_share = part / (alpha + sigma)
-        return np.linspace(from_share, to_share, steps + 1)
+        values: Floats = from_share + (to_share - from_share) * fractions
+        values[-1] = to_share
+        return values
 
-    signal, noise = equal_steps(alpha), equal_steps(sigma)
+    signal, noise = between(alpha), between(sigma)
     # Below the first time of the schedule the place goes to 0 as the time does.
     first = 1.0 / (1.0 + math.exp(float(schedule.half_log_snr(schedule.t_min))))
     inside = noise >= first

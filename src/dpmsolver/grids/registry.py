@@ -11,9 +11,22 @@ from numpy.typing import ArrayLike
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
 from dpmsolver.grids.ends import Grid
-from dpmsolver.grids.formulas import beta, cosine, karras, logsnr, polyexponential, quadratic, rectified, sigma, time
+from dpmsolver.grids.formulas import (
+    beta,
+    cosine,
+    karras,
+    kl_optimal,
+    linear_quadratic,
+    logsnr,
+    polyexponential,
+    quadratic,
+    rectified,
+    sigma,
+    time,
+)
 from dpmsolver.grids.published import ays_sd15, ays_sdxl, ays_svd
 from dpmsolver.grids.shifts import dynamic_shift, shifted
+from dpmsolver.grids.training_steps import normal, sgm_uniform, simple
 from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.schedules.span import LITTLE_SIGNAL, default_end, default_start, one_time
@@ -32,6 +45,11 @@ GRIDS: dict[str, Grid] = {
     "quadratic": quadratic,
     "cosine": cosine,
     "beta": beta,
+    "kl-optimal": kl_optimal,
+    "linear-quadratic": linear_quadratic,
+    "simple": simple,
+    "normal": normal,
+    "sgm-uniform": sgm_uniform,
     "trailing": trailing,
     "leading": leading,
     "linspace": linspace,

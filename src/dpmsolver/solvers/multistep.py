@@ -5,17 +5,21 @@ DPM-Solver-2M/3M (noise prediction), DPM-Solver++(2M/3M) (data prediction), thei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.solvers.ddim import ancestral_split
 from dpmsolver.solvers.exponential import Quadrature, exponential_step, scale_noise
 from dpmsolver.solvers.options import ETA, LOWER_ORDER_FINAL, LOWER_QUADRATURE, QUADRATURE, RAMP, S_NOISE
 from dpmsolver.solvers.solver import Solver
 
-__all__ = ["SOLVERS", "adams_plan", "multistep", "orders_of_steps"]
+__all__ = ["SOLVERS", "adams_plan", "multistep", "multistep_ancestral", "orders_of_steps"]
 
 
 def multistep(
@@ -168,6 +172,29 @@ def multistep_sde(
     return scale_noise(plan, s_noise)
 
 
+def multistep_ancestral(schedule: NoiseSchedule, times: Floats, *, eta: float = 1.0, s_noise: float = 1.0) -> Plan:
+    """Steps through two outputs to less noise than the target has, and noise back: ancestral sampling with `dpm++2m-exact`.
+
+    The output before stands as far behind as the last step was long, which went to less noise than the state has now. eta and s_noise
+    are those of `ancestral_split`; a step to sigma = 0 has no noise.
+
+    Source: ComfyUI, sample_res_multistep_ancestral; the step: Zhang et al. 2023, arXiv 2308.02157.
+    """
+    points = [Point.at(schedule, t) for t in times]
+    rows: list[Row] = []
+    length = 0.0  # of the last step, in half-log-SNR
+    for k, (source, target) in enumerate(pairwise(points)):
+        sigma, noise = ancestral_split(source, target, eta)
+        down = Point(target.time, target.label, target.alpha, sigma)
+        nodes = [source]
+        if k and math.isfinite(length):
+            nodes.append(Point(source.time, source.label, 1.0, math.exp(length - source.half_log_snr)))
+        step = exponential_step("data", source, down, nodes)
+        rows.append(Row(source, advance=replace(step, noise=(noise,) if noise else ())))
+        length = down.half_log_snr - source.half_log_snr
+    return scale_noise(Plan("data", tuple(rows), points[-1]), s_noise)
+
+
 def _stochastic() -> list[Solver]:
     rows: tuple[tuple[str, Prediction, int, str, str], ...] = (
         ("dpm++2m-sde", "data", 2, "multistep SDE solver", "appendix; k-diffusion, sample_dpmpp_2m_sde"),
@@ -197,4 +224,15 @@ def _stochastic() -> list[Solver]:
     ]
 
 
-SOLVERS = (*_entries(), *_stochastic())
+_ANCESTRAL = Solver(
+    name="dpm++2m-ancestral",
+    build=multistep_ancestral,
+    prediction="data",
+    order=2,
+    description="multistep through 2 outputs, exact, with ancestral noise",
+    source="ComfyUI, sample_res_multistep_ancestral; Zhang et al. 2023, arXiv 2308.02157",
+    options=(ETA, S_NOISE),
+    family="stochastic",
+    stochastic=True,
+)
+SOLVERS = (*_entries(), *_stochastic(), _ANCESTRAL)

@@ -1,4 +1,4 @@
-"""PNDM and iPNDM: Adams-Bashforth with the coefficients of equal steps, and DDIM's transfer between points.
+"""PNDM, iPNDM and gradient estimation: Adams-Bashforth with the coefficients of equal steps, and DDIM's transfer between points.
 
 Every step is DDIM's with a combined noise e' instead of one output: the weights of e' sum to 1, so the marginals hold. On steps that are
 not equal in rho the coefficients are not those of the polynomial, and order 2 is what remains.
@@ -6,11 +6,13 @@ not equal in rho the coefficients are not those of the polynomial, and order 2 i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
@@ -18,7 +20,7 @@ from dpmsolver.solvers.multistep import adams_plan
 from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP
 from dpmsolver.solvers.solver import Solver
 
-__all__ = ["SOLVERS", "ipndm", "pndm"]
+__all__ = ["SOLVERS", "gradient_estimation", "ipndm", "pndm"]
 
 # Adams-Bashforth on equal steps (Hairer, Norsett & Wanner, III.1), newest output first.
 _ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -44,6 +46,23 @@ def ipndm(
         return transfer(source, target, _ADAMS[len(nodes) - 1])
 
     return adams_plan(schedule, times, step, "noise", order, lower_order_final, ramp)
+
+
+def gradient_estimation(schedule: NoiseSchedule, times: Floats, *, gamma: float = 2.0) -> Plan:
+    """DDIM with the noise gamma m_k + (1 - gamma) m_{k-1}, an estimate that takes the error of the newest output back.
+
+    The first step and one to sigma = 0 take the newest output alone. gamma = 3/2 is `ipndm-2`; any other is of order 1.
+
+    Source: Permenter & Yuan 2023, arXiv 2306.04848, algorithm 2.
+    """
+    if not math.isfinite(gamma):
+        raise PlanError(f"gamma must be finite, got {gamma}")
+
+    def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
+        two = len(nodes) > 1 and target.sigma > 0.0
+        return transfer(source, target, (gamma, 1.0 - gamma) if two else (1.0,))
+
+    return adams_plan(schedule, times, step, "noise", 2, False, None)
 
 
 def pndm(schedule: NoiseSchedule, times: Floats, *, evaluations: Sequence[int], order: int) -> Plan:
@@ -138,6 +157,16 @@ SOLVERS = (
         source=f"{_LIU}; the first sampler of Stable Diffusion, diffusers' PNDMScheduler(skip_prk_steps=True)",
         evaluations=partial(_two_first, "plms"),
         takes_evaluations=True,
+        family="classical",
+    ),
+    Solver(
+        name="gradient-estimation",
+        build=gradient_estimation,
+        prediction="noise",
+        order=1,
+        description="DDIM with gamma times the newest output, and the rest of the one before",
+        source="Permenter & Yuan 2023, arXiv 2306.04848, algorithm 2",
+        options=(Option("gamma", "a number", "the weight of the newest output; 1 is DDIM, 3/2 is ipndm-2"),),
         family="classical",
     ),
     *(

@@ -24,7 +24,9 @@ from dpmsolver.solvers import (
     calibrated,
     classical,
     ddim,
+    distilled,
     exponential_rk,
+    heunpp,
     multistep,
     pndm,
     singlestep,
@@ -40,8 +42,8 @@ __all__ = ["SOLVERS", "make_plan", "solvers", "table"]
 
 
 _FAMILIES = (
-    *(ddim, singlestep, multistep, unipc, exponential_rk, adams, velocity, pndm, classical, stochastic),
-    calibrated,
+    *(ddim, singlestep, multistep, unipc, exponential_rk, adams, velocity, pndm, classical, heunpp, stochastic),
+    *(distilled, calibrated),
 )
 
 

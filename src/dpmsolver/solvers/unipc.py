@@ -115,9 +115,7 @@ def sa_solver(
 
     Source: Xue et al. 2023, arXiv 2309.05019, algorithm 1, eq. 14 and 17.
     """
-    for name, value, least in (("predictor_order", predictor_order, 1), ("corrector_order", corrector_order, 0)):
-        if not least <= value <= 4:
-            raise PlanError(f"{name} must be {least} to 4, got {value}")
+    _check_adams_orders(predictor_order, corrector_order)
     points = [Point.at(schedule, t) for t in times]
     strengths = _strengths(eta, points)
     steps = len(points) - 1
@@ -132,6 +130,63 @@ def sa_solver(
         return exponential_step("data", points[k], points[k + 1], nodes, eta=strengths[k]) if nodes else None
 
     return predictor_corrector(points, predict, correct, "data")
+
+
+def sa_solver_pece(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    predictor_order: int = 3,
+    corrector_order: int = 4,
+    eta: Eta = 1.0,
+    lower_order_final: bool = True,
+) -> Plan:
+    """SA-Solver with a second evaluation at each corrected state, whose output takes the place of that at the predicted one.
+
+    Predict, evaluate, correct, evaluate: two evaluations a step, and one in the last, which stays predicted. Arguments as `sa_solver`.
+
+    Source: Xue et al. 2023, arXiv 2309.05019, algorithm 1, in the PECE form of its code.
+    """
+    _check_adams_orders(predictor_order, corrector_order)
+    points = [Point.at(schedule, t) for t in times]
+    strengths, steps = _strengths(eta, points), len(points) - 1
+    orders = orders_of_steps(steps, predictor_order, lower_order_final)
+    rows: list[Row] = []
+    for k in range(steps):
+        source, target = points[k], points[k + 1]
+        ahead = exponential_step("data", source, target, _every_second(points[k::-1][: orders[k]]), eta=strengths[k])
+        if k + 1 == steps:
+            rows.append(Row(source, advance=ahead))
+            continue
+        nodes = [target, *points[k::-1]][: min(corrector_order, steps - k + 1 if lower_order_final else 4)]
+        corrector = ahead
+        if nodes:
+            behind = _every_second(nodes[1:])
+            corrector = exponential_step("data", source, target, [target, *behind], eta=strengths[k])
+        else:  # nothing corrects: the step is the predicted one, whose outputs are one older by now
+            corrector = replace(ahead, outputs=(0.0, *ahead.outputs))
+        noise = (0.0, *corrector.noise) if corrector.noise else ()
+        rows += [Row(source, predict=ahead), Row(target, advance=replace(corrector, noise=noise))]
+    return Plan("data", tuple(rows), points[-1])
+
+
+def _every_second(nodes: Sequence[Point]) -> list[Point | None]:
+    """Nodes of corrected states among all outputs, newest first: before each but the oldest is one of a predicted state, not used."""
+    return [each for node in nodes for each in (node, None)][: 2 * len(nodes) - 1]
+
+
+def _odd(nfe: int) -> tuple[int, ...]:
+    if nfe % 2 == 0:
+        raise PlanError(
+            f"sa-solver-pece spends 2 evaluations a step and 1 on the last, so it cannot spend nfe={nfe}: nearest is {nfe - 1} or {nfe + 1}"
+        )
+    return (*[2] * (nfe // 2), 1)
+
+
+def _check_adams_orders(predictor_order: int, corrector_order: int) -> None:
+    for name, value, least in (("predictor_order", predictor_order, 1), ("corrector_order", corrector_order, 0)):
+        if not least <= value <= 4:
+            raise PlanError(f"{name} must be {least} to 4, got {value}")
 
 
 def _strengths(eta: Eta, points: Sequence[Point]) -> list[float]:
@@ -159,6 +214,16 @@ _CORRECTOR_FROM = Option(
     or_none=True,
 )
 _ORDERS = (LOWER_ORDER_FINAL, RAMP)
+_ADAMS = (
+    Option("predictor_order", "a whole number", "outputs of the predictor, 1 to 4"),
+    Option("corrector_order", "a whole number", "outputs of the corrector, 0 (none) to 4"),
+    Option(
+        "eta",
+        "a number or one per step",
+        "the strength of the noise, or a function of sigma/alpha; 0 is the ODE",
+    ),
+    LOWER_ORDER_FINAL,
+)
 _UNIPC = "Zhao et al. 2023, arXiv 2302.04867"
 SOLVERS = (
     *(
@@ -207,16 +272,20 @@ SOLVERS = (
         order=2,
         description="stochastic Adams predictor and corrector, eta may change with sigma",
         source="Xue et al. 2023, arXiv 2309.05019, algorithm 1",
-        options=(
-            Option("predictor_order", "a whole number", "outputs of the predictor, 1 to 4"),
-            Option("corrector_order", "a whole number", "outputs of the corrector, 0 (none) to 4"),
-            Option(
-                "eta",
-                "a number or one per step",
-                "the strength of the noise, or a function of sigma/alpha; 0 is the ODE",
-            ),
-            LOWER_ORDER_FINAL,
-        ),
+        options=_ADAMS,
+        family="stochastic",
+        stochastic=True,
+    ),
+    Solver(
+        name="sa-solver-pece",
+        build=sa_solver_pece,
+        prediction="data",
+        order=2,
+        description="sa-solver with a second evaluation at each corrected state",
+        source="Xue et al. 2023, arXiv 2309.05019, algorithm 1, PECE",
+        options=_ADAMS,
+        evaluations_per_step=2,
+        evaluations=_odd,
         family="stochastic",
         stochastic=True,
     ),

@@ -1,0 +1,192 @@
+"""The functions `sample_NAME`: their names, and what each of them is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dpmsolver.adapters.k_diffusion.options import ENDS_IN_PREDICTION, IN_SIGMA, chosen
+from dpmsolver.adapters.k_diffusion.running import KRun
+from dpmsolver.adapters.k_diffusion.tables import checked_sigmas, is_flow, places_of, steps_on_sigmas
+from dpmsolver.errors import PlanError
+from dpmsolver.plans.plan import Plan
+from dpmsolver.schedules import Floats
+from dpmsolver.solvers import SOLVERS, Solver
+from dpmsolver.solvers.names import ALIASES, DIFFERENT, understood
+
+__all__ = ["Sampler", "function_names", "named_sampler", "sampler"]
+
+_THEIRS = "k-diffusion, ComfyUI"
+_SAME_SIGMA = 1e-4  # relative: sigmas of float32, and rounded to five digits
+Kind = Literal["edm", "flow"]
+
+
+class Sampler:
+    """A function of k-diffusion's kind: `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, …)`.
+
+    Args of the function:
+        model: `model(x, sigma, **extra_args)` with one sigma per sample, which returns the denoised x.
+        x: the start, sigmas[0] times normals, or at that noise level. It is not changed.
+        sigmas: n + 1 falling noise levels, whose last may be 0. One or none: x is returned.
+        extra_args: arguments of the model. A `seed` among them is the seed of the noise too.
+        callback: called where a step begins, with a dict of x, i, sigma, sigma_hat and denoised.
+        disable: True hides the progress bar, which is shown where tqdm is installed.
+        noise_sampler: of solvers that add noise: (sigma, sigma_next) -> standard normals like x. By default sample i is drawn from the
+            seed, i and the step alone; without a seed in extra_args from one that torch's generator draws.
+        schedule: "edm" for states x_0 + sigma eps, or "flow" for (1 - sigma) x_0 + sigma eps. By default what ComfyUI's model says of
+            itself (a model sampling of type CONST is a flow), else "edm".
+        options: of the solver, in the words of docs/solvers.md, or in k-diffusion's beside its names.
+
+    Returns of the function:
+        The result, of x's type; the run computes in float32, or in float64 where x is.
+
+    Raises:
+        PlanError, ValueError, TypeError: sigmas that do not fall strictly, a plan with other sigmas or of another kind of model, an
+            unknown option, a model that returns another shape. SamplingError: NaN or infinity.
+    """
+
+    def __init__(self, solver: str | Solver | Plan, options: Mapping[str, Any]) -> None:
+        self.solver, self.options = solver, dict(options)
+        name = solver.solver if isinstance(solver, Plan) else solver.name if isinstance(solver, Solver) else solver
+        self.__name__ = f"sample_{_python_name(name or 'plan')}"
+        if isinstance(solver, str):
+            _chosen(solver, self.options)
+
+    def __call__(
+        self,
+        model: Callable[..., Any],
+        x: Any,
+        sigmas: Any,
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        disable: bool | None = None,
+        *,
+        noise_sampler: Callable[[Any, Any], Any] | None = None,
+        schedule: Kind | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run the sampler: see the class."""
+        flow = _flow(model, schedule)
+        levels = checked_sigmas(sigmas, flow)
+        if len(levels) < 2:
+            return x
+        if isinstance(self.solver, Plan):
+            plan, begins, unscaled = self.solver, _begins_of(self.solver, levels, flow, options), False
+        else:
+            plan, spent = self._steps(self.solver, levels, flow, options)
+            begins, unscaled = {sum(spent[:k]): k for k in range(len(spent))}, True
+        run = KRun(plan, model, sigmas, begins, flow, unscaled, extra_args or {}, callback, disable, noise_sampler)
+        return run(x)
+
+    def _steps(
+        self, solver: str | Solver, levels: Floats, flow: bool, options: Mapping[str, Any]
+    ) -> tuple[Plan, tuple[int, ...]]:
+        found, own = _chosen(solver, {**self.options, **options})
+        key = _key(solver)
+        return steps_on_sigmas(found, levels, flow and key not in IN_SIGMA, own, key in ENDS_IN_PREDICTION)
+
+    def __repr__(self) -> str:
+        said = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"<{self.__name__}(model, x, sigmas, …{said})>"
+
+
+def sampler(solver: str | Solver | Plan | Path, **options: Any) -> Sampler:
+    """Return a sampler in the form of k-diffusion's functions.
+
+    Args:
+        solver: a name of ours or of k-diffusion's, which `:option=value` may follow; a `Solver`; a plan; or the path of a plan in JSON,
+            such as `tune` writes. A plan runs on its own sigmas: `sigmas_of(plan)`.
+        options: of the solver, for every call; those of a call replace them.
+
+    Raises:
+        PlanError: an unknown name or option; a plan with options; a file that holds no plan. OSError: a file that cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> euler = sampler("euler")
+        >>> euler(lambda x, sigma: 0.0 * x, np.array([[8.0]]), [8.0, 2.0, 0.5])
+        array([[0.5]])
+    """
+    if isinstance(solver, Path) or (isinstance(solver, str) and solver.endswith(".json")):
+        solver = Plan.from_json(Path(solver).read_text())
+    if not isinstance(solver, (str, Solver, Plan)):
+        raise TypeError(f"solver must be a name, a dpm.Solver, a plan or the path of one, got {type(solver).__name__}")
+    if isinstance(solver, Plan) and options:
+        raise PlanError(f"a plan already says its options, drop {', '.join(options)}")
+    return Sampler(solver, options)
+
+
+def function_names() -> list[str]:
+    """The names of the functions, `sample_` and a name of ours or of k-diffusion and ComfyUI."""
+    return [f"sample_{name}" for name in _functions()]
+
+
+def named_sampler(name: str) -> Sampler:
+    """Return the function of a name that begins with sample_. AttributeError for another; where one of ours is near, it says which."""
+    written = name.removeprefix("sample_")
+    if written in _functions():
+        return Sampler(_functions()[written], {})
+    try:
+        understood(written, SOLVERS)
+    except PlanError as error:
+        raise AttributeError(f"no function {name!r} in dpmsolver.adapters.k_diffusion: {error}") from None
+    return Sampler(written, {})
+
+
+@cache
+def _functions() -> dict[str, str]:
+    """The solver that each function is, as it is written in a name: their names come first, and what they call otherwise is left out."""
+    different = {_python_name(name) for name in DIFFERENT}
+    found = {_python_name(own): own for own in SOLVERS if _python_name(own) not in different}
+    return {**found, **{name: name for name in ALIASES[_THEIRS]}}
+
+
+def _python_name(name: str) -> str:
+    return re.sub(r"\W+", "_", name.replace("++", "_pp_")).strip("_").lower()
+
+
+def _chosen(solver: str | Solver, options: Mapping[str, Any]) -> tuple[Solver, dict[str, Any]]:
+    return (solver, dict(options)) if isinstance(solver, Solver) else chosen(solver, options)
+
+
+def _key(solver: str | Solver) -> str:
+    name = solver if isinstance(solver, str) else solver.name
+    return _python_name(name.split(":")[0])
+
+
+def _flow(model: Any, schedule: str | None) -> bool:
+    """Whether a model's states are those of a flow: as the caller says, or as ComfyUI's model does, whose sampling is then a CONST."""
+    if schedule is not None:
+        if schedule not in ("edm", "flow"):
+            raise PlanError(f"schedule must be 'edm' or 'flow', got {schedule!r}")
+        return schedule == "flow"
+    for _ in range(4):
+        sampling = getattr(model, "model_sampling", None)
+        if sampling is not None:
+            return any(kind.__name__ == "CONST" for kind in type(sampling).__mro__)
+        model = getattr(model, "inner_model", None)
+    return False
+
+
+def _begins_of(plan: Plan, levels: Floats, flow: bool, options: Mapping[str, Any]) -> dict[int, int]:
+    """Where the steps of a plan begin, if it is one for these sigmas and this kind of model. PlanError otherwise."""
+    if options:
+        raise PlanError(f"a plan already says its options, drop {', '.join(options)}")
+    if is_flow(plan) != flow:
+        kinds = ("states x_0 + sigma eps", "a flow")
+        raise PlanError(
+            f"this plan was made for {kinds[is_flow(plan)]} ({plan.schedule or 'no schedule said'}), and the model is one of "
+            f"{kinds[flow]}: take a plan that was tuned for this model, or say schedule='{'flow' if is_flow(plan) else 'edm'}'"
+        )
+    own, begins = places_of(plan)
+    if len(own) != len(levels) or not np.allclose(own, levels, rtol=_SAME_SIGMA, atol=1e-9):
+        raise PlanError(
+            f"this plan has {len(own)} sigmas of its own, from {own[0]:.6g} to {own[-1]:.6g}, and was given {len(levels)}, from "
+            f"{levels[0]:.6g} to {levels[-1]:.6g}: give it sigmas_of(plan), as its scheduler node does"
+        )
+    return begins

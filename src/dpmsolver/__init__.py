@@ -7,10 +7,10 @@ denoiser = dpm.Denoiser(network, schedule, predicts="noise")
 x0 = dpm.sample(denoiser, x_T, nfe=10)
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from dpmsolver import grids, models, schedules, transforms
-from dpmsolver.adapters.diffusers.pipelines import from_diffusers
 from dpmsolver.errors import ConventionWarning, PlanError, SamplingError
 from dpmsolver.networks import guidance, thresholding
 from dpmsolver.networks.denoiser import Denoiser
@@ -27,11 +27,12 @@ from dpmsolver.sampling.runs import State, encode, iterate, sample
 from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.solvers.statistics import ModelStatistics
-from dpmsolver.tuning.outcome import Tuned
-from dpmsolver.tuning.tuning import select, tune
 
 if TYPE_CHECKING:
+    from dpmsolver.adapters.diffusers.pipelines import from_diffusers
     from dpmsolver.solvers import solvers
+    from dpmsolver.tuning.outcome import Tuned
+    from dpmsolver.tuning.tuning import select, tune
 else:
     from dpmsolver import solvers  # the package, which is callable: type checkers know no callable modules
 
@@ -77,3 +78,22 @@ __all__ = [
     "transforms",
     "tune",
 ]
+
+# Imported when they are first asked for: whoever samples needs none of them.
+_LATER = {
+    "Tuned": "dpmsolver.tuning.outcome",
+    "from_diffusers": "dpmsolver.adapters.diffusers.pipelines",
+    "select": "dpmsolver.tuning.tuning",
+    "tune": "dpmsolver.tuning.tuning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -141,16 +141,16 @@ def first_false(flags: Sequence[Any]) -> int | None:
 
 
 def deviation(backend: Backend, x: Any) -> Any:
-    """Return the standard deviation of some 1000 numbers of x: a float, or a device scalar where asking would wait.
+    """Return the standard deviation of x: on the host a float, of some 1000 of its numbers; a device scalar where asking would wait.
 
     Where the numbers are nowhere yet it is None.
     """
     place = backend.place(x)
     if place == "nowhere":
         return None
-    some = x.reshape(-1)[:: 1 + math.prod(x.shape) // 1024]
     if place == "device":
-        return backend.xp.std(some)
+        return backend.xp.std(x)
+    some = x.reshape(-1)[:: 1 + math.prod(x.shape) // 1024]
     # Two sums cost a fraction of a standard deviation; where they cancel, that has to tell.
     mean, power = (values.sum().item() / len(some) for values in (some, some * some))
     variance = power - mean * mean

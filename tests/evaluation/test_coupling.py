@@ -87,6 +87,7 @@ def test_coupled_runs_find_the_law_and_the_orders() -> None:
     assert gap < 2 * distances[-1] + 4 * error
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_they_say() -> None:
     """Made data of weak order 2 and strong order 1 with known noise: the 95 % intervals hold the truth in most of 30 repetitions."""
     rng = np.random.default_rng(0)

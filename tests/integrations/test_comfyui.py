@@ -168,6 +168,7 @@ def test_a_plan_is_tuned_for_the_model_with_its_guidance(
 
 def test_without_tune_the_node_says_what_to_install(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(dpm, "tune", raising=False)
+    monkeypatch.delitem(dpm._LATER, "tune")
     with pytest.raises(RuntimeError, match=r"has no dpm\.tune: pip install --upgrade"):
         nodes.DPMSolverTunePlan().tune(model("sd"), 0.0, 0.0, 1.0, {}, 5, 20, "seconds", 0, "x.json")
 

@@ -62,6 +62,8 @@ def test_a_function_of_noises_is_given_their_numbers() -> None:
 def test_what_the_function_returns_is_checked() -> None:
     with pytest.raises(TypeError, match=r"the function of noises must return dpm\.Denoiser\(…\), got int"):
         Noises(lambda numbers: 3, X).part([0])
+    with pytest.raises(TypeError, match=r"the function of noises must return dpm\.Denoiser\(…\), got int"):
+        dpm.tune(lambda numbers: 3, (16, 2))  # type: ignore[arg-type, return-value]
 
 
 def test_tensors_are_divided_too() -> None:

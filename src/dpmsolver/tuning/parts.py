@@ -16,7 +16,7 @@ from dpmsolver.plans.rows import Point
 from dpmsolver.sampling.calls import Calls
 from dpmsolver.schedules import Floats
 
-__all__ = ["DenoiserOf", "Noises", "Part"]
+__all__ = ["DenoiserOf", "Noises", "Part", "denoiser_of"]
 
 DenoiserOf = Callable[[NDArray[np.int64]], Denoiser]  # the denoiser of some of the noises, by their numbers
 
@@ -48,9 +48,7 @@ class Noises:
         if isinstance(self._denoiser, Denoiser):
             own = _of_samples(self._denoiser, chosen, len(self))
         else:
-            own = self._denoiser(chosen)
-            if not isinstance(own, Denoiser):
-                raise TypeError(f"the function of noises must return dpm.Denoiser(…), got {type(own).__name__}")
+            own = denoiser_of(self._denoiser, chosen)
         return Part(self, chosen, own)
 
     def parts(self, numbers: Sequence[int], batch: int) -> list[Part]:
@@ -93,6 +91,14 @@ class Part:
     def flat(self, x: Any) -> Floats:
         """Return an array like the state on the host, float64 (B, D)."""
         return to_host(x).reshape(len(self), -1)
+
+
+def denoiser_of(function: DenoiserOf, numbers: NDArray[np.int64]) -> Denoiser:
+    """Return what a caller's function gives for some noises. TypeError for anything but a denoiser."""
+    own = function(numbers)
+    if not isinstance(own, Denoiser):
+        raise TypeError(f"the function of noises must return dpm.Denoiser(…), got {type(own).__name__}")
+    return own
 
 
 def _of_samples(denoiser: Denoiser, chosen: NDArray[np.int64], total: int) -> Denoiser:

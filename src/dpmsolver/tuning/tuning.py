@@ -21,7 +21,7 @@ from dpmsolver.tuning.fit import Fit
 from dpmsolver.tuning.judging import preferred
 from dpmsolver.tuning.misses import Miss, judged_errors
 from dpmsolver.tuning.outcome import Kept, Report, Tuned
-from dpmsolver.tuning.parts import DenoiserOf, Noises
+from dpmsolver.tuning.parts import DenoiserOf, Noises, denoiser_of
 from dpmsolver.tuning.selecting import Preset, presets, ranked
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import TEACHER_NFE
@@ -268,7 +268,7 @@ def _noises(denoiser: Denoiser | DenoiserOf, noises: Any, seed: int = 0) -> Nois
     if not callable(denoiser) and not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(…) or a function of noises, got {type(denoiser).__name__}")
     if isinstance(noises, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in noises):
-        one = denoiser if isinstance(denoiser, Denoiser) else denoiser(np.arange(1))
+        one = denoiser if isinstance(denoiser, Denoiser) else denoiser_of(denoiser, np.arange(1))
         noises = initial_noise(one.schedule, tuple(noises), seed, like=like_weights(one.network))
     return Noises(denoiser, noises)
 

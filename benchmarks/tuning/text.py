@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "tuned.md"
 
 def render() -> str:
     """The page."""
-    parts = [_HEAD]
+    parts, newest = [_HEAD], _newest_fit()
     for write, part in (
         (_gain, "gain"),
         (_quality, "quality"),
@@ -29,8 +29,21 @@ def render() -> str:
     ):
         document = read(part)
         if document["cases"]:
-            parts += [*write(document["cases"]), f"\nMade by `{document['command']}`{_versions(document)}.\n"]
+            made = f"\nMade by `{document['command']}`{_versions(document)}.{_older(document['cases'], newest)}\n"
+            parts += [*write(document["cases"]), made]
     return "".join(parts)
+
+
+def _newest_fit() -> str | None:
+    """The state of the fit that most of the first figures were made with."""
+    states = [figures.get("fit") for figures in read("gain")["cases"].values()]
+    return max(states, key=states.count, default=None)
+
+
+def _older(cases: Mapping[str, Any], newest: str | None) -> str:
+    """Which figures were made with another state of the fit, before it was changed for most of the first ones."""
+    names = [f"`{name}`" for name in _ordered(cases) if cases[name].get("fit") != newest]
+    return f" An earlier state of the fit made those of {', '.join(names)}." if names else ""
 
 
 def _versions(document: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from dpmsolver.tuning.parts import Part
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
 
-__all__ = ["DIVERGED", "Miss", "Summary", "end_errors", "judged_errors", "root_mean_square"]
+__all__ = ["DIVERGED", "STATISTICS", "Miss", "Summary", "end_errors", "judged_errors", "root_mean_square"]
 
 DIVERGED = 1e30  # the error of a sample whose run diverged
 _PROBE = 1e-2  # of the target's size: how far a feature map is probed for its derivative
@@ -104,6 +104,15 @@ def _part_errors(table: Table, taught: Taught, miss: Miss) -> Floats:
     return found
 
 
+# Of the errors on the last axis.
+STATISTICS: dict[str, Callable[[Floats], Floats]] = {
+    "mean": lambda errors: errors.mean(axis=-1),
+    "median": lambda errors: np.median(errors, axis=-1),
+    "95 %": lambda errors: np.quantile(errors, 0.95, axis=-1),
+    "RMS": lambda errors: np.sqrt(np.square(errors).mean(axis=-1)),
+}
+
+
 @dataclass(frozen=True)
 class Summary:
     """The errors of many samples in four numbers: a few samples between two modes carry the root mean square."""
@@ -116,9 +125,7 @@ class Summary:
     @classmethod
     def of(cls, errors: Floats) -> Summary:
         """Return the median, the mean, the 95 % quantile and the root mean square."""
-        return cls(
-            float(np.median(errors)), float(errors.mean()), float(np.quantile(errors, 0.95)), root_mean_square(errors)
-        )
+        return cls(*(float(STATISTICS[name](errors)) for name in ("median", "mean", "95 %", "RMS")))
 
     def __str__(self) -> str:
         return f"mean {self.mean:.4g}, median {self.median:.4g}, 95 % {self.high:.4g}, RMS {self.rms:.4g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from dpmsolver.evaluation.intervals import resampled_rows
 from dpmsolver.evaluation.results import made_here
 from dpmsolver.plans.plan import Plan
 from dpmsolver.schedules import Floats
+from dpmsolver.tuning.misses import STATISTICS
 from dpmsolver.tuning.outcome import Kept, Report, Tuned
 from dpmsolver.tuning.table import Table
 
@@ -20,12 +21,6 @@ __all__ = ["results_of", "write_tuned"]
 
 _RESAMPLES = 500
 _MOST = 80  # points of a curve
-_STATISTICS: dict[str, Callable[[Floats], Floats]] = {
-    "mean": lambda errors: errors.mean(axis=-1),
-    "median": lambda errors: np.median(errors, axis=-1),
-    "95 %": lambda errors: np.quantile(errors, 0.95, axis=-1),
-    "RMS": lambda errors: np.sqrt(np.square(errors).mean(axis=-1)),
-}
 _ERROR = (
     "The error of a sample is its root mean square distance to where the converged trajectory of the same noise ends."
 )
@@ -76,7 +71,7 @@ def _fit(tuned: Tuned) -> dict[str, Any]:
         "nfe": report.nfe,
         "winner": report.winner,
         "selected": report.selected,
-        "measures": list(_STATISTICS),
+        "measures": list(STATISTICS),
         "gains": {name: vars(report.gain(name)) for name in ("selected", "auto")},
         "plans": [_plan(name, title, tuned.plans[name], report) for name, title in titles.items()],
         "stages": [vars(stage) for stage in report.stages],
@@ -98,7 +93,7 @@ def _plan(name: Kept, title: str, plan: Plan, report: Report) -> dict[str, Any]:
     return {
         "name": name,
         "title": title,
-        "summary": {key: _interval(of(errors), of(drawn)) for key, of in _STATISTICS.items()},
+        "summary": {key: _interval(of(errors), of(drawn)) for key, of in STATISTICS.items()},
         "curve": {
             "share": shares.tolist(),
             "value": value.tolist(),

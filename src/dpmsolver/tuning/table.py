@@ -9,7 +9,7 @@ is one combination: a corrector, a predictor and the stages of a singlestep meth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.combination import Combination
-from dpmsolver.plans.loop import steps
+from dpmsolver.plans.loop import run, steps
 from dpmsolver.plans.plan import Plan
 from dpmsolver.plans.rows import Point, Row
 from dpmsolver.plans.targets import Predicts
@@ -126,15 +126,12 @@ def _inputs(plan: Plan) -> list[Floats]:
     """The network's inputs, and the result, as coefficients of the first input and of each evaluation's predicted x_0."""
     count = plan.nfe + 1
     scale = 1.0 if plan.begin is None else 1.0 / float(plan.begin.state)
-    run, m = steps(plan, scale * np.eye(count)[0]), None
     seen: list[Floats] = []
-    send: Callable[[Any], Any] = run.send
-    while True:
-        try:
-            moment = send(m)
-        except StopIteration as stop:
-            return [*seen, np.array(stop.value)]
-        seen.append(np.array(moment.u))
-        m = np.eye(count)[moment.number + 1]
-        if plan.prediction == "noise":
-            m = (moment.u - moment.point.alpha * m) / moment.point.sigma
+
+    def answer(u: Floats, point: Point) -> Floats:
+        seen.append(u)
+        data: Floats = np.eye(count)[len(seen)]
+        return data if plan.prediction == "data" else (u - point.alpha * data) / point.sigma
+
+    end: Floats = run(steps(plan, scale * np.eye(count)[0]), answer)
+    return [*seen, end]

@@ -12,7 +12,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.host import to_host
-from dpmsolver.plans.loop import steps
+from dpmsolver.plans.loop import run, steps
 from dpmsolver.plans.rows import Point
 from dpmsolver.solvers.registry import make_plan
 from dpmsolver.tuning.parts import Part
@@ -49,23 +49,18 @@ class Lesson:
         plan = make_plan(
             _SOLVER, schedule, nfe, "logsnr", end=last, predicts=part.denoiser.predicts, lower_order_final=False
         )
-        points, states, outputs = [row.point for row in plan.rows], [], []
-        run, m = steps(plan, part.x), None
-        for _ in plan.rows:
-            moment = run.send(m)
-            m = _answered(part, moment.u, moment.point)
-            states.append(moment.u)
-            outputs.append(m)
-        try:
-            run.send(m)
-        except StopIteration as stop:
-            points.append(plan.end)
-            states.append(stop.value)
+        points, states, outputs = [*(row.point for row in plan.rows), plan.end], [], []
+
+        def answer(u: Any, point: Point) -> Any:
+            states.append(u)
+            outputs.append(_answered(part, u, point))
+            return outputs[-1]
+
+        reached = run(steps(plan, part.x), answer)
         if end == 0.0:
-            clean = _answered(part, states[-1], plan.end)
+            reached = answer(reached, plan.end)
             points.append(Point.at(schedule, 0.0))
-            outputs.append(clean)
-            states.append(clean)
+        states.append(reached)
         return cls(tuple(points), tuple(states), tuple(outputs))
 
     def ended(self) -> Lesson:

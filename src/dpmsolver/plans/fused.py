@@ -19,6 +19,13 @@ class Step(NamedTuple):
     constant: bool
     elementwise: bool
 
+    def made(self, backend: Any, x: Any, outputs: Sequence[Any], noise: Sequence[Any], out: Any = None) -> Any:
+        """Return the combination, in `out` where the framework can."""
+        arrays = [x, *outputs[: self.outputs], *(noise[age] for age in self.draws)]
+        if self.elementwise:
+            return Steps.combine(backend, self.numbers, [*arrays, 1.0] if self.constant else arrays)
+        return backend.combine(self.numbers, arrays, out)
+
 
 class Steps(NamedTuple):
     """A plan for `fused`: its analytic first step, each row's advance and predict, and how much it remembers."""
@@ -54,18 +61,12 @@ def fused(
         draws: as in `steps`. hook: as in `steps`; the run writes into what it returns.
     """
 
-    def made(step: Step, x: Any, out: Any = None) -> Any:
-        arrays = [x, *outputs[: step.outputs], *(noise[age] for age in step.draws)]
-        if step.elementwise:
-            return table.combine(backend, step.numbers, [*arrays, 1.0] if step.constant else arrays)
-        return backend.combine(step.numbers, arrays, out)
-
     outputs: list[Any] = []
     noise: list[Any] = []
     u, stage = x, None
     if table.begin is not None:
         noise = [next(draws)]
-        u = stage = made(table.begin, x)
+        u = stage = table.begin.made(backend, x, outputs, noise)
     for index, (advance, predict) in enumerate(table.rows):
         x, u = hooked(hook, x, u, index)
         spare = outputs.pop() if len(outputs) == table.history else None
@@ -77,8 +78,8 @@ def fused(
         if table.noise_history:
             noise = [next(draws), *noise][: table.noise_history]
         if advance is not None:
-            x = made(advance, x, x)
+            x = advance.made(backend, x, outputs, noise, x)
         u = x
         if predict is not None:
-            u = stage = made(predict, x, stage)
+            u = stage = predict.made(backend, x, outputs, noise, stage)
     return hooked(hook, x, x, len(table.rows))[0]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from importlib import metadata
@@ -77,6 +80,7 @@ def comparison_parser(doc: str | None, **budgets: tuple[Sequence[int], str]) -> 
         help="batches and results (runs/paper/MODEL); shared by the commands",
     )
     add("--json", type=Path, default=None, metavar="FILE", help="a copy of the results without the grids, to commit")
+    add("--stop-after", type=float, default=None, metavar="MINUTES", help="draw no longer, and tell what is there")
     add("--dry-run", action="store_true", help="say what it would cost, and stop")
     return parser
 
@@ -193,19 +197,33 @@ def compare(arguments: argparse.Namespace, testbed: Testbed, samplers: Sequence[
         _announce(console, comparison)
     if arguments.dry_run:
         return None
-    draw_with_bar(comparison, console)
+    draw_with_bar(comparison, console, arguments.stop_after)
     # Distances between laws that the tables do not show take most of the time of the summary.
     shown = {"error", "frechet", "accuracy"} | (set() if testbed.gaussian is not None else {"sliced_wasserstein"})
     comparison.measures = tuple(measure for measure in comparison.measures if measure.key in shown)
     return comparison
 
 
-def draw_with_bar(comparison: Comparison, console: Console) -> None:
-    """Draw what is missing; on a terminal with a bar and the time that is left."""
+def draw_with_bar(comparison: Comparison, console: Console, minutes: float | None = None) -> None:
+    """Draw what is missing, or what can be drawn in so many minutes; on a terminal with a bar and the time that is left."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        suppress(_TimeIsUp),
+    ):
         task = bar.add_task("", total=None)
-        comparison.draw(lambda done, of, what: bar.update(task, completed=done, total=of, description=what))
+
+        def told(done: int, of: int, what: str) -> None:
+            bar.update(task, completed=done, total=of, description=what)
+            if time.monotonic() > deadline:
+                raise _TimeIsUp
+
+        comparison.draw(told)
+
+
+class _TimeIsUp(Exception):
+    """The minutes that were given are over; what is drawn is stored."""
 
 
 def _announce(console: Console, comparison: Comparison) -> None:

@@ -5,7 +5,8 @@
     python -m benchmarks.paper.fid --model google/ddpm-cifar10-32 --features inception --statistics-data fid_stats.npz \\
         --nfe 5,6,8,10,12,15,20,50,200 --long 1000 --num 50000 --batch 500 --device cuda --bfloat16
 
-DDPM, DDIM, Analytic-DDPM, Analytic-DDIM, PNDM, RK45, DPM-Solver-2, -3, -fast and adaptive 12 and 23; then DPM-Solver++(2M), UniPC and DEIS.
+DDPM, DDIM, Analytic-DDPM, Analytic-DDIM, PNDM, RK45, DPM-Solver-2, -3, -fast and adaptive 12 and 23; then DPM-Solver++(2M), UniPC, DEIS,
+iPNDM, "auto", and the plans of --plans.
 DDPM, DDIM and the Analytic ones take steps of equal time, as published, unless --first-grid says otherwise; all others their own grid.
 A budget that a sampler cannot spend is left out, and the results say why. Adaptive samplers and RK45 have tolerances instead of budgets.
 """
@@ -27,13 +28,13 @@ from benchmarks.paper.common import (
     with_budgets,
 )
 from benchmarks.paper.text import tables
-from dpmsolver.evaluation.samplers import Sampler, adaptive_sampler, plan_sampler, rk45_sampler
+from dpmsolver.evaluation.samplers import Sampler, adaptive_sampler, plan_sampler, rk45_sampler, saved_sampler
 from dpmsolver.grids import GRIDS
 
 BUDGETS = (10, 12, 15, 20, 30, 50, 100)
 FIRST_ORDER = ("ddpm", "analytic-ddpm", "ddim", "analytic-ddim")
 PAPER = ("pndm", "dpm-2", "dpm-3", "dpm-fast")
-LATER = ("dpm++2m", "unipc-2", "unipc-3", "deis-tab3")
+LATER = ("dpm++2m", "unipc-2", "unipc-3", "deis-tab3", "ipndm-3", "auto")
 CALIBRATED = ("analytic-ddpm", "analytic-ddim")
 
 
@@ -44,6 +45,8 @@ def samplers(arguments: argparse.Namespace) -> list[Sampler]:
     first = [plan_sampler(name, grid, name=_named(name, grid)) for name in FIRST_ORDER]
     paper, later = ([with_budgets(plan_sampler(name), arguments.nfe) for name in names] for names in (PAPER, LATER))
     free = [rk45_sampler(), adaptive_sampler(2), adaptive_sampler(3)]
+    free = [replace(sampler, settings=sampler.settings[: arguments.tolerances]) for sampler in free if sampler.settings]
+    later += [saved_sampler(folder) for folder in arguments.plans]
     return [*(with_budgets(sampler, long) for sampler in first), *paper, *free, *later]
 
 
@@ -82,6 +85,12 @@ def main(argv: list[str] | None = None) -> int:
         long=((), "more of them for DDPM, DDIM and Analytic-DPM alone: the paper has 200,1000"),
     )
     parser.add_argument("--first-grid", default="time", metavar="NAME", help="of DDPM, DDIM and Analytic-DPM (time)")
+    parser.add_argument(
+        "--plans", action="append", default=[], metavar="FOLDER", help="of plan-*.json, such as dpmsolver tune writes"
+    )
+    parser.add_argument(
+        "--tolerances", type=int, default=3, help="of RK45 and the adaptive samplers, the first so many"
+    )
     return run_command(parser, command, argv)
 
 

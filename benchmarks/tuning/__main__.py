@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--part", default="", choices=("", *parts.PARTS), help="what to measure")
     add("--only", default="", metavar="REGEX", help="of the cases, those whose name it finds")
     add("--nfe", default="", metavar="LIST", help="of the budgets, these, such as 5,8,12")
+    add("--device", default=None, help="of the networks, such as cuda")
     add("--render", action="store_true", help="write the page from the figures")
     add("--check", action="store_true", help="fail where figures and page do not agree")
     args = parser.parse_args(argv)
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("docs/tuned.md is not what the figures say: python -m benchmarks.tuning --render")
         return 1
     if args.part:
-        parts.run(args.part, args.only, [int(nfe) for nfe in args.nfe.split(",") if nfe])
+        parts.run(args.part, args.only, [int(nfe) for nfe in args.nfe.split(",") if nfe], args.device)
     if args.part or args.render:
         with written_aside(text.PAGE) as aside:
             aside.write_text(text.render())

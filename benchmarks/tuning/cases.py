@@ -54,7 +54,7 @@ class Case:
     """A network or a law, with a guidance scale, and what is spent on it.
 
     Args:
-        noises: that a fit is given. judges: that judge it. classes: the only ones, if any are chosen.
+        noises: that a fit is given. judges: that judge it. classes: the only ones, if any are chosen. device: of the network.
     """
 
     testbed: str
@@ -64,6 +64,7 @@ class Case:
     guidance: float = 1.0
     classes: tuple[int, ...] = ()
     bfloat16: bool = False
+    device: str | None = None
 
     @property
     def name(self) -> str:
@@ -73,11 +74,11 @@ class Case:
     @property
     def pictures(self) -> bool:
         """Whether it is a U-Net, which costs most."""
-        return self.testbed == "digits" or self.testbed in trained.DIGITS
+        return self.testbed in ("digits", "cifar10") or self.testbed in trained.DIGITS
 
     def load(self) -> Testbed:
         """The testbed."""
-        return load_testbed(self.testbed, bfloat16=self.bfloat16)
+        return load_testbed(self.testbed, device=self.device, bfloat16=self.bfloat16)
 
     def some(self, testbed: Testbed, first: int, count: int, seed: int = SEED) -> Noises:
         """So many noises of the testbed from a number on, with their denoiser; of its chosen classes only, where it has some."""
@@ -105,6 +106,8 @@ CASES = (
     Case("digits", noises=128, guidance=2.0),
     Case("digits-flow", noises=128),
     Case("digits-edm", noises=128),
+    Case("cifar10", noises=128),
+    Case("cifar10", noises=128, guidance=2.0),
 )
 
 

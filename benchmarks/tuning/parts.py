@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from benchmarks.tuning import ablation, gain, quality, special, stability, transfer
 from benchmarks.tuning.cases import CASES
@@ -21,11 +22,11 @@ PARTS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
 }
 
 
-def run(part: str, only: str = "", nfes: Sequence[int] = ()) -> None:
-    """Measure the cases of a part whose name a regular expression finds, at some budgets or all."""
+def run(part: str, only: str = "", nfes: Sequence[int] = (), device: str | None = None) -> None:
+    """Measure the cases of a part whose name a regular expression finds, at some budgets or all, with networks on a device."""
     measure, names = PARTS[part]
     by_name = {case.name: case for case in CASES}
     for name in names:
         if re.search(only, name):
             print(f"{part}: {name}", flush=True)
-            measure(by_name[name], nfes or ())
+            measure(replace(by_name[name], device=device), nfes or ())

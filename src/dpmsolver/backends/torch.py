@@ -14,7 +14,7 @@ import torch.utils.checkpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpmsolver.backends import Autograd
+from dpmsolver.backends import Autograd, one_kernel
 from dpmsolver.backends.arrays import require_one_per_sample, require_state
 from dpmsolver.backends.keys import Keys, require_host_keys, stream_seed
 from dpmsolver.errors import PlanError
@@ -124,6 +124,10 @@ class TorchBackend:
 
     def combine(self, coefficients: Sequence[float], arrays: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         first, scale, done = arrays[0], coefficients[0], 1
+        if first.is_cuda and len(arrays) > 2 and first.numel() >= one_kernel.LARGE:
+            total = one_kernel.combined(coefficients, arrays, out)
+            if total is not None:
+                return total
         if out is first:
             out.mul_(scale)
         elif scale == 1.0 and len(arrays) > 1:

@@ -39,6 +39,7 @@ from dpmsolver.files import written_aside
 from dpmsolver.models.pretrained import EMBEDDED, Pretrained, load
 
 SEED = 0
+NOISES = 128  # of the fit
 STATE = (64, 4, 128, 128)  # of the step that `combine` times
 NEEDS_CUDA = {"skipped": "needs a CUDA device"}
 
@@ -289,12 +290,13 @@ def first_line(error: Exception) -> str:
 
 def tune(setting: Setting) -> dict[str, Any]:
     """Wall-clock seconds of a fit of five evaluations, and the plan that it kept."""
-    effort: Any = 400 if setting.nfe < 5 else "seconds"
-    x_T = setting.model.initial_noise(16 if setting.nfe < 5 else 128, SEED)
+    if not setting.cuda:
+        return NEEDS_CUDA
+    x_T = setting.model.initial_noise(NOISES, SEED)
     classes = setting.model.num_classes
     labels = None if classes is None else [i % classes for i in range(len(x_T))]
     begin = time.perf_counter()
-    tuned = dpm.tune(setting.model.denoiser(labels), x_T, 5, effort=effort)
+    tuned = dpm.tune(setting.model.denoiser(labels), x_T, 5, effort="seconds")
     seconds, report = time.perf_counter() - begin, tuned.report
     return {"seconds": seconds, "evaluations": report.evaluations, "kept": report.winner, "selected": report.selected}
 

@@ -46,7 +46,7 @@ def samplers(arguments: argparse.Namespace) -> list[Sampler]:
     paper, later = ([with_budgets(plan_sampler(name), arguments.nfe) for name in names] for names in (PAPER, LATER))
     free = [rk45_sampler(), adaptive_sampler(2), adaptive_sampler(3)]
     free = [replace(sampler, settings=sampler.settings[: arguments.tolerances]) for sampler in free if sampler.settings]
-    later += [saved_sampler(folder) for folder in arguments.plans]
+    later += [with_budgets(saved_sampler(folder), arguments.nfe) for folder in arguments.plans]
     return [*(with_budgets(sampler, long) for sampler in first), *paper, *free, *later]
 
 

@@ -24,18 +24,29 @@ def in_bfloat16(network: Network, device: str) -> Network:
 def compiled_network(network: Network) -> Network:
     """The network through torch.compile. ValueError on the first call where it cannot be compiled, as without a C++ compiler.
 
-    The weights of a module on a GPU are laid out with the channels last, in which its convolutions are fastest.
+    A batch smaller than the largest one so far is filled up to that, because the compiler would start again for every other size, and
+    one time becomes one for each sample. The weights of a module on a GPU are laid out with the channels last, in which its convolutions are fastest.
     """
     import torch
 
     module = getattr(network, "module", network)
     if isinstance(module, torch.nn.Module) and any(weight.is_cuda for weight in module.parameters()):
-        module.to(memory_format=torch.channels_last)
-    fast = torch.compile(network)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fast, largest = torch.compile(network), 0
 
     def run(x: Any, t: Any, **kwargs: Any) -> Any:
+        nonlocal largest
+        size = len(x)
+        largest = max(largest, size)
+
+        def filled(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor) or not value.ndim or len(value) != size or size == largest:
+                return value
+            return torch.cat([value, value[:1].expand(largest - size, *value.shape[1:])])
+
+        times = t.expand(size) if isinstance(t, torch.Tensor) and t.numel() == 1 else t
         try:
-            return fast(x, t, **kwargs)
+            return fast(filled(x), filled(times), **{name: filled(value) for name, value in kwargs.items()})[:size]
         except Exception as error:
             # Each stage of the compiler has errors of its own; those of the network pass.
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

@@ -41,7 +41,7 @@ class NoiseScheduleVP:
     Examples:
         >>> schedule = NoiseScheduleVP("linear", continuous_beta_0=0.1, continuous_beta_1=20.0)
         >>> schedule.T, schedule.total_N, round(float(schedule.marginal_lambda(np.array(0.5))), 4)
-        (1.0, 1000, -1.2277)
+        (1.0, 1000, -1.2276)
     """
 
     def __init__(

@@ -159,10 +159,12 @@ def others(module: Any) -> dict[str, Any]:
             f"{name} backwards": plus.inverse(0.3 * x, 9, order=3, skip_type="logSNR"),
             f"{name} backwards, singlestep": noise.inverse(0.3 * x, 9, t_end=0.7, order=3, method="singlestep"),
             f"{name} function": function.sample(x, 7, t_start=1),
-            f"{name} added": plus.add_noise(x, torch.tensor([0.3]), 0.5 * x.flip(0)),
-            f"{name} added twice": plus.add_noise(x, torch.tensor([0.3, 0.8]), torch.stack([x.flip(0), x])),
-            f"{name} noise prediction": plus.noise_prediction_fn(x, torch.tensor(0.4)),
-            f"{name} data prediction": limited.data_prediction_fn(x, torch.tensor([0.4])),
+            f"{name} added": plus.add_noise(x, torch.tensor([0.3], dtype=torch.float64), 0.5 * x.flip(0)),
+            f"{name} added twice": plus.add_noise(
+                x, torch.tensor([0.3, 0.8], dtype=torch.float64), torch.stack([x.flip(0), x])
+            ),
+            f"{name} noise prediction": plus.noise_prediction_fn(x, torch.tensor(0.4, dtype=torch.float64)),
+            f"{name} data prediction": limited.data_prediction_fn(x, torch.tensor([0.4], dtype=torch.float64)),
         }
         for method, order in product(METHODS, (1, 2, 3)):
             _, states = plus.sample(x, 6, order=order, method=method, return_intermediate=True, denoise_to_zero=True)

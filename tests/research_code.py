@@ -129,6 +129,9 @@ class Latent(nn.Module):
     def get_learned_conditioning(self, texts: list[str]) -> Tensor:
         return torch.tensor([[float(len(text))] for text in texts], dtype=torch.float64)
 
+    def decode_first_stage(self, z: Tensor) -> Tensor:
+        return z / self.scale_factor
+
     def apply_model(self, x_noisy: Tensor, t: Tensor, cond: Any) -> Tensor:
         self.batches.append(len(x_noisy))
         given = cond["c_crossattn"][0] if isinstance(cond, dict) else cond

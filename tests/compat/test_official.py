@@ -69,20 +69,38 @@ def test_a_float32_state_loses_no_more_than_float32(name: str) -> None:
         assert relative(found.double(), wanted) < 1e-5, case
 
 
-def test_arrays_of_numpy_run_as_tensors_do() -> None:
+@pytest.mark.parametrize("method", ["multistep", "singlestep", "adaptive"])
+def test_arrays_of_numpy_and_jax_run_as_tensors_do(method: str) -> None:
+    """The network, the corrections and the times come in the state's framework."""
+    jax = pytest.importorskip("jax")
     schedule = NoiseScheduleVP("discrete", betas=BETAS)
-    solver = DPM_Solver(model_wrapper(lambda x, t: 0.3 * x, schedule), schedule)
-    x = script.start()
-    found = solver.sample(x.numpy(), 8, order=3)
-    assert isinstance(found, np.ndarray)
-    assert relative(torch.from_numpy(found), solver.sample(x, 8, order=3)) < 1e-14
-    assert (
-        relative(
-            torch.from_numpy(schedule.marginal_std(np.array([0.1, 0.9]))),
-            schedule.marginal_std(torch.tensor([0.1, 0.9], dtype=torch.float64)),
-        )
-        < 1e-14
+    solver = DPM_Solver(
+        model_wrapper(lambda x, t: 0.3 * x + 1e-4 * t.reshape(-1, 1), schedule),
+        schedule,
+        correcting_x0_fn=lambda x0, t: x0 + 0.1 * t.reshape(-1, *[1] * (x0.ndim - 1)) if t.ndim else x0 + 0.1 * t,
     )
+    x, arguments = script.start(), {"steps": 8, "order": 3, "method": method, "denoise_to_zero": True}
+    wanted = solver.sample(x, **arguments)
+    found = solver.sample(x.numpy(), **arguments)
+    assert isinstance(found, np.ndarray)
+    assert relative(torch.from_numpy(found), wanted) < 1e-13
+    on_jax = solver.sample(jax.numpy.asarray(x.numpy()), **arguments)
+    assert isinstance(on_jax, jax.Array)
+    # In float32, whose rounding moves the steps of the adaptive method.
+    tolerance = 1e-4 if method == "adaptive" else 1e-5
+    assert relative(torch.from_numpy(np.asarray(on_jax, dtype=np.float64)), wanted) < tolerance
+    added = solver.add_noise(jax.numpy.ones((2, 3)), [0.3, 0.7])
+    assert added.shape == (2, 2, 3)
+
+
+def test_marginals_are_arrays_like_the_times() -> None:
+    schedule, times = NoiseScheduleVP("discrete", betas=BETAS), torch.tensor([[0.1, 0.9]], dtype=torch.float64)
+    for name in ("marginal_alpha", "marginal_std", "marginal_lambda", "marginal_log_mean_coeff"):
+        found = getattr(schedule, name)(times)
+        assert found.shape == times.shape
+        assert relative(torch.from_numpy(getattr(schedule, name)(times.numpy())), found) < 1e-15
+        assert getattr(schedule, name)(0.9) == pytest.approx(float(found[0, 1]))
+    assert relative(schedule.inverse_lambda(schedule.marginal_lambda(times)), times) < 1e-12
 
 
 # The scripts of their examples -----------------------------------------------------------------------------------------------------
@@ -179,7 +197,7 @@ def test_the_budget_is_spent_as_there(method: str, order: int, steps: int, spent
 
 
 def test_a_clipped_schedule_keeps_the_labels_of_its_steps() -> None:
-    """996 of 1000 cosine steps are left, as there; their labels are 995 to 0, where the official code says 999 times 995/996."""
+    """996 of 1000 cosine steps are left, as there; their labels are 995 to 0, where the official code says 1000 n/996."""
     network = Counted()
     schedule = NoiseScheduleVP("discrete", betas=script.cosine_betas())
     assert schedule.total_N == 996

@@ -74,7 +74,7 @@ class Asked:
         steps, order = int(self.steps), self.order
         if self.method == "multistep":
             times = self._grid(schedule, steps, start, end)
-            # Their third order is as published whatever solver_type says, which the steps of lower order follow.
+            # Their steps of order 3 ignore solver_type; those of lower order follow it.
             made = multistep(
                 schedule,
                 times,

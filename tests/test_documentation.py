@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import dpmsolver as dpm
+from research_code import VPSDE, Diffusion, EDMNet, GuidedNet, Latent
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "write-your-own.md"
@@ -64,6 +65,20 @@ def pipeline() -> SimpleNamespace:
     return SimpleNamespace(unet=model, vae=vae, encode_prompt=encode_prompt, scheduler=SimpleNamespace(config=config))
 
 
+def research_code() -> dict[str, Any]:
+    """A network, or what belongs to one, of each project on the page."""
+    return {
+        "net": EDMNet(label_dim=3, sigma_min=0.0, sigma_max=80.0, round_sigma=torch.as_tensor),
+        "model": lambda x, labels: 0.1 * x,
+        "sde": VPSDE(),
+        "unet": GuidedNet(),
+        "diffusion": Diffusion(),
+        "classes": torch.tensor([1, 0]),
+        "classifier": lambda x, t: x.flatten(1)[:, :2],
+        "latent": Latent(),
+    }
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_examples_run_in_order(
     document: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +87,8 @@ def test_python_examples_run_in_order(
     names = {} if document.name == "README.md" else given()
     if document.name == "coming-from.md":
         names |= {"pipe": pipeline(), "noise": torch.ones(2, 4, 8, 8)}
+    if document.name == "research-code.md":
+        names |= research_code()
     if document.name == "diffusers.md":
         pytest.importorskip("transformers")
         from tiny_pipelines import stable_diffusion

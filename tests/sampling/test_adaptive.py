@@ -271,12 +271,36 @@ def test_every_schedule_is_followed(schedule: Any, start: float, end: float) -> 
     np.testing.assert_allclose(given, GAUSSIAN.trajectory(schedule, x, start, end), rtol=0, atol=5e-3)
 
 
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("prediction", ["noise", "data"])
+def test_exact_phi_functions_reach_the_closed_form(order: int, prediction: Any) -> None:
+    """quadrature="exact" solves the same ODE as closely as its tolerance says, by other steps than the published form."""
+    ends = {"start": 0.9, "end": 1e-3}
+    found, published = (
+        dpm.sample_adaptive(
+            GAUSSIAN.denoiser(VP),
+            X_T,
+            order=order,
+            prediction=prediction,
+            quadrature=form,
+            atol=1e-4,
+            rtol=1e-4,
+            max_nfe=5000,
+            **ends,
+        )
+        for form in ("exact", "published")
+    )
+    np.testing.assert_allclose(found, GAUSSIAN.trajectory(VP, X_T, 0.9, 1e-3), rtol=0, atol=2e-3)
+    assert not np.array_equal(found, published)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"order": 1}, "order must be 2 .* or 3 .*, got 1"),
         ({"order": "3"}, "order must be 2 .* or 3 .*, got '3'"),
         ({"prediction": "v"}, "prediction must be 'noise' or 'data', got 'v'"),
+        ({"quadrature": "bh1"}, "quadrature must be 'published' or 'exact', got 'bh1'"),
         ({"atol": 0.0}, "atol must be positive and finite, got 0"),
         ({"rtol": -1.0}, "rtol must be positive and finite, got -1"),
         ({"h_init": math.inf}, "h_init must be positive and finite, got inf"),

@@ -91,6 +91,162 @@ class Denoiser:
         if self.data_hook is not None and not callable(self.data_hook):
             raise TypeError(f"data_hook must be a function (x0, point) -> x0, got {type(self.data_hook).__name__}")
 
+    @staticmethod
+    def edm(
+        net: Callable[..., Any],
+        class_labels: Any = None,
+        *,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        gnet: Callable[..., Any] | None = None,
+        guidance: float = 1.0,
+        network_kwargs: Mapping[str, Any] | None = None,
+    ) -> Denoiser:
+        """The denoiser of a preconditioned network of EDM or EDM2: the `EDM` schedule, data prediction.
+
+        Args:
+            net: `net(x, sigma, class_labels=None, …) -> denoised x` with the attributes `img_resolution` and `label_dim`, as EDM's pickles
+                hold it: preconditioned for EDM, VP, VE or iDDPM. Steps on the noise levels that a network of iDDPM was trained on
+                are those of `networks.research.rounded(net)`, a grid.
+            class_labels: class numbers (B,) or one-hot rows (B, label_dim); None is no class.
+            sigma_min, sigma_max: the noise levels of runs, as far as the network's own `sigma_min` and `sigma_max` allow.
+            gnet, guidance: the network that guides, and how far: gnet + guidance (net - gnet), as in EDM2.
+            network_kwargs: handed to every call.
+
+        Raises:
+            PlanError: a network without these attributes, noise levels that it does not support, labels that do not fit label_dim.
+
+        Examples:
+            >>> import numpy as np, dpmsolver as dpm
+            >>> class Net:
+            ...     img_resolution, label_dim, sigma_min, sigma_max = 8, 0, 0.002, 50.0
+            ...     def __call__(self, x, sigma):
+            ...         return 0.25 / (0.25 + sigma[:, None] ** 2) * x  # data of deviation 1/2
+            >>> denoiser = dpm.Denoiser.edm(Net())
+            >>> dpm.sample(denoiser, dpm.initial_noise(denoiser.schedule, (1000, 4)), nfe=18).std().round(2)
+            np.float64(0.5)
+
+        Source: Karras et al. 2022, arXiv 2206.00364, table 1; Karras et al. 2024, arXiv 2406.02507, for gnet.
+        """
+        from dpmsolver.networks.research.edm import edm
+
+        return edm(
+            net,
+            class_labels,
+            sigma_min=sigma_min,
+            sigma_max=sigma_max,
+            gnet=gnet,
+            guidance=guidance,
+            network_kwargs=network_kwargs,
+        )
+
+    @staticmethod
+    def score_sde(model: Callable[..., Any], sde: Any, *, continuous: bool = True) -> Denoiser:
+        """The denoiser of a network of score_sde, with the schedule, the labels and the prediction that its SDE implies.
+
+        Args:
+            model: `model(x, labels)`, in evaluation mode.
+            sde: a VPSDE, subVPSDE or VESDE of that code, known by the name of its class.
+            continuous: the network was trained on continuous times (`config.training.continuous`): labels are 999 t, or sigma where the
+                variance explodes. Else they are the numbers of the training steps: floats, and rounded where the variance explodes.
+
+        Raises:
+            PlanError: another SDE, or one without its attributes. TypeError: a model that cannot be called.
+
+        Examples:
+            >>> import dpmsolver as dpm
+            >>> class VPSDE:
+            ...     beta_0, beta_1, N = 0.1, 20.0, 1000
+            >>> denoiser = dpm.Denoiser.score_sde(lambda x, labels: 0.0 * x, VPSDE())
+            >>> denoiser.schedule, denoiser.label(0.5)
+            (LinearVP(beta_min=0.1, beta_max=20.0, t_min=1e-05, t_max=1.0), 499.5)
+
+        Source: Song et al. 2021, arXiv 2011.13456, appendix C; get_score_fn of its code (yang-song/score_sde_pytorch).
+        """
+        from dpmsolver.networks.research.score_sde import score_sde
+
+        return score_sde(model, sde, continuous=continuous)
+
+    @staticmethod
+    def guided_diffusion(
+        model: Callable[..., Any],
+        diffusion: Any,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        cond_fn: Callable[..., Any] | None = None,
+        classifier: Callable[..., Any] | None = None,
+        classifier_scale: float = 1.0,
+    ) -> Denoiser:
+        """The denoiser of a network of guided-diffusion or improved-diffusion, with its classifier if there is one.
+
+        Args:
+            model: `model(x, timesteps, **model_kwargs)`, with the doubled channels of a learned variance if the diffusion says so.
+            diffusion: the GaussianDiffusion or SpacedDiffusion that was made with it. One that leaves out steps knows the schedule at those
+                that are left, so make it without respacing.
+            model_kwargs: such as {"y": classes}, handed to every call and to cond_fn.
+            cond_fn: `cond_fn(x, timesteps, **model_kwargs)`: the gradient of log p(y | x), times its scale.
+            classifier, classifier_scale: instead of it, a network `classifier(x, timesteps) -> logits` of torch, for the classes `y`.
+
+        Predicted data are not clipped; `denoiser.replace(data_hook=dpm.thresholding.static())` does what `clip_denoised=True` does.
+
+        Raises:
+            PlanError: a diffusion without its attributes or one that predicts the previous x, classes that are missing. ValueError:
+                betas by which alpha does not fall.
+
+        Examples:
+            >>> import dpmsolver as dpm
+            >>> class Diffusion:
+            ...     betas, rescale_timesteps = np.linspace(1e-4, 0.02, 1000), False
+            ...     model_mean_type, model_var_type = "EPSILON", "LEARNED_RANGE"
+            >>> denoiser = dpm.Denoiser.guided_diffusion(lambda x, t: np.zeros((len(x), 6, 4, 4)), Diffusion())
+            >>> denoiser.predicts, denoiser.learned_variance
+            ('noise', True)
+
+        Source: Dhariwal & Nichol 2021, arXiv 2105.05233; openai/guided-diffusion, gaussian_diffusion.py and respace.py.
+        """
+        from dpmsolver.networks.research.guided_diffusion import guided_diffusion
+
+        return guided_diffusion(
+            model,
+            diffusion,
+            model_kwargs=model_kwargs,
+            cond_fn=cond_fn,
+            classifier=classifier,
+            classifier_scale=classifier_scale,
+        )
+
+    @staticmethod
+    def latent_diffusion(
+        model: Any, cond: Any = None, uncond: Any = None, scale: Any = 1.0, *, batched: bool = True
+    ) -> Denoiser:
+        """The denoiser of a LatentDiffusion of CompVis's code, Stable Diffusion's included; it samples latents.
+
+        Args:
+            model: with `apply_model(x, t, cond)`, `alphas_cumprod` and `parameterization` ("eps", "x0" or "v").
+            cond: a list with one text per sample, which `model.get_learned_conditioning` encodes; or what it returned.
+            uncond, scale: the same for "no condition", and the scale of classifier-free guidance; see `guidance.ClassifierFree`.
+            batched: False for two calls of the network, where cond and uncond differ in shape.
+
+        `model.decode_first_stage(latents)` makes pictures of the result: it divides by `model.scale_factor` itself.
+
+        Raises:
+            PlanError: a model without these attributes, an unknown parameterization, one text in place of a list.
+
+        Examples:
+            >>> import dpmsolver as dpm
+            >>> class Model:
+            ...     alphas_cumprod, parameterization = np.cumprod(1 - dpm.schedules.scaled_linear_betas()), "v"
+            ...     def apply_model(self, x, t, cond):
+            ...         return 0.0 * x + cond
+            >>> dpm.Denoiser.latent_diffusion(Model(), cond=0.0).predicts
+            'v'
+
+        Source: Rombach et al. 2022, arXiv 2112.10752; CompVis/latent-diffusion, ddpm.py.
+        """
+        from dpmsolver.networks.research.latent_diffusion import latent_diffusion
+
+        return latent_diffusion(model, cond, uncond, scale, batched=batched)
+
     def replace(self, **changes: Any) -> Denoiser:
         """A copy with other settings: `denoiser.replace(guidance=…)`."""
         return replace(self, **changes)

@@ -18,7 +18,7 @@ from dpmsolver.plans.plan import Combination, Point, Prediction
 from dpmsolver.sampling.calls import Calls
 from dpmsolver.sampling.ends import run_ends
 from dpmsolver.schedules import NoiseSchedule
-from dpmsolver.solvers.exponential import exponential_step
+from dpmsolver.solvers.exponential import Quadrature, exponential_step
 from dpmsolver.solvers.singlestep import block
 
 __all__ = ["AdaptiveState", "sample_adaptive"]
@@ -46,6 +46,7 @@ def sample_adaptive(
     *,
     order: int = 3,
     prediction: Prediction = "noise",
+    quadrature: Quadrature = "published",
     atol: float = 0.0078,
     rtol: float = 0.05,
     h_init: float = 0.05,
@@ -64,6 +65,7 @@ def sample_adaptive(
     Args:
         order: 2 (pair 1 and 2) or 3 (pair 2 and 3).
         prediction: "noise" as published, or "data".
+        quadrature: of both solvers of the pair: "published", or "exact" for exact phi-functions.
         atol, rtol: a step is accepted when RMS((x_high - x_low)/max(atol, rtol max(|x_low|, |x_prev|))) <= 1, each x divided by
             (alpha^2 + sigma^2)^(1/2) where it is. 0.0078 is one grey level of 256 for data in [-1, 1].
         h_init: the first step in half-log-SNR. theta: safety factor. t_err: a sample within this of the end time has arrived.
@@ -88,7 +90,7 @@ def sample_adaptive(
     """
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
-    _check(order, prediction, atol=atol, rtol=rtol, h_init=h_init, theta=theta, t_err=t_err)
+    _check(order, prediction, quadrature, atol=atol, rtol=rtol, h_init=h_init, theta=theta, t_err=t_err)
     schedule = denoiser.schedule
     ends = run_ends(denoiser, start, end)
     start, end, lams = ends.start, ends.end, ends.half_log_snr
@@ -103,7 +105,7 @@ def sample_adaptive(
     low_before = x
     while any(active := [abs(p.time - end) > t_err for p in points]):
         pairs = [
-            _Pair.of(schedule, p, h * sign, goal, order, prediction) if a else _Pair.idle(p, order)
+            _Pair.of(schedule, p, h * sign, goal, order, prediction, quadrature) if a else _Pair.idle(p, order)
             for p, h, a in zip(points, steps, active, strict=True)
         ]
         with backend.autograd.no_grad():
@@ -127,7 +129,7 @@ def sample_adaptive(
     return ends.finished(calls, x)
 
 
-def _check(order: int, prediction: str, **positive: float) -> None:
+def _check(order: int, prediction: str, quadrature: str, **positive: float) -> None:
     if order not in (2, 3):
         raise PlanError(f"order must be 2 (DPM-Solver-12) or 3 (DPM-Solver-23), got {order!r}")
     for name, value in positive.items():
@@ -135,6 +137,8 @@ def _check(order: int, prediction: str, **positive: float) -> None:
             raise PlanError(f"{name} must be positive and finite, got {value}")
     if prediction not in ("noise", "data"):
         raise PlanError(f"prediction must be 'noise' or 'data', got {prediction!r}")
+    if quadrature not in ("published", "exact"):
+        raise PlanError(f"quadrature must be 'published' or 'exact', got {quadrature!r}")
 
 
 @dataclass(frozen=True)
@@ -149,15 +153,22 @@ class _Pair:
 
     @classmethod
     def of(
-        cls, schedule: NoiseSchedule, source: Point, h: float, goal: float, order: int, prediction: Prediction
+        cls,
+        schedule: NoiseSchedule,
+        source: Point,
+        h: float,
+        goal: float,
+        order: int,
+        prediction: Prediction,
+        quadrature: Quadrature,
     ) -> _Pair:
         to = source.half_log_snr + h
         target = Point.at(schedule, schedule.time(goal if abs(goal - to) < 1e-9 * (1 + abs(goal)) else to))
-        rows = list(block(schedule, source, target, order=order, prediction=prediction, quadrature="published"))
+        rows = list(block(schedule, source, target, order=order, prediction=prediction, quadrature=quadrature))
         stages = tuple(row.point for row in rows[1:])
         # The lower order does without the newest stage.
         low = exponential_step(
-            prediction, source, target, [None, *reversed(stages[:-1]), source], quadrature="published"
+            prediction, source, target, [None, *reversed(stages[:-1]), source], quadrature=quadrature
         )
         inputs = tuple(row.predict for row in rows[:-1] if row.predict is not None)
         assert rows[-1].advance is not None

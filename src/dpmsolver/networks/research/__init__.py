@@ -1,0 +1,12 @@
+"""Networks of research code, read by their attributes: EDM, score_sde, guided-diffusion and latent diffusion.
+
+None of these projects is imported. `Denoiser.edm`, `Denoiser.score_sde`, `Denoiser.guided_diffusion` and `Denoiser.latent_diffusion`
+call the functions of the modules here.
+"""
+
+from __future__ import annotations
+
+from dpmsolver.networks.research.attributes import attribute, require_callable
+from dpmsolver.networks.research.edm import rounded
+
+__all__ = ["attribute", "require_callable", "rounded"]

@@ -64,11 +64,9 @@ def _plain(array: Tensor, first: Tensor) -> bool:
     )
 
 
-def _combine(
-    result: Any, a0: Any, a1: Any, a2: Any, a3: Any, a4: Any, a5: Any, a6: Any, a7: Any,
-    c0: Any, c1: Any, c2: Any, c3: Any, c4: Any, c5: Any, c6: Any, c7: Any,
-    size: Any, COUNT: tl.constexpr, BLOCK: tl.constexpr,
-) -> None:  # fmt: skip
+def _combine(  # type: ignore[no-untyped-def]
+    result, a0, a1, a2, a3, a4, a5, a6, a7, c0, c1, c2, c3, c4, c5, c6, c7, size, COUNT: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     total = c0 * tl.load(a0 + at, mask=inside)

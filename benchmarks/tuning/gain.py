@@ -34,8 +34,7 @@ def measure(case: Case, nfes: Sequence[int] = ()) -> None:
         "untuned": {},
         "seconds": 0.0,
     }
-    if figures.get("fit") != edition():
-        figures |= {"fit": edition(), "tuned": {}}
+    figures["tuned"] = {nfe: found for nfe, found in figures["tuned"].items() if found["fit"] == edition()}
     judges = Judges(case)
     begin = time.perf_counter()
 
@@ -65,6 +64,8 @@ def _tuned(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     tuned = fitted(case, nfe)
     errors, report = judges.of_table(Table.of(tuned.plan), end=judges.end(nfe)), tuned.report
     found: dict[str, Any] = {
+        "fit": edition(),
+        "on": "the CPU" if case.device is None else case.device,
         "kept": report.winner,
         **said(errors),
         "of_noises": list(report.noises),

@@ -29,21 +29,27 @@ def render() -> str:
     ):
         document = read(part)
         if document["cases"]:
-            made = f"\nMade by `{document['command']}`{_versions(document)}.{_older(document['cases'], newest)}\n"
+            made = f"\nMade by `{document['command']}`{_versions(document)}.{_others(document['cases'], newest)}\n"
             parts += [*write(document["cases"]), made]
     return "".join(parts)
 
 
 def _newest_fit() -> str | None:
-    """The state of the fit that most of the first figures were made with."""
-    states = [figures.get("fit") for figures in read("gain")["cases"].values()]
+    """The state of the fit's code that most of the first figures were made with."""
+    states = [found["fit"] for figures in read("gain")["cases"].values() for found in figures["tuned"].values()]
     return max(states, key=states.count, default=None)
 
 
-def _older(cases: Mapping[str, Any], newest: str | None) -> str:
-    """Which figures were made with another state of the fit, before it was changed for most of the first ones."""
-    names = [f"`{name}`" for name in _ordered(cases) if cases[name].get("fit") != newest]
-    return f" An earlier state of the fit made those of {', '.join(names)}." if names else ""
+def _others(cases: Mapping[str, Any], newest: str | None) -> str:
+    """Which figures were made with another state of the fit's code than most of the first ones."""
+    names = []
+    for name in _ordered(cases):
+        budgets = [nfe for nfe, found in cases[name].get("tuned", {}).items() if found.get("fit", newest) != newest]
+        if budgets:
+            names.append(f"`{name}` with {', '.join(sorted(budgets, key=int))} evaluations")
+        elif cases[name].get("fit", newest) != newest:
+            names.append(f"`{name}`")
+    return f" Another state of the fit's code made those of {'; '.join(names)}." if names else ""
 
 
 def _versions(document: Mapping[str, Any]) -> str:
@@ -118,10 +124,15 @@ def _whole(name: str, figures: Mapping[str, Any]) -> Iterator[list[str]]:
         tuned, untuned = figures["tuned"][str(nfe)], figures["untuned"].get(str(nfe), {})
         ratios = ["{} ({} to {})".format(*map(_digits, tuned[f"of_{each}"]["ratio"])) for each in ("selected", "auto")]
         kept = "tuned" if tuned["kept"] == "tuned" else f"{tuned['kept']} kept"
-        yield [f"`{name}`", str(nfe), kept, *_four(tuned), *ratios, f"{tuned['fit_seconds']:.0f}"]
+        yield [f"`{name}`", str(nfe), kept, *_four(tuned), *ratios, f"{tuned['fit_seconds']:.0f}{_where(tuned)}"]
         if untuned:
             who, best = min(untuned.items(), key=lambda item: item[1]["mean"])
             yield ["", "", best["name"] if who == "ours" else f"{who} {best['name']}", *_four(best), "", "", ""]
+
+
+def _where(tuned: Mapping[str, Any]) -> str:
+    """Where a fit ran, if not on this project's usual two cores."""
+    return "" if tuned["on"] == "the CPU" else f", {tuned['on']}"
 
 
 # The other parts ------------------------------------------------------------------------------------------------------------------

@@ -75,13 +75,19 @@ def table(results: dict[str, Any], key: str) -> str:
         found = {point["nfe"]: point["measures"].get(key) for point in curve["points"]}
         rows.append([f"`{curve['name']}`", *(number(found.get(nfe)) for nfe in budgets)])
     title = _TITLES.get(key) or results["measures"][key]["title"]
-    parts = [f"{title}; {results['num']} samples, ± half of a 95 % interval.\n"]
+    parts = [f"{title}; {_samples(measured)} samples, ± half of a 95 % interval.\n"]
     if rows:
         parts.append(markdown(["evaluations", *map(str, budgets)], rows))
     free = by_tolerance([curve for curve in measured if _has_tolerances(curve)], key)
     if free:
         parts.append(markdown(["sampler", "tolerance", "evaluations", "measured"], free))
     return "\n".join([*parts, _limit(results, key)])
+
+
+def _samples(curves: Sequence[dict[str, Any]]) -> str:
+    """The samples of a run: of an interrupted comparison some runs may have more of them than others."""
+    counts = sorted({point["num"] for curve in curves for point in curve["points"]})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _limit(results: dict[str, Any], key: str) -> str:

@@ -48,6 +48,10 @@ class JaxBackend:
     array = jax.Array
     autograd = JaxAutograd()
 
+    @property
+    def current(self) -> JaxBackend:
+        return self
+
     def state(self, x: Any) -> Any:
         require_state(self, x)
         # A copy, because all that is made inside a jitted function is traced, and a copy is made inside.

@@ -24,6 +24,10 @@ class NumpyBackend:
     autograd = Autograd()
     scan = None
 
+    @property
+    def current(self) -> NumpyBackend:
+        return self
+
     def state(self, x: Any) -> Any:
         require_state(self, x)
         if isinstance(x, np.ma.MaskedArray):

@@ -18,6 +18,7 @@ from dpmsolver.backends import Autograd
 from dpmsolver.backends.arrays import require_one_per_sample, require_state
 from dpmsolver.backends.keys import Keys, require_host_keys, stream_seed
 from dpmsolver.errors import PlanError
+from dpmsolver.host import settled
 
 __all__ = ["BACKEND", "TorchBackend", "seeds_from"]
 
@@ -99,6 +100,10 @@ class TorchBackend:
     autograd = TorchAutograd()
     scan = None
 
+    @property
+    def current(self) -> TorchBackend:
+        return _TRACED if torch.compiler.is_compiling() else self
+
     def state(self, x: Tensor) -> Tensor:
         if x.is_nested or x.layout != torch.strided:
             kind = "a nested" if x.is_nested else f"a {x.layout}"
@@ -178,4 +183,49 @@ class TorchBackend:
         return None
 
 
-BACKEND = TorchBackend()
+class _TracedBackend(TorchBackend):
+    """torch while `torch.compile` traces: numbers are nowhere yet, nothing is written into, and the compiler joins what can be joined."""
+
+    @property
+    def current(self) -> TorchBackend:
+        return self
+
+    def state(self, x: Tensor) -> Tensor:
+        require_state(self, x)
+        return x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32, copy=True)
+
+    def place(self, x: Tensor) -> Literal["host", "device", "nowhere"]:
+        return "nowhere"
+
+    def finite(self, x: Tensor) -> Any:
+        return True
+
+    def combine(self, coefficients: Sequence[float], arrays: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        total = coefficients[0] * arrays[0]
+        for coefficient, array in zip(coefficients[1:], arrays[1:], strict=True):
+            if coefficient:
+                total = total + coefficient * array
+        return total
+
+    def copy_to(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        return x.clone()  # which the compiler leaves out where nobody writes
+
+    def version(self, x: Tensor) -> int | None:
+        return None
+
+    def from_numpy(self, values: NDArray[Any], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.from_numpy(values).to(device=like.device, dtype=dtype or like.dtype)
+
+    def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Tensor) -> Tensor:
+        return _drawn(keys, interval, tuple(shape), like.dtype, like.device)
+
+
+@settled
+def _drawn(
+    keys: Keys, interval: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The normals of seeds, which are the same in every run: numbers that a compiled run holds."""
+    return TorchBackend().normals(keys, interval, shape, torch.empty(0, dtype=dtype, device=device))
+
+
+BACKEND, _TRACED = TorchBackend(), _TracedBackend()

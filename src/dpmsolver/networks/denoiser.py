@@ -108,9 +108,16 @@ class Denoiser:
 
     def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
         """What the network gets for a schedule's labels (N, B) or (N, 1): N arrays of shape (B,), on the device of `like`."""
-        values = schedule_labels
-        if self.time_label != "float":
-            values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
+        return self.placed_labels(backend, self.label_values(schedule_labels), like)
+
+    def label_values(self, schedule_labels: Any) -> Any:
+        """What the network gets for a schedule's labels, as numbers of the host."""
+        if self.time_label == "float":
+            return schedule_labels
+        return np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
+
+    def placed_labels(self, backend: Backend, values: Any, like: Any) -> Sequence[Any]:
+        """`label_values` as N arrays of shape (B,), on the device of `like`."""
         dtype = arrays.label_dtype(backend, backend.network_dtype(self.network, self.dtype), like)
         return arrays.labels(backend, values, like, None if self.time_label == "round" else dtype)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dpmsolver.backends import Backend, arrays
 from dpmsolver.backends.arrays import linear
 from dpmsolver.errors import PlanError
-from dpmsolver.host import to_host
+from dpmsolver.host import settled, to_host
 
 __all__ = ["Classifier", "ClassifierFree", "Loss", "Scale"]
 
@@ -41,6 +41,7 @@ def _checked(scale: Scale, interval: _Interval) -> Scale:
     return tuple(values.tolist()) if values.ndim else float(values)
 
 
+@settled
 def _scale_at(scale: Scale, outside: float, interval: _Interval, time: Any, batch: int) -> float | NDArray[np.float64]:
     """The scale of an evaluation: a float, or float64 (B,) where samples differ in their scale or their time."""
     if interval is None and isinstance(scale, float) and isinstance(time, float):

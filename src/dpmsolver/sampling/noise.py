@@ -41,7 +41,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -85,7 +84,7 @@ class Noise:
         used = _used(self.plan)
         return (self.drawn(number) if number in used else None for number in range(self.plan.draws))
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
         """That of one sample."""
         return tuple(self.like.shape[1:])

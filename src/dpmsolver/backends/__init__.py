@@ -38,6 +38,9 @@ class Backend(Protocol):
     def current(self) -> Backend:
         """What stands in for it where a compiler is tracing the code that runs, or itself."""
 
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        """Return make(*given), an object of the host: made once, and kept for good, where a compiler traces."""
+
     @property
     def scan(self) -> Callable[[Callable[[Any, Any], Any], Any, Any], Any] | None:
         """A loop that is traced once, (body, carry, rows) -> carry with body(carry, row) -> carry; None where there is none."""
@@ -66,6 +69,13 @@ class Backend(Protocol):
 
     def from_numpy(self, values: NDArray[Any], like: Any, dtype: Any = None) -> Any:
         """Return a host array on the device of `like`, in its type or in another."""
+
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        """Return whether `normals` do without keys for this randomness and noise: a compiled run draws them anew whenever it runs.
+
+        Raises:
+            PlanError: randomness that a compiled run would use up while it is traced.
+        """
 
     def keys(self, keys: Keys) -> Any:
         """Return the keys of a run as `normals` wants them.

@@ -101,6 +101,7 @@ def _drawn(generator: Any, batch: int) -> list[tuple[int, ...]]:
     )
 
 
+@settled
 def standard_normals(
     keys: Sequence[tuple[int, ...]], interval: int | tuple[int, ...], shape: Sequence[int]
 ) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 import array_api_compat.torch as xp
+import numpy as np
 import torch
 import torch.utils.checkpoint
 from numpy.typing import NDArray
@@ -104,6 +105,9 @@ class TorchBackend:
     def current(self) -> TorchBackend:
         return _TRACED if torch.compiler.is_compiling() else self
 
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        return make(*given)
+
     def state(self, x: Tensor) -> Tensor:
         if x.is_nested or x.layout != torch.strided:
             kind = "a nested" if x.is_nested else f"a {x.layout}"
@@ -158,6 +162,9 @@ class TorchBackend:
             return _filled(values, like, dtype)
         return torch.from_numpy(values).to(dtype).to(like.device)
 
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        return False
+
     def keys(self, keys: Keys) -> Any:
         return require_host_keys(keys)
 
@@ -183,12 +190,32 @@ class TorchBackend:
         return None
 
 
+class _TracedAutograd(TorchAutograd):
+    """See `dpmsolver.backends.Autograd`: what `torch.compile` can trace of it."""
+
+    def gradient(
+        self, what: str, function: Callable[..., Any], x: Tensor, label: Tensor, kwargs: Mapping[str, Any]
+    ) -> tuple[Tensor, Any]:
+        def total(x: Tensor) -> tuple[Tensor, Any]:
+            found, more = function(x.clone(), label, **kwargs)
+            require_one_per_sample(what, found, len(x))
+            return found.sum(), () if more is None else more  # torch.func wants tensors
+
+        found: tuple[Tensor, Any] = torch.func.grad(total, has_aux=True)(x)
+        return found
+
+
 class _TracedBackend(TorchBackend):
     """torch while `torch.compile` traces: numbers are nowhere yet, nothing is written into, and the compiler joins what can be joined."""
+
+    autograd = _TracedAutograd()
 
     @property
     def current(self) -> TorchBackend:
         return self
+
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        return _KEPT[_keep(make, *given)]
 
     def state(self, x: Tensor) -> Tensor:
         require_state(self, x)
@@ -216,14 +243,40 @@ class _TracedBackend(TorchBackend):
     def from_numpy(self, values: NDArray[Any], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return torch.from_numpy(values).to(device=like.device, dtype=dtype or like.dtype)
 
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        if any(isinstance(each, (torch.Generator, np.random.Generator)) for each in (generator, *_items(generator))):
+            raise PlanError(
+                "a compiled run would draw from a Generator once, while it is traced: give a seed, or generator=None for noise that torch "
+                "draws anew in every run"
+            )
+        if noise == "brownian" or (noise == "host" and generator is None):
+            raise PlanError(
+                f"a compiled run does not draw noise={noise!r} with generator={generator!r}: take noise='independent', or noise='host' "
+                "with a seed"
+            )
+        return generator is None
+
     def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Tensor) -> Tensor:
+        if not keys:
+            return torch.randn((len(like), *shape), dtype=like.dtype, device=like.device)
         return _drawn(keys, interval, tuple(shape), like.dtype, like.device)
 
 
+_KEPT: dict[int, Any] = {}  # objects that traced runs have made: a compiled one comes back to them here
+
+
 @settled
-def _drawn(
-    keys: Keys, interval: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _keep(make: Callable[..., Any], *given: Any) -> int:
+    _KEPT[len(_KEPT)] = make(*given)
+    return len(_KEPT) - 1
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+@settled
+def _drawn(keys: Keys, interval: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """The normals of seeds, which are the same in every run: numbers that a compiled run holds."""
     return TorchBackend().normals(keys, interval, shape, torch.empty(0, dtype=dtype, device=device))
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.backends import Backend, arrays
 from dpmsolver.errors import PlanError, unknown
+from dpmsolver.host import settled
 from dpmsolver.networks.guidance import Classifier, ClassifierFree, Loss
 from dpmsolver.networks.lending import Lending
 from dpmsolver.networks.reading import evaluated_at, prediction_of
@@ -165,7 +166,7 @@ class Denoiser:
     ) -> tuple[Any, tuple[Any, Any] | None]:
         """The network's output as `output` has it, and what its guidance adds to the score: a factor and a gradient, or None."""
         if isinstance(self.guidance, Loss):
-            to_data = self.conversion("data", self.schedule.alpha(time), self.schedule.sigma(time))
+            to_data = _to_data(self, time)
             call = partial(self._call, backend, dtype, lending or Lending(backend), kwargs={})
             return self.guidance.run(backend, call, x, label, time, to_data)
         raw = self.output(backend, x, label, time, dtype, lending)
@@ -203,3 +204,9 @@ class Denoiser:
         if not own:
             lending.take_back()
         return arrays.cast(prediction_of(backend, raw, x, self.learned_variance), x.dtype)
+
+
+@settled
+def _to_data(denoiser: Denoiser, time: Any) -> tuple[Any, Any]:
+    """The numbers (a, b) with x_0 = a x + b output at a time, or at one per sample."""
+    return denoiser.conversion("data", denoiser.schedule.alpha(time), denoiser.schedule.sigma(time))

@@ -13,12 +13,12 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.host import settled
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import fits, said_of
 from dpmsolver.plans.caution import warn_of_large_factor, warn_of_other_network
 from dpmsolver.plans.combination import Coefficient
 from dpmsolver.plans.fused import Step, Steps
-from dpmsolver.host import settled
 from dpmsolver.plans.plan import Combination, Plan, Row
 from dpmsolver.schedules import Floats
 

@@ -118,8 +118,9 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, 
     """
     if name not in get_args(NoiseName):
         raise PlanError(unknown("noise", name, get_args(NoiseName)))
+    unseeded = plan.stochastic and backend.unseeded(generator, name)
     # A wrong generator is refused also where it is not needed.
-    keys = noise_keys(generator, len(like)) if plan.stochastic or generator is not None else []
+    keys = noise_keys(generator, len(like)) if generator is not None or (plan.stochastic and not unseeded) else []
     if plan.stochastic:
         keys = backend.keys(keys) if name == "independent" else require_host_keys(keys)
     pieces: dict[int, list[_Piece]] = {}

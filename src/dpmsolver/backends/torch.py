@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from operator import index
 from typing import Any, Literal
 
 import array_api_compat.torch as xp
@@ -259,7 +260,7 @@ class _TracedBackend(TorchBackend):
     def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Tensor) -> Tensor:
         if not keys:
             return torch.randn((len(like), *shape), dtype=like.dtype, device=like.device)
-        return _drawn(keys, interval, tuple(shape), like.dtype, like.device)
+        return _drawn(keys, interval, tuple(map(index, shape)), like.dtype, like.device)
 
 
 _KEPT: dict[int, Any] = {}  # objects that traced runs have made: a compiled one comes back to them here

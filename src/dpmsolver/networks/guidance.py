@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -137,13 +138,13 @@ class ClassifierFree:
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where this guidance does not fit a batch, or its scale not one of the times."""
         for time in times:
-            _scale_at(self.scale, 1.0, self.interval, time, batch)
+            _scale_at(self.scale, 1.0, self.interval, time, index(batch))
         if not self._two_calls and self.scale != 1.0:
             _joined("", self.unconditional, self.condition, batch, join=lambda arrays: None)
 
     def run(self, backend: Backend, call: Callable[..., Any], x: Any, label: Any, time: Any) -> Any:
         """The guided network output; `call(x, label, kwargs, own)` is the network, and `own` says that nobody else needs x."""
-        scale, idle = _scale_at(self.scale, 1.0, self.interval, time, len(x))
+        scale, idle = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
         if idle:
             return call(x, label, self.condition)
         if self._two_calls:
@@ -247,11 +248,11 @@ class Classifier:
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where the scale does not fit a batch or one of the times."""
         for time in times:
-            _scale_at(self.scale, 0.0, self.interval, time, batch)
+            _scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
     def at(self, backend: Backend, x: Any, label: Any, time: Any) -> tuple[Any, Any] | None:
         """(scale, gradient), or None outside the interval."""
-        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, len(x))
+        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
         if idle:
             return None
         if self.gradient is not None:
@@ -311,7 +312,7 @@ class Loss:
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where the scale does not fit a batch or one of the times."""
         for time in times:
-            _scale_at(self.scale, 0.0, self.interval, time, batch)
+            _scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
     def run(
         self,
@@ -323,7 +324,7 @@ class Loss:
         to_data: tuple[Any, Any],
     ) -> tuple[Any, tuple[Any, Any] | None]:
         """The network's output, and (-scale, gradient), or None outside the interval. `to_data`: (a, b) with x_0 = a x + b output."""
-        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, len(x))
+        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
         if idle:
             return network(x, label), None
 

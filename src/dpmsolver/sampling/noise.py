@@ -39,6 +39,7 @@ A sample's tree holds 24 float64 arrays of its size.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -100,7 +101,10 @@ class Noise:
         if self.name == "brownian":
             return _brownian(self.keys, [self.pieces.get(number) for number in numbers], self.shape)
         used = _used(self.plan)
-        return (standard_normals(self.keys, n + 1, self.shape) if n in used else None for n in numbers)
+        return (
+            standard_normals(self.keys, n + 1, tuple(map(operator.index, self.shape))) if n in used else None
+            for n in numbers
+        )
 
 
 def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, like: Any) -> Noise:
@@ -120,7 +124,11 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, 
         raise PlanError(unknown("noise", name, get_args(NoiseName)))
     unseeded = plan.stochastic and backend.unseeded(generator, name)
     # A wrong generator is refused also where it is not needed.
-    keys = noise_keys(generator, len(like)) if generator is not None or (plan.stochastic and not unseeded) else []
+    keys = (
+        noise_keys(generator, operator.index(len(like)))
+        if generator is not None or (plan.stochastic and not unseeded)
+        else []
+    )
     if plan.stochastic:
         keys = backend.keys(keys) if name == "independent" else require_host_keys(keys)
     pieces: dict[int, list[_Piece]] = {}

@@ -176,6 +176,27 @@ def test_the_example_s_reader_finds_the_vector_s_result(path: Path) -> None:
     require_expected(found, vector)
 
 
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_the_loop_of_the_specification_finds_the_vector_s_result(path: Path) -> None:
+    """The lines that docs/plan-format.md prints, as they stand there; and its table names the file."""
+    page = (ROOT / "docs" / "plan-format.md").read_text()
+    vector, names = json.loads(path.read_text()), {}
+    assert f"| [{path.stem}](vectors/{path.name}) | {vector['what']} |" in page
+    exec(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0], names)
+    prediction = vector["plan"]["prediction"]
+
+    def network(u: Any, point: dict[str, float]) -> list[Any]:
+        found = []
+        for settings in vector["networks"]:
+            a, b = conversion(settings["predicts"], prediction, point["alpha"], point["sigma"])
+            found.append(a * u + b * analytic(settings, u, point["label"]))
+        return found
+
+    x_T = np.array(vector["x_T"])
+    draws = iter([np.zeros_like(x_T) if z is None else z for z in drawn(vector)])
+    require_expected(names["sample"](vector["plan"], network, x_T, draws), vector)
+
+
 def test_the_expected_results_are_those_of_50_digits() -> None:
     """Computed again from the files, by the script that wrote them, to the last digit; they cover its list of cases."""
     pytest.importorskip("mpmath")

@@ -15,7 +15,7 @@ import numpy as np
 from dpmsolver.errors import PlanError
 from dpmsolver.host import settled
 from dpmsolver.networks.denoiser import Denoiser
-from dpmsolver.networks.fingerprint import fits, said_of
+from dpmsolver.networks.fingerprint import elsewhere, fits, said_of
 from dpmsolver.plans.caution import warn_of_large_factor, warn_of_other_network
 from dpmsolver.plans.combination import Coefficient
 from dpmsolver.plans.fused import Step, Steps
@@ -90,8 +90,7 @@ def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
     columns = plan.columns
     a, b = denoiser.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
     if "network" in plan.options:  # a fitted plan says what to; its error there was measured, large factors included
-        said = said_of(denoiser, keep=True)
-        if not fits(plan.options, said):
+        if denoiser.network is not elsewhere and not fits(plan.options, said := said_of(denoiser, keep=True)):
             warn_of_other_network(plan, said)
     else:
         warn_of_large_factor(plan, denoiser.schedule, denoiser.predicts, b)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +96,8 @@ def test_python_examples_run_in_order(
 
         names |= {"pipe": stable_diffusion()}
         monkeypatch.chdir(tmp_path)  # the page writes a plan
+    if document.name == "fast.md":  # as it is traced: the compilers that follow take a minute
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     for block in blocks(document):
         exec(compile(block, str(document), "exec"), names)
 

@@ -1,13 +1,27 @@
-"""Numbers that a caller hands over, brought to the host: no module of the core needs to know whose they are."""
+"""The host: numbers that a caller hands over, brought to it, and functions whose results a compiler takes as they are."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["to_host"]
+__all__ = ["settled", "to_host"]
+
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+
+
+def settled(function: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
+    """Mark a function of the host, whose arguments are plain values and objects that do not change: a compiler is not to look into it.
+
+    `torch.compile` calls such a function once, while it traces a run, and takes what it returned as a constant. This is what
+    `torch.compiler.assume_constant_result` says of a function, for modules that do without torch.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def to_host(values: Any) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import threading
 from pathlib import Path
@@ -261,8 +262,42 @@ def test_the_signature_is_what_pipelines_look_for() -> None:
         scheduler.index_for_timestep(3)
 
 
-def test_a_tuned_plan_of_digits_draws_in_its_pipeline_what_sample_draws() -> None:
-    """The model that comes with the package, from its folder, unconditional through its null label."""
+def test_a_fitted_plan_is_taken_without_a_word_about_a_network_that_nobody_sees() -> None:
+    """The pipeline has the network: the scheduler cannot tell whether it is another one, and does not warn of it."""
+    made_plan = dpm.make_plan("dpm++2m", schedule_from_config(LATENT), 6)
+    fitted = dataclasses.replace(
+        made_plan, keeps_marginals=False, options={"network": "5c37426c08a54987", "guidance": "none"}
+    )
+    found, expected = (run(PlanScheduler(plan=plan, **LATENT), noise(), 6) for plan in (fitted, made_plan))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_a_tuned_plan_of_digits_in_a_pipeline_draws_the_pictures_of_sample(tmp_path: Path) -> None:
+    """A plan that `dpm.tune` fitted to sevens, from its file, in diffusers' own DDPMPipeline: to 1e-5 of the range."""
+
+    class Sevens(diffusers.UNet2DModel):
+        def forward(self, sample: Any, timestep: Any, **kwargs: Any) -> Any:
+            labels = torch.full((len(sample),), 7, device=sample.device)
+            return super().forward(sample, timestep, class_labels=labels, **kwargs)
+
+    folder, model = Path(dpm.models.__file__).parent / "weights" / "digits", dpm.models.load("digits")
+    tuned = dpm.tune(lambda numbers: model.denoiser([7] * len(numbers)), model.initial_noise(16, 1), nfe=4, effort=300)
+    plan = tuned.plans["tuned"]
+    assert not plan.keeps_marginals
+    (tmp_path / "tuned.json").write_text(plan.to_json())
+    unet = Sevens.from_pretrained(folder, subfolder="unet", low_cpu_mem_usage=False)
+    config = diffusers.DDPMScheduler.from_pretrained(folder, subfolder="scheduler").config
+    pipe = diffusers.DDPMPipeline(unet, PlanScheduler.from_config(config, plan=str(tmp_path / "tuned.json")))
+    pipe.set_progress_bar_config(disable=True)
+    found = pipe(3, torch.Generator().manual_seed(5), num_inference_steps=4, output_type="np").images
+    x_T = torch.randn(3, *model.shape, generator=torch.Generator().manual_seed(5))
+    expected = dpm.sample(model.denoiser([7] * 3), x_T, plan=plan)
+    np.testing.assert_allclose(found, (expected / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), rtol=0, atol=1e-5)
+
+
+def test_a_plan_of_digits_draws_in_its_pipeline_what_sample_draws() -> None:
+    """The model that comes with the package, from its folder, with a plan of its own."""
     folder = Path(dpm.models.__file__).parent / "weights" / "digits"
     model = dpm.models.load("digits")
     unet = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet", low_cpu_mem_usage=False)

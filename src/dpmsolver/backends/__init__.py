@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
 from dpmsolver.backends.keys import Keys, noise_keys, standard_normals, stream_seed
+from dpmsolver.host import settled
 
 __all__ = ["Autograd", "Backend", "noise_keys", "of", "standard_normals", "stream_seed"]
 
@@ -33,6 +33,13 @@ class Backend(Protocol):
     @property
     def autograd(self) -> Autograd:
         """How it differentiates."""
+
+    @property
+    def current(self) -> Backend:
+        """What stands in for it where a compiler is tracing the code that runs, or itself."""
+
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        """Return make(*given), an object of the host: made once, and kept for good, where a compiler traces."""
 
     @property
     def scan(self) -> Callable[[Callable[[Any, Any], Any], Any, Any], Any] | None:
@@ -62,6 +69,13 @@ class Backend(Protocol):
 
     def from_numpy(self, values: NDArray[Any], like: Any, dtype: Any = None) -> Any:
         """Return a host array on the device of `like`, in its type or in another."""
+
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        """Return whether `normals` do without keys for this randomness and noise: a compiled run draws them anew whenever it runs.
+
+        Raises:
+            PlanError: randomness that a compiled run would use up while it is traced.
+        """
 
     def keys(self, keys: Keys) -> Any:
         """Return the keys of a run as `normals` wants them.
@@ -118,11 +132,20 @@ _BACKENDS = {
 def of(x: Any) -> Backend:
     """Return the backend of an array. TypeError for anything that is not an array of NumPy, torch or JAX."""
     kind: type = type(x)
-    return _of(kind)
+    _load(kind)
+    return _LOADED[kind].current
 
 
-@cache
-def _of(kind: type) -> Backend:
+_LOADED: dict[type, Backend] = {}
+
+
+@settled
+def _load(kind: type) -> None:
+    if kind not in _LOADED:
+        _LOADED[kind] = _found(kind)
+
+
+def _found(kind: type) -> Backend:
     for base in kind.__mro__:
         name = base.__module__.split(".")[0]
         if name in _BACKENDS:

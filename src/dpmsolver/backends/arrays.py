@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend
-from dpmsolver.host import to_host
+from dpmsolver.host import settled, to_host
 
 __all__ = [
     "cast",
@@ -40,8 +40,13 @@ def is_float_array(backend: Backend, x: Any) -> bool:
     return isinstance(x, backend.array) and _is_float(backend.xp, x.dtype)
 
 
-@cache
+@settled
 def _is_float(xp: Any, dtype: Any) -> bool:
+    return _known_as_float(xp, dtype)
+
+
+@cache
+def _known_as_float(xp: Any, dtype: Any) -> bool:
     try:
         return bool(xp.isdtype(dtype, "real floating"))
     except TypeError:  # NumPy knows no kind of types that are not numbers

@@ -48,6 +48,13 @@ class JaxBackend:
     array = jax.Array
     autograd = JaxAutograd()
 
+    @property
+    def current(self) -> JaxBackend:
+        return self
+
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        return make(*given)
+
     def state(self, x: Any) -> Any:
         require_state(self, x)
         # A copy, because all that is made inside a jitted function is traced, and a copy is made inside.
@@ -81,6 +88,9 @@ class JaxBackend:
     def from_numpy(self, values: NDArray[Any], like: Any, dtype: Any = None) -> Any:
         made = jnp.asarray(values, jax.dtypes.canonicalize_dtype(like.dtype if dtype is None else dtype))
         return made if self.place(like) == "nowhere" else jax.device_put(made, next(iter(like.devices())))
+
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        return False
 
     def keys(self, keys: Keys) -> Any:
         return folded(keys) if isinstance(keys, list) else keys

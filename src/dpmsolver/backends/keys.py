@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver.errors import PlanError
+from dpmsolver.host import settled
 
 __all__ = ["Keys", "noise_keys", "require_host_keys", "standard_normals", "stream_seed"]
 
@@ -18,6 +19,7 @@ __all__ = ["Keys", "noise_keys", "require_host_keys", "standard_normals", "strea
 Keys: TypeAlias = Any
 
 
+@settled
 def noise_keys(generator: Any, batch: int) -> Keys:
     """One key per sample from what a caller calls its randomness.
 
@@ -99,6 +101,7 @@ def _drawn(generator: Any, batch: int) -> list[tuple[int, ...]]:
     )
 
 
+@settled
 def standard_normals(
     keys: Sequence[tuple[int, ...]], interval: int | tuple[int, ...], shape: Sequence[int]
 ) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import array_api_compat.numpy as xp
@@ -23,6 +23,13 @@ class NumpyBackend:
     array = np.ndarray
     autograd = Autograd()
     scan = None
+
+    @property
+    def current(self) -> NumpyBackend:
+        return self
+
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        return make(*given)
 
     def state(self, x: Any) -> Any:
         require_state(self, x)
@@ -61,6 +68,9 @@ class NumpyBackend:
 
     def from_numpy(self, values: NDArray[Any], like: Any, dtype: Any = None) -> Any:
         return values.astype(like.dtype if dtype is None else dtype)
+
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        return False
 
     def keys(self, keys: Keys) -> Any:
         return require_host_keys(keys)

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from operator import index
 from typing import Any, Literal
 
 import array_api_compat.torch as xp
+import numpy as np
 import torch
 import torch.utils.checkpoint
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from dpmsolver.backends import Autograd, one_kernel
 from dpmsolver.backends.arrays import require_one_per_sample, require_state
 from dpmsolver.backends.keys import Keys, require_host_keys, stream_seed
 from dpmsolver.errors import PlanError
+from dpmsolver.host import settled
 
 __all__ = ["BACKEND", "TorchBackend", "seeds_from"]
 
@@ -99,6 +102,13 @@ class TorchBackend:
     autograd = TorchAutograd()
     scan = None
 
+    @property
+    def current(self) -> TorchBackend:
+        return _TRACED if torch.compiler.is_compiling() else self
+
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        return make(*given)
+
     def state(self, x: Tensor) -> Tensor:
         if x.is_nested or x.layout != torch.strided:
             kind = "a nested" if x.is_nested else f"a {x.layout}"
@@ -158,6 +168,9 @@ class TorchBackend:
             return _filled(values, like, dtype)
         return torch.from_numpy(values).to(dtype).to(like.device)
 
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        return False
+
     def keys(self, keys: Keys) -> Any:
         return require_host_keys(keys)
 
@@ -183,4 +196,95 @@ class TorchBackend:
         return None
 
 
-BACKEND = TorchBackend()
+class _TracedAutograd(TorchAutograd):
+    """See `dpmsolver.backends.Autograd`: what `torch.compile` can trace of it."""
+
+    def gradient(
+        self, what: str, function: Callable[..., Any], x: Tensor, label: Tensor, kwargs: Mapping[str, Any]
+    ) -> tuple[Tensor, Any]:
+        def total(x: Tensor) -> tuple[Tensor, Any]:
+            found, more = function(x.clone(), label, **kwargs)
+            require_one_per_sample(what, found, len(x))
+            return found.sum(), () if more is None else more  # torch.func wants tensors
+
+        found: tuple[Tensor, Any] = torch.func.grad(total, has_aux=True)(x)
+        return found
+
+
+class _TracedBackend(TorchBackend):
+    """torch while `torch.compile` traces: numbers are nowhere yet, nothing is written into, and the compiler joins what can be joined."""
+
+    autograd = _TracedAutograd()
+
+    @property
+    def current(self) -> TorchBackend:
+        return self
+
+    def kept(self, make: Callable[..., Any], *given: Any) -> Any:
+        return _KEPT[_keep(make, *given)]
+
+    def state(self, x: Tensor) -> Tensor:
+        require_state(self, x)
+        return x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32, copy=True)
+
+    def place(self, x: Tensor) -> Literal["host", "device", "nowhere"]:
+        return "nowhere"
+
+    def finite(self, x: Tensor) -> Any:
+        return True
+
+    def combine(self, coefficients: Sequence[float], arrays: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        total = coefficients[0] * arrays[0]
+        for coefficient, array in zip(coefficients[1:], arrays[1:], strict=True):
+            if coefficient:
+                total = total + coefficient * array
+        return total
+
+    def copy_to(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        return x.clone()  # which the compiler leaves out where nobody writes
+
+    def version(self, x: Tensor) -> int | None:
+        return None
+
+    def from_numpy(self, values: NDArray[Any], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.from_numpy(values).to(device=like.device, dtype=dtype or like.dtype)
+
+    def unseeded(self, generator: Any, noise: str) -> bool:
+        if any(isinstance(each, (torch.Generator, np.random.Generator)) for each in (generator, *_items(generator))):
+            raise PlanError(
+                "a compiled run would draw from a Generator once, while it is traced: give a seed, or generator=None for noise that torch "
+                "draws anew in every run"
+            )
+        if noise == "brownian" or (noise == "host" and generator is None):
+            raise PlanError(
+                f"a compiled run does not draw noise={noise!r} with generator={generator!r}: take noise='independent', or noise='host' "
+                "with a seed"
+            )
+        return generator is None
+
+    def normals(self, keys: Any, interval: Any, shape: Sequence[int], like: Tensor) -> Tensor:
+        if not keys:
+            return torch.randn((len(like), *shape), dtype=like.dtype, device=like.device)
+        return _drawn(keys, interval, tuple(map(index, shape)), like.dtype, like.device)
+
+
+_KEPT: dict[int, Any] = {}  # objects that traced runs have made: a compiled one comes back to them here
+
+
+@settled
+def _keep(make: Callable[..., Any], *given: Any) -> int:
+    _KEPT[len(_KEPT)] = make(*given)
+    return len(_KEPT) - 1
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+@settled
+def _drawn(keys: Keys, interval: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The normals of seeds, which are the same in every run: numbers that a compiled run holds."""
+    return TorchBackend().normals(keys, interval, shape, torch.empty(0, dtype=dtype, device=device))
+
+
+BACKEND, _TRACED = TorchBackend(), _TracedBackend()

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.backends import Backend, arrays
 from dpmsolver.errors import PlanError, unknown
+from dpmsolver.host import settled
 from dpmsolver.networks.guidance import Classifier, ClassifierFree, Loss
 from dpmsolver.networks.lending import Lending
 from dpmsolver.networks.reading import evaluated_at, prediction_of
@@ -264,9 +265,16 @@ class Denoiser:
 
     def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
         """What the network gets for a schedule's labels (N, B) or (N, 1): N arrays of shape (B,), on the device of `like`."""
-        values = schedule_labels
-        if self.time_label != "float":
-            values = np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
+        return self.placed_labels(backend, self.label_values(schedule_labels), like)
+
+    def label_values(self, schedule_labels: Any) -> Any:
+        """What the network gets for a schedule's labels, as numbers of the host."""
+        if self.time_label == "float":
+            return schedule_labels
+        return np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
+
+    def placed_labels(self, backend: Backend, values: Any, like: Any) -> Sequence[Any]:
+        """`label_values` as N arrays of shape (B,), on the device of `like`."""
         dtype = arrays.label_dtype(backend, backend.network_dtype(self.network, self.dtype), like)
         return arrays.labels(backend, values, like, None if self.time_label == "round" else dtype)
 
@@ -314,7 +322,7 @@ class Denoiser:
     ) -> tuple[Any, tuple[Any, Any] | None]:
         """The network's output as `output` has it, and what its guidance adds to the score: a factor and a gradient, or None."""
         if isinstance(self.guidance, Loss):
-            to_data = self.conversion("data", self.schedule.alpha(time), self.schedule.sigma(time))
+            to_data = _to_data(self, time)
             call = partial(self._call, backend, dtype, lending or Lending(backend), kwargs={})
             return self.guidance.run(backend, call, x, label, time, to_data)
         raw = self.output(backend, x, label, time, dtype, lending)
@@ -352,3 +360,9 @@ class Denoiser:
         if not own:
             lending.take_back()
         return arrays.cast(prediction_of(backend, raw, x, self.learned_variance), x.dtype)
+
+
+@settled
+def _to_data(denoiser: Denoiser, time: Any) -> tuple[Any, Any]:
+    """The numbers (a, b) with x_0 = a x + b output at a time, or at one per sample."""
+    return denoiser.conversion("data", denoiser.schedule.alpha(time), denoiser.schedule.sigma(time))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from dpmsolver.backends import Backend, arrays
 from dpmsolver.backends.arrays import linear
 from dpmsolver.errors import PlanError
-from dpmsolver.host import to_host
+from dpmsolver.host import settled, to_host
 
 __all__ = ["Classifier", "ClassifierFree", "Loss", "Scale"]
 
@@ -41,19 +42,26 @@ def _checked(scale: Scale, interval: _Interval) -> Scale:
     return tuple(values.tolist()) if values.ndim else float(values)
 
 
-def _scale_at(scale: Scale, outside: float, interval: _Interval, time: Any, batch: int) -> float | NDArray[np.float64]:
-    """The scale of an evaluation: a float, or float64 (B,) where samples differ in their scale or their time."""
+@settled
+def _scale_at(
+    scale: Scale, outside: float, interval: _Interval, time: Any, batch: int
+) -> tuple[float | NDArray[np.float64], bool]:
+    """The scale of an evaluation, and whether it is that of `outside` for all.
+
+    It is a float, or float64 (B,) where samples differ in their scale or their time.
+    """
     if interval is None and isinstance(scale, float) and isinstance(time, float):
-        return scale
+        return scale, scale == outside
     times = np.asarray(time, dtype=np.float64)
     values = np.asarray(scale) if not callable(scale) else _called(scale, times)
     if values.ndim and len(values) != batch:
         raise PlanError(f"guidance scale must be one number or one per sample: {batch} samples, {len(values)} numbers")
     if interval is not None:
         values = np.where((times >= interval[0]) & (times <= interval[1]), values, outside)
+    idle = bool(np.all(values == outside))
     if not times.ndim and not values.ndim:
-        return float(values)
-    return np.array(np.broadcast_to(values, (batch,)), dtype=np.float64)
+        return float(values), idle
+    return np.array(np.broadcast_to(values, (batch,)), dtype=np.float64), idle
 
 
 def _called(scale: Callable[[float], Any], times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,14 +138,14 @@ class ClassifierFree:
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where this guidance does not fit a batch, or its scale not one of the times."""
         for time in times:
-            _scale_at(self.scale, 1.0, self.interval, time, batch)
+            _scale_at(self.scale, 1.0, self.interval, time, index(batch))
         if not self._two_calls and self.scale != 1.0:
             _joined("", self.unconditional, self.condition, batch, join=lambda arrays: None)
 
     def run(self, backend: Backend, call: Callable[..., Any], x: Any, label: Any, time: Any) -> Any:
         """The guided network output; `call(x, label, kwargs, own)` is the network, and `own` says that nobody else needs x."""
-        scale = _scale_at(self.scale, 1.0, self.interval, time, len(x))
-        if np.all(scale == 1.0):
+        scale, idle = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
+        if idle:
             return call(x, label, self.condition)
         if self._two_calls:
             without = call(x, backend.copy_to(label), self.unconditional or {})
@@ -240,12 +248,12 @@ class Classifier:
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where the scale does not fit a batch or one of the times."""
         for time in times:
-            _scale_at(self.scale, 0.0, self.interval, time, batch)
+            _scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
     def at(self, backend: Backend, x: Any, label: Any, time: Any) -> tuple[Any, Any] | None:
         """(scale, gradient), or None outside the interval."""
-        scale = _scale_at(self.scale, 0.0, self.interval, time, len(x))
-        if np.all(scale == 0.0):
+        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
+        if idle:
             return None
         if self.gradient is not None:
             # A copy, because the run needs x and the function may write into it.
@@ -304,7 +312,7 @@ class Loss:
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """PlanError where the scale does not fit a batch or one of the times."""
         for time in times:
-            _scale_at(self.scale, 0.0, self.interval, time, batch)
+            _scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
     def run(
         self,
@@ -316,8 +324,8 @@ class Loss:
         to_data: tuple[Any, Any],
     ) -> tuple[Any, tuple[Any, Any] | None]:
         """The network's output, and (-scale, gradient), or None outside the interval. `to_data`: (a, b) with x_0 = a x + b output."""
-        scale = _scale_at(self.scale, 0.0, self.interval, time, len(x))
-        if np.all(scale == 0.0):
+        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
+        if idle:
             return network(x, label), None
 
         def seen(x: Any, label: Any) -> tuple[Any, Any]:

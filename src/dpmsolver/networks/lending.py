@@ -33,7 +33,9 @@ class Lending:
     def lend(self, x: Any) -> Any:
         """What to call the network with: x, or a copy."""
         count = self.backend.version(x)
-        if self.writes is not False or count is None:
+        if count is None:
+            return self.backend.copy_to(x)
+        if self.writes is not False:
             x = self.backend.copy_to(x)
             count = self.backend.version(x)
         self._given, self._count = x, count
@@ -45,9 +47,9 @@ class Lending:
         Raises:
             SamplingError: the network wrote into the state, though it left its input alone at its first call.
         """
-        given, self._given = self._given, None
-        if self._count is None:
+        if self._given is None:
             return
+        given, self._given = self._given, None
         wrote = self.backend.version(given) != self._count
         if self.writes is None:
             self.writes = wrote

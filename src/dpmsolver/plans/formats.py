@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.combination import from_dict, to_dict
 from dpmsolver.plans.rows import Point, Row
+from dpmsolver.plans.schema import fault
 
 if TYPE_CHECKING:
     from dpmsolver.plans.plan import Plan
@@ -76,11 +77,14 @@ def from_json(text: str, make: Callable[..., Plan]) -> Plan:
         raise PlanError(
             f"not a plan in JSON, or one that was cut short ({error}): write it again with plan.to_json()"
         ) from None
+    known = document.get("format") if isinstance(document, dict) else None
+    if isinstance(known, int) and known not in _READ:
+        raise PlanError(f"this plan has format {known}, this version reads {_READ[0]} to {_READ[-1]}")
+    if (found := fault(document)) is not None:
+        raise PlanError(f"not a plan in JSON: {found}")
+    if document["format"] >= 3 and not document["keeps_marginals"]:
+        _require_checksum(document)
     try:
-        if document["format"] not in _READ:
-            raise PlanError(f"this plan has format {document['format']}, this version reads {_READ[0]} to {_READ[-1]}")
-        if document["format"] >= 3 and not document["keeps_marginals"]:
-            _require_checksum(document)
         return make(
             document["prediction"],
             tuple(_row(row) for row in document["rows"]),
@@ -91,8 +95,8 @@ def from_json(text: str, make: Callable[..., Plan]) -> Plan:
             answers=document.get("answers", 1),
             **{name: document[name] for name in _PROVENANCE},
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f"not a plan in JSON: {type(error).__name__}: {error}") from None
+    except ValueError as error:  # PlanError is one of them
+        raise error if isinstance(error, PlanError) else PlanError(f"not a plan in JSON: {error}") from None
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

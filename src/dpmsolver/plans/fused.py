@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dpmsolver.plans.loop import Hook, answers_of, hooked
 
-__all__ = ["Step", "Steps", "fused"]
+__all__ = ["Step", "Steps", "combined", "fused", "stepped"]
 
 
 class Step(NamedTuple):
@@ -19,13 +19,6 @@ class Step(NamedTuple):
     constant: bool
     elementwise: bool
 
-    def made(self, backend: Any, x: Any, outputs: Sequence[Any], noise: Sequence[Any], out: Any = None) -> Any:
-        """Return the combination, in `out` where the framework can."""
-        arrays = [x, *outputs[: self.outputs], *(noise[age] for age in self.draws)]
-        if self.elementwise:
-            return Steps.combine(backend, self.numbers, [*arrays, 1.0] if self.constant else arrays)
-        return backend.combine(self.numbers, arrays, out)
-
 
 class Steps(NamedTuple):
     """A plan for `fused`: its analytic first step, each row's advance and predict, and how much it remembers."""
@@ -36,15 +29,24 @@ class Steps(NamedTuple):
     noise_history: int
     answers: int = 1
 
-    @staticmethod
-    def combine(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
-        """Combine arrays, in `out` where the numbers are floats; they may be arrays of the framework."""
-        if all(isinstance(number, float) for number in numbers):
-            return backend.combine(numbers, arrays, out)
-        total = numbers[0] * arrays[0]
-        for number, array in zip(numbers[1:], arrays[1:], strict=True):
-            total = total + number * array
-        return total
+
+# Functions and not methods: what a compiler takes as a constant has none.
+def stepped(step: Step, backend: Any, x: Any, outputs: Sequence[Any], noise: Sequence[Any], out: Any = None) -> Any:
+    """Return a step's combination, in `out` where the framework can."""
+    arrays = [x, *outputs[: step.outputs], *(noise[age] for age in step.draws)]
+    if step.elementwise:
+        return combined(backend, step.numbers, [*arrays, 1.0] if step.constant else arrays)
+    return backend.combine(step.numbers, arrays, out)
+
+
+def combined(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
+    """Combine arrays, in `out` where the numbers are floats; they may be arrays of the framework."""
+    if all(isinstance(number, float) for number in numbers):
+        return backend.combine(numbers, arrays, out)
+    total = numbers[0] * arrays[0]
+    for number, array in zip(numbers[1:], arrays[1:], strict=True):
+        total = total + number * array
+    return total
 
 
 def fused(
@@ -66,7 +68,7 @@ def fused(
     u, stage = x, None
     if table.begin is not None:
         noise = [next(draws)]
-        u = stage = table.begin.made(backend, x, outputs, noise)
+        u = stage = stepped(table.begin, backend, x, outputs, noise)
     for index, (advance, predict) in enumerate(table.rows):
         x, u = hooked(hook, x, u, index)
         spare = outputs.pop() if len(outputs) == table.history else None
@@ -78,8 +80,8 @@ def fused(
         if table.noise_history:
             noise = [next(draws), *noise][: table.noise_history]
         if advance is not None:
-            x = advance.made(backend, x, outputs, noise, x)
+            x = stepped(advance, backend, x, outputs, noise, x)
         u = x
         if predict is not None:
-            u = stage = predict.made(backend, x, outputs, noise, stage)
+            u = stage = stepped(predict, backend, x, outputs, noise, stage)
     return hooked(hook, x, x, len(table.rows))[0]

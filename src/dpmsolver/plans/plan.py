@@ -122,6 +122,11 @@ class Plan:
         """time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
         return columns([*(row.point for row in self.rows), self.end])
 
+    def settle(self) -> None:
+        """Compute what is computed once, for compilers: they read it, and cannot trace how Python keeps it."""
+        for name in ("stochastic", "elementwise", "history", "noise_history", "columns"):
+            getattr(self, name)
+
     def moments(
         self, mean: ArrayLike, variance: ArrayLike, *, begins: Literal["marginal", "noise"] = "marginal"
     ) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from dpmsolver.errors import PlanError
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.lending import Lending
 from dpmsolver.networks.reading import evaluate
-from dpmsolver.plans.fused import Steps
+from dpmsolver.plans.fused import Steps, combined
 from dpmsolver.plans.plan import Plan
 from dpmsolver.plans.targets import conversion
 from dpmsolver.sampling.finite import Watch
@@ -44,7 +44,7 @@ def bind(plan: Plan, denoiser: Denoiser, backend: Backend, like: Any) -> Bound:
     if plan.elementwise:
         require_shape(plan, tuple(like.shape[1:]))
         reads, steps = (moved(part, backend, like) for part in (reads, steps))
-    labels = denoiser.labels(backend, plan.columns["label"][:-1, None], like)
+    labels = denoiser.placed_labels(backend, known.labels, like)
     return Bound(plan, denoiser, backend, steps, reads, labels, known.plain)
 
 
@@ -74,7 +74,7 @@ class Bound:
             return m if read.output is None else read.output(u, (m,))
         if read.numbers is None:
             return self.backend.copy_to(raw, out)
-        return self.steps.combine(self.backend, read.numbers, (u, raw, 1.0)[: len(read.numbers)], out)
+        return combined(self.backend, read.numbers, (u, raw, 1.0)[: len(read.numbers)], out)
 
     def recorded(self, index: int, u: Any) -> Any:
         """Evaluate the network on u and return what the plan calls its output, with its derivative.
@@ -107,6 +107,6 @@ class Bound:
         point, read = self.plan.rows[index].point, self.reads[index]
         a, b = conversion(self.plan.prediction, "data", point.alpha, point.sigma)
         if read.output is None:
-            return self.steps.combine(self.backend, (a, b * read.scale), (u, kept))
+            return combined(self.backend, (a, b * read.scale), (u, kept))
         share, weight, constant = read.output.state, read.output.outputs[0], read.output.constant
         return a * u + b / weight * (read.scale * kept - share * u - constant)

@@ -13,12 +13,14 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.host import settled
 from dpmsolver.networks.denoiser import Denoiser
-from dpmsolver.networks.fingerprint import fits, said_of
+from dpmsolver.networks.fingerprint import elsewhere, fits, said_of
 from dpmsolver.plans.caution import warn_of_large_factor, warn_of_other_network
 from dpmsolver.plans.combination import Coefficient
 from dpmsolver.plans.fused import Step, Steps
 from dpmsolver.plans.plan import Combination, Plan, Row
+from dpmsolver.schedules import Floats
 
 __all__ = ["Folded", "Read", "folded"]
 
@@ -48,13 +50,15 @@ class Read(NamedTuple):
 class Folded(NamedTuple):
     """A plan for one denoiser.
 
-    plan: the plan, as long as somebody holds it. reads: what is kept of each evaluation. steps: the plan's steps for `fused`. plain:
-    whether an output is the network's alone, without a hook or a gradient that steers.
+    plan: the plan, as long as somebody holds it. reads: what is kept of each evaluation. steps: the plan's steps for `fused`. labels:
+    what the network gets at each evaluation, (nfe, 1). plain: whether an output is the network's alone, without a hook or a gradient
+    that steers.
     """
 
     plan: ref[Plan]
     reads: tuple[Read, ...]
     steps: Steps
+    labels: Floats
     plain: bool
 
 
@@ -62,6 +66,7 @@ class Folded(NamedTuple):
 _NEWEST: WeakKeyDictionary[Denoiser, Folded] = WeakKeyDictionary()
 
 
+@settled
 def folded(plan: Plan, denoiser: Denoiser) -> Folded:
     """Return the plan with the denoiser's conversions folded in.
 
@@ -69,6 +74,7 @@ def folded(plan: Plan, denoiser: Denoiser) -> Folded:
         PlanError: the plan was made for another schedule, or for a network that predicts something else; it wants several outputs of
             an evaluation.
     """
+    plan.settle()
     known = _NEWEST.get(denoiser)
     if known is None or known.plan() is not plan:
         known = _NEWEST[denoiser] = _fold(plan, denoiser)
@@ -84,8 +90,7 @@ def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
     columns = plan.columns
     a, b = denoiser.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
     if "network" in plan.options:  # a fitted plan says what to; its error there was measured, large factors included
-        said = said_of(denoiser, keep=True)
-        if not fits(plan.options, said):
+        if denoiser.network is not elsewhere and not fits(plan.options, said := said_of(denoiser, keep=True)):
             warn_of_other_network(plan, said)
     else:
         warn_of_large_factor(plan, denoiser.schedule, denoiser.predicts, b)
@@ -96,7 +101,7 @@ def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
     scales = [read.scale for read in reads]
     rows = ((_step(r.advance, scales, k), _step(r.predict, scales, k)) for k, r in enumerate(plan.rows))
     steps = Steps(_step(plan.begin, [], -1), tuple(rows), plan.history, plan.noise_history)
-    return Folded(ref(plan), reads, steps, plain)
+    return Folded(ref(plan), reads, steps, denoiser.label_values(columns["label"][:-1, None]), plain)
 
 
 def _read(row: Row, conversion: tuple[float, float], plain: bool) -> Read:

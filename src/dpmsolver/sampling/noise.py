@@ -39,9 +39,9 @@ A sample's tree holds 24 float64 arrays of its size.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -85,7 +85,7 @@ class Noise:
         used = _used(self.plan)
         return (self.drawn(number) if number in used else None for number in range(self.plan.draws))
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
         """That of one sample."""
         return tuple(self.like.shape[1:])
@@ -101,7 +101,10 @@ class Noise:
         if self.name == "brownian":
             return _brownian(self.keys, [self.pieces.get(number) for number in numbers], self.shape)
         used = _used(self.plan)
-        return (standard_normals(self.keys, n + 1, self.shape) if n in used else None for n in numbers)
+        return (
+            standard_normals(self.keys, n + 1, tuple(map(operator.index, self.shape))) if n in used else None
+            for n in numbers
+        )
 
 
 def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, like: Any) -> Noise:
@@ -119,8 +122,13 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, 
     """
     if name not in get_args(NoiseName):
         raise PlanError(unknown("noise", name, get_args(NoiseName)))
+    unseeded = plan.stochastic and backend.unseeded(generator, name)
     # A wrong generator is refused also where it is not needed.
-    keys = noise_keys(generator, len(like)) if plan.stochastic or generator is not None else []
+    keys = (
+        noise_keys(generator, operator.index(len(like)))
+        if generator is not None or (plan.stochastic and not unseeded)
+        else []
+    )
     if plan.stochastic:
         keys = backend.keys(keys) if name == "independent" else require_host_keys(keys)
     pieces: dict[int, list[_Piece]] = {}

@@ -8,10 +8,14 @@ import numpy as np
 
 from dpmsolver.backends import Backend
 from dpmsolver.errors import PlanError
+from dpmsolver.plans.fused import Step, Steps
 from dpmsolver.plans.loop import Table
 from dpmsolver.plans.plan import Combination, Plan, Row
+from dpmsolver.sampling.folding import Read
 
 __all__ = ["moved", "placed", "require_shape"]
+
+_NAMED = (Read, Step, Steps, Table)
 
 
 def placed(plan: Plan, backend: Backend, like: Any) -> Table:
@@ -41,8 +45,12 @@ def moved(value: Any, backend: Backend, like: Any) -> Any:
     if isinstance(value, np.ndarray):
         return backend.from_numpy(value, like)
     if isinstance(value, tuple):
-        parts = (moved(part, backend, like) for part in value)
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        parts = [moved(part, backend, like) for part in value]
+        kind: Any
+        for kind in _NAMED:  # not the value's own type, which is nothing that a compiler can trace
+            if isinstance(value, kind):
+                return kind(*parts)
+        return tuple(parts)
     if isinstance(value, Row):
         return Row(value.point, *(moved(c, backend, like) for c in (value.advance, value.predict, value.output)))
     if isinstance(value, Combination):

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
+from dpmsolver import backends
 from dpmsolver.errors import PlanError
 from dpmsolver.grids import Grid, are_times
-from dpmsolver.host import to_host
+from dpmsolver.host import settled, to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.execution import Recorded, Run, State
@@ -91,7 +92,7 @@ def sample(
         True
     """
     _refuse_rising(grid)
-    chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
+    chosen = _plan(denoiser, x_T, nfe, solver, grid, plan, start, end, options)
     if checkpoint and not differentiable:
         raise PlanError("checkpoint=True saves memory of a differentiable run: give differentiable=True too")
     run: Run
@@ -138,7 +139,7 @@ def iterate(
         [0, 1, 2, 3]
     """
     _refuse_rising(grid)
-    chosen = _plan(denoiser, nfe, solver, grid, plan, start, end, options)
+    chosen = _plan(denoiser, x_T, nfe, solver, grid, plan, start, end, options)
     run = Run(denoiser, x_T, chosen, generator, noise, state_hook)
     return run.snapshots()
 
@@ -163,20 +164,39 @@ def encode(
     Raises:
         PlanError: also for a stochastic plan, which has no inverse.
     """
-    grid, plan = options.pop("grid", None), options.pop("plan", None)
+    grid, plan, own = options.pop("grid", None), options.pop("plan", None), _plan_options(options)
     if plan is None and isinstance(denoiser, Denoiser):
-        solver = solver or "dpm-2m"
-        if not are_times(grid):
-            start = denoiser.schedule.last_time(nfe or 1) if start is None else start
-            end = _noisy_end(denoiser) if end is None else end
-            if not start < end:
-                raise PlanError(f"encode runs from small to large times, got start={start}, end={end}")
-    plan = _plan(denoiser, nfe, solver, grid, plan, start, end, _plan_options(options))
+        plan = backends.of(x0).kept(_towards_noise, denoiser, nfe, solver, grid, start, end, own)
+    else:
+        plan = _plan(denoiser, x0, nfe, solver, grid, plan, start, end, own)
+    _require_invertible(plan)
+    return sample(denoiser, x0, plan=plan, **options)
+
+
+def _towards_noise(
+    denoiser: Denoiser,
+    nfe: int | None,
+    solver: str | Solver | None,
+    grid: str | Grid | ArrayLike | None,
+    start: float | None,
+    end: float | None,
+    options: dict[str, Any],
+) -> Plan:
+    """The plan of a run from data to noise."""
+    if not are_times(grid):
+        start = denoiser.schedule.last_time(nfe or 1) if start is None else start
+        end = _noisy_end(denoiser) if end is None else end
+        if not start < end:
+            raise PlanError(f"encode runs from small to large times, got start={start}, end={end}")
+    return _made(denoiser, nfe, solver or "dpm-2m", grid, start, end, options)
+
+
+@settled
+def _require_invertible(plan: Plan) -> None:
     if plan.stochastic:
         raise PlanError(f"{plan.solver} adds noise: a stochastic plan cannot be run backwards")
     if plan.end.time < plan.start.time:
         raise PlanError("this plan runs towards the data: make it with start < end to encode")
-    return sample(denoiser, x0, plan=plan, **options)
 
 
 def _noisy_end(denoiser: Denoiser) -> float:
@@ -201,8 +221,24 @@ def _plan_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.pop(name) for name in list(options) if name not in ("progress", "callback", "state_hook")}
 
 
+def _made(
+    denoiser: Denoiser,
+    nfe: int | None,
+    solver: str | Solver,
+    grid: str | Grid | ArrayLike | None,
+    start: float | None,
+    end: float | None,
+    options: dict[str, Any],
+) -> Plan:
+    if nfe is None:
+        raise PlanError("say how many network evaluations to spend (nfe=10), or give a plan")
+    predicts = denoiser.predicts
+    return make_plan(solver, denoiser.schedule, nfe, grid, start=start, end=end, predicts=predicts, **options)
+
+
 def _plan(
     denoiser: Denoiser,
+    x_T: Any,
     nfe: int | None,
     solver: str | Solver | None,
     grid: str | Grid | ArrayLike | None,
@@ -214,18 +250,8 @@ def _plan(
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")
     if plan is None:
-        if nfe is None:
-            raise PlanError("say how many network evaluations to spend (nfe=10), or give a plan")
-        return make_plan(
-            solver or DEFAULT_SOLVER,
-            denoiser.schedule,
-            nfe,
-            grid,
-            start=start,
-            end=end,
-            predicts=denoiser.predicts,
-            **options,
-        )
+        made: Plan = backends.of(x_T).kept(_made, denoiser, nfe, solver or DEFAULT_SOLVER, grid, start, end, options)
+        return made
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, from make_plan or Plan.from_json, got {type(plan).__name__}")
     if nfe is not None and nfe != plan.nfe:

@@ -26,7 +26,8 @@ class Network:
 
     def __call__(self, x: Any, t: Any, **kwargs: Any) -> Any:
         labels = kwargs.get("class_labels")
-        if labels is not None and len(labels) not in (1, len(x)):
+        # Not `len`, which would fix the batch of an exported network.
+        if labels is not None and labels.shape[0] not in (1, x.shape[0]):
             raise ValueError(f"class_labels needs one class per sample: {len(x)} samples, {len(labels)} classes")
         output = self.module(x.to(self.module.dtype), t, **kwargs, return_dict=False)[0]
         return output if self.sign == 1.0 else self.sign * output

@@ -12,7 +12,7 @@ from dpmsolver.backends import Backend
 from dpmsolver.backends.arrays import cast
 from dpmsolver.errors import SamplingError
 from dpmsolver.networks.reading import prediction_of, recorded_state
-from dpmsolver.plans.fused import Step
+from dpmsolver.plans.fused import Step, stepped
 from dpmsolver.plans.loop import Moment, Table, steps
 from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.bind import Bound, bind
@@ -51,7 +51,7 @@ class _Made(NamedTuple):
     step: Step
 
     def __call__(self, x: Any, outputs: Any, noise: Any, one: Any) -> Any:
-        return self.step.made(self.backend, x, outputs, noise)
+        return stepped(self.step, self.backend, x, outputs, noise)
 
 
 class _Row(NamedTuple):

@@ -71,8 +71,9 @@ def pinned_grids(schedule: NoiseSchedule, steps: int = 32) -> list[str]:
     return [name for name in GRIDS if name not in refused]
 
 
-# Solvers that need no statistics of a network; the others are tested in solvers/test_calibrated.py.
-UNCALIBRATED = {name: solver for name, solver in SOLVERS.items() if not solver.calibrated}
+# Solvers that need no statistics of a network, and one output of an evaluation; the others are tested in solvers/test_calibrated.py and
+# solvers/test_cfgpp.py.
+UNCALIBRATED = {name: solver for name, solver in SOLVERS.items() if not solver.calibrated and solver.answers == 1}
 
 
 def budgets(solver: Solver, up_to: int) -> list[int]:

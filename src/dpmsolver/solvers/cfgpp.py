@@ -92,7 +92,8 @@ _EULER = replace(
 SOLVERS = (
     _solver("ddim", _PLAIN["ddim"], "Chung et al. 2024, arXiv 2406.08070, algorithm 2"),
     _solver("euler-ancestral", _EULER, "sample_euler_ancestral_cfg_pp"),
-    _solver("dpm++2s-ancestral", _PLAIN["dpm++2s-ancestral"], "sample_dpmpp_2s_ancestral_cfg_pp"),
+    # ComfyUI's last combination has the unconditional output of the stage for that of the state, and with equal outputs no order.
+    _solver("dpm++2s-ancestral", _PLAIN["dpm++2s-ancestral"], "sample_dpmpp_2s_ancestral_cfg_pp, mended"),
     _solver("dpm++2m", _PLAIN["dpm++2m"], "sample_dpmpp_2m_cfg_pp"),
     _solver("dpm++2m-exact", _PLAIN["dpm++2m-exact"], "sample_res_multistep_cfg_pp", guided=False),
     _solver("dpm++2m-ancestral", _PLAIN["dpm++2m-ancestral"], "sample_res_multistep_ancestral_cfg_pp", guided=False),

@@ -1,7 +1,7 @@
 """The page of other packages' names, docs/names.md: what each of them is here, as the library itself understands it.
 
-    python benchmarks/names.py             writes the page
-    python benchmarks/names.py --check     fails where the page is not what the library says
+python benchmarks/names.py             writes the page
+python benchmarks/names.py --check     fails where the page is not what the library says
 """
 
 from __future__ import annotations
@@ -42,12 +42,23 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
         *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"),
         *("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler"),
         *("DPMSolverSinglestepScheduler", "DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler"),
-        *("CosineDPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler"),
+        *(
+            "CosineDPMSolverMultistepScheduler",
+            "UniPCMultistepScheduler",
+            "DEISMultistepScheduler",
+            "SASolverScheduler",
+        ),
         *("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"),
         *("FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler", "FlowMapEulerDiscreteScheduler"),
         *("LTXEulerAncestralRFScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "HeliosScheduler"),
         *("HeliosDMDScheduler", "LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", "SCMScheduler"),
-        *("ConsistencyDecoderScheduler", "UnCLIPScheduler", "RePaintScheduler", "PiflowScheduler", "MiniMaxH3Scheduler"),
+        *(
+            "ConsistencyDecoderScheduler",
+            "UnCLIPScheduler",
+            "RePaintScheduler",
+            "PiflowScheduler",
+            "MiniMaxH3Scheduler",
+        ),
         *("RFD4ProteinaScheduler", "ScoreSdeVeScheduler", "ScoreSdeVpScheduler", "KarrasVeScheduler"),
         *("AmusedScheduler", "BlockRefinementScheduler", "DiscreteDDIMScheduler", "EntropyBoundScheduler"),
         "VQDiffusionScheduler",
@@ -133,14 +144,16 @@ dpm.make_plan("dpmpp_2m_sde@karras:rho=5:s_noise=1.003", schedule, nfe=10) # nam
 ```
 
 A name is accepted if it is the same sampler here: the same coefficients on the same grid, which `tests/test_peers_names.py` and
-`tests/solvers/test_cfgpp.py` show. A name carries the options that make it so, and yours replace them. `eta` is one number here, the strength
-of the noise: 0 is the ODE, 1 the reverse SDE. k-diffusion and ComfyUI count it otherwise for `dpmpp_sde`, `dpmpp_2m_sde`, `dpmpp_3m_sde` and
-their kin (of the last two the square of ours), and beside those names any other eta than 0 and 1 is refused. A name brings no grid unless it
-says one, no network conventions, no clipping, and no noise source. Runs of k-diffusion and ComfyUI end at sigma = 0, which is `end=0.0` here.
-Any other name is answered with the nearest solver and how it differs.
+`tests/solvers/test_cfgpp.py` show. A name carries the options that make it so, and yours replace them. `eta` is one number here, the
+strength
+of the noise: 0 is the ODE, 1 the reverse SDE. k-diffusion and ComfyUI count it otherwise for `dpmpp_sde`, `dpmpp_2m_sde`, `dpmpp_3m_sde`
+and their kin (of the last two the square of ours), and beside those names any other eta than 0 and 1 is refused. A name brings no grid
+unless it says one, no network conventions, no clipping, and no noise source. Runs of k-diffusion and ComfyUI end at sigma = 0, which is
+`end=0.0` here. Any other name is answered with the nearest solver and how it differs.
 
 On flow models ComfyUI's ancestral samplers and its `ddpm` are others, and what it runs in sigma alone (`heun`, `dpm_2`, `lms`, `dpmpp_2m`,
-`dpmpp_2m_cfg_pp`, …) is the solver of that name for `EDM`: see [ComfyUI](comfyui.md). The `…_cfg_pp` want the unconditional output beside the
+`dpmpp_2m_cfg_pp`, …) is the solver of that name for `EDM`: see [ComfyUI](comfyui.md). The `…_cfg_pp` want the unconditional output beside
+the
 guided one: they run in `dpm.sample` with [`guidance.ClassifierFree`](guidance.md), and not as functions of k-diffusion's kind.
 
 This page is written by `make pages` from what the library itself understands, and a test fails where the two disagree.

@@ -57,9 +57,11 @@ def test_every_solver_of_the_registry_is_a_function() -> None:
 def test_samplers_of_two_outputs_are_answered() -> None:
     """A model of k-diffusion's kind gives one output, and CFG++ wants the unconditional one beside it."""
     for name in ("euler_cfg_pp", "dpmpp_2m_cfg_pp", "ddim-cfg++"):
-        with pytest.raises(dpm.PlanError, match=r"gives one output, and '.*-cfg\+\+' wants the unconditional one beside"):
+        with pytest.raises(
+            dpm.PlanError, match=r"gives one output, and '.*-cfg\+\+' wants the unconditional one beside"
+        ):
             sampler(name)
-    with pytest.raises(AttributeError, match="no function 'sample_euler_cfg_pp' .*gives one output"):
+    with pytest.raises(AttributeError, match=r"no function 'sample_euler_cfg_pp' .*gives one output"):
         _ = k_diffusion.sample_euler_cfg_pp
     plan = k_diffusion.plan_on_sigmas("ddim-cfg++", SIGMAS)
     with pytest.raises(dpm.PlanError, match="this plan wants 2 outputs of an evaluation"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,9 @@ def test_projected_is_orthogonal_shortened_and_weighed() -> None:
     np.testing.assert_allclose((update * CONDITIONAL).sum(axis=(1, 2)), 0.0, atol=1e-12)
     difference = CONDITIONAL - WITHOUT
     along = difference - update
-    np.testing.assert_allclose(along, (along * CONDITIONAL).sum(axis=(1, 2), keepdims=True) / norms(CONDITIONAL) ** 2 * CONDITIONAL)
+    np.testing.assert_allclose(
+        along, (along * CONDITIONAL).sum(axis=(1, 2), keepdims=True) / norms(CONDITIONAL) ** 2 * CONDITIONAL
+    )
     np.testing.assert_allclose((guided(Projected(eta=0.4)) - CONDITIONAL) / 2.0, update + 0.4 * along, rtol=1e-11)
     short = (guided(Projected(eta=1.0, threshold=1.5)) - CONDITIONAL) / 2.0
     np.testing.assert_allclose(short, difference * np.minimum(1.0, 1.5 / norms(difference)), rtol=1e-11)
@@ -157,14 +160,15 @@ def test_momentum_is_that_of_diffusers_and_belongs_to_the_run() -> None:
     plan = dpm.make_plan("ddim", VP, 6)
     buffer, x = guiders.MomentumBuffer(-0.5), X
     points = [*(row.point for row in plan.rows), plan.end]
-    for s, t in zip(points, points[1:], strict=False):
+    for s, t in pairwise(points):
         pair = (torch.from_numpy(network(x, None, y)) for y in (CONDITIONAL, WITHOUT))
         g = guiders.normalized_guidance(*pair, 2.0, buffer, 0.1, 2.0, use_original_formulation=True).numpy()
         x = t.alpha * g + t.sigma * (x - s.alpha * g) / s.sigma
     first = dpm.sample(made, X, plan=plan)
     np.testing.assert_allclose(first, x, rtol=1e-10)
     np.testing.assert_array_equal(dpm.sample(made, X, plan=plan), first)
-    assert abs(dpm.sample(made.replace(guidance=ClassifierFree(3.0, {"y": CONDITIONAL}, {"y": WITHOUT}, rule=Projected(0.1, 2.0))), X, plan=plan) - first).max() > 1e-3
+    forgetful = ClassifierFree(3.0, {"y": CONDITIONAL}, {"y": WITHOUT}, rule=Projected(0.1, 2.0))
+    assert abs(dpm.sample(made.replace(guidance=forgetful), X, plan=plan) - first).max() > 1e-3
     tensor = torch.from_numpy
     on_torch = dpm.Denoiser(
         lambda x, t, y: torch.tanh(x + y) + 0.3 * y,
@@ -242,7 +246,9 @@ def test_adaptive_runs_take_rules_of_one_evaluation_alone() -> None:
     plain = dpm.sample_adaptive(denoiser(Rescaled(0.7)), X, order=2)
     assert np.isfinite(plain).all()
     for made in (denoiser(Projected(momentum=-0.5)), denoiser(ZeroStar(1), predicts="velocity", schedule=FLOW)):
-        with pytest.raises(dpm.PlanError, match="depends on the evaluations before, of which an adaptive run makes some in vain"):
+        with pytest.raises(
+            dpm.PlanError, match="depends on the evaluations before, of which an adaptive run makes some in vain"
+        ):
             dpm.sample_adaptive(made, X, order=2)
 
 
@@ -267,8 +273,14 @@ def test_a_fitted_plan_knows_the_rule() -> None:
         (lambda: Projected(eta=math.inf), "eta must be finite, got inf"),
         (lambda: Projected(threshold=0.0), r"threshold must be finite and > 0, got 0\.0"),
         (lambda: Projected(momentum=-1.0), r"momentum must be between -1 and 1, got -1\.0"),
-        (lambda: ZeroStar(zero=-1), "zero must be an integer >= 0, how many first evaluations have no velocity, got -1"),
-        (lambda: denoiser(ZeroStar(zero=1)), r"ZeroStar\(zero=1\) sets a velocity to 0, and this network predicts data"),
+        (
+            lambda: ZeroStar(zero=-1),
+            "zero must be an integer >= 0, how many first evaluations have no velocity, got -1",
+        ),
+        (
+            lambda: denoiser(ZeroStar(zero=1)),
+            r"ZeroStar\(zero=1\) sets a velocity to 0, and this network predicts data",
+        ),
     ],
 )
 def test_values_without_a_meaning_are_refused(make: Any, message: str) -> None:

@@ -151,7 +151,9 @@ def test_two_outputs_are_refused_where_one_is_meant() -> None:
     plan, denoiser = cfgpp_ddim(), dpm.models.Gaussian([0.0], [1.0]).denoiser(SCHEDULE)
     classifier = dpm.guidance.Classifier(1.0, gradient=lambda x, t: x)
     for one in (denoiser, denoiser.replace(guidance=classifier)):
-        with pytest.raises(dpm.PlanError, match=r"the guided and the unconditional one, and this denoiser gives one: give"):
+        with pytest.raises(
+            dpm.PlanError, match=r"the guided and the unconditional one, and this denoiser gives one: give"
+        ):
             dpm.sample(one, np.ones((1, 1)), plan=plan)
     both = denoiser.replace(guidance=dpm.guidance.ClassifierFree(1.0, {}))
     with pytest.raises(dpm.PlanError, match="wants 3 outputs of each evaluation, and a denoiser gives two at most"):

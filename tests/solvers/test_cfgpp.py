@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,11 @@ def of_plan(plan: dpm.Plan, flow: bool = False) -> Any:
 @pytest.mark.parametrize("to_zero", [True, False])
 @pytest.mark.parametrize(
     ("name", "flow"),
-    [*((name, False) for name in comfyui.CFG_PP if "2s" not in name), ("euler_cfg_pp", True), ("euler_ancestral_cfg_pp", True)],
+    [
+        *((name, False) for name in comfyui.CFG_PP if "2s" not in name),
+        ("euler_cfg_pp", True),
+        ("euler_ancestral_cfg_pp", True),
+    ],
 )
 def test_plans_are_comfyuis_samplers(name: str, flow: bool, to_zero: bool) -> None:
     """The result of ComfyUI 0.3.64, to 1e-12; on a flow its Euler's alone, since the others know no alpha."""
@@ -147,7 +152,7 @@ def by_hand(scale: Any, name: str, plan: dpm.Plan) -> Any:
     """DDIM and 2M as formulas, with g and u by hand."""
     x, old = X_T, None
     points = [*(row.point for row in plan.rows), plan.end]
-    for k, (s, t) in enumerate(zip(points, points[1:], strict=False)):
+    for k, (s, t) in enumerate(pairwise(points)):
         time = np.full(3, s.time)
         u = network(x, time, 0.0 * CONDITION)
         g = u + scale * (network(x, time, CONDITION) - u)
@@ -198,9 +203,7 @@ def test_iterate_shows_the_guided_data_and_hooks_see_both() -> None:
     for state, row in zip(states, plan.rows, strict=True):
         time = np.full(3, row.point.time)
         u = network(state.x, time, 0.0 * CONDITION)
-        np.testing.assert_allclose(
-            state.denoised, u + 0.7 * (network(state.x, time, CONDITION) - u), rtol=1e-10
-        )
+        np.testing.assert_allclose(state.denoised, u + 0.7 * (network(state.x, time, CONDITION) - u), rtol=1e-10)
     np.testing.assert_array_equal(last.x, dpm.sample(guided(0.7), X_T, plan=plan))
     seen = []
 
@@ -208,9 +211,7 @@ def test_iterate_shows_the_guided_data_and_hooks_see_both() -> None:
         seen.append(point.time)
         return 0.5 * x0
 
-    halved = dpm.Denoiser(
-        lambda x, t, y: 0.5 * network(x, t, y), VP, "data", guidance=guided(0.7).guidance
-    )
+    halved = dpm.Denoiser(lambda x, t, y: 0.5 * network(x, t, y), VP, "data", guidance=guided(0.7).guidance)
     given = dpm.sample(guided(0.7).replace(data_hook=hook), X_T, plan=plan)
     np.testing.assert_allclose(given, dpm.sample(halved, X_T, plan=plan), rtol=1e-10)
     assert len(seen) == 2 * plan.nfe

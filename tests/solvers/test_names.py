@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import names as PAGE
 
 import dpmsolver as dpm
-from benchmarks import names as PAGE
 from cases import a_budget
 from dpmsolver.evaluation.samplers import samplers_from_names
 from dpmsolver.grids import GRIDS
@@ -35,8 +35,28 @@ THEIRS = {name: ours for group in ALIASES.values() for name, ours in group.items
 # Every name of the page, and names of stable-diffusion.cpp and older ones of AUTOMATIC1111.
 MENUS = [
     *(name for names in PAGE.SAMPLERS.values() for name in names),
-    *("euler_a", "dpm2", "dpm++2s_a", "dpm++2m", "tcd", "dpm++2mv2", "ddim_trailing", "res_2s", "euler_a_cfg_pp", "euler_ge"),
-    *("dpm++2m_sde", "dpm++2m_sde_bt", "res_3s", "sample_dpmpp_2m", "DPM++ 2M Karras", "DPM2 a Karras", "LMS Karras", "k_lms"),
+    *(
+        "euler_a",
+        "dpm2",
+        "dpm++2s_a",
+        "dpm++2m",
+        "tcd",
+        "dpm++2mv2",
+        "ddim_trailing",
+        "res_2s",
+        "euler_a_cfg_pp",
+        "euler_ge",
+    ),
+    *(
+        "dpm++2m_sde",
+        "dpm++2m_sde_bt",
+        "res_3s",
+        "sample_dpmpp_2m",
+        "DPM++ 2M Karras",
+        "DPM2 a Karras",
+        "LMS Karras",
+        "k_lms",
+    ),
     *("DPM++ 2M SDE Exponential", "DPM++ 3M SDE Polyexponential", "DPM++ 2M SDE Heun Karras", "DPM++ 2M CFG++ Karras"),
 ]
 

@@ -156,7 +156,11 @@ class Denoiser:
     @property
     def guided_in_data(self) -> bool:
         """Whether the guidance wants the predicted data at every evaluation."""
-        return isinstance(self.guidance, ClassifierFree) and self.guidance.rule is not None and self.guidance.rule.acts_on_data
+        return (
+            isinstance(self.guidance, ClassifierFree)
+            and self.guidance.rule is not None
+            and self.guidance.rule.acts_on_data
+        )
 
     @property
     def steers(self) -> bool:

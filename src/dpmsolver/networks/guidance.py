@@ -91,7 +91,8 @@ class ClassifierFree:
         rule: `Rescaled`, `Projected` or `ZeroStar`: how the two outputs become one, instead of the line above.
 
     A plan of CFG++ takes the guided and the unconditional output of each evaluation, both at any scale; outside the interval the
-    conditional one is both. One guided evaluation counts once in `nfe`, as one call of twice the batch or as two. `Denoiser.network_kwargs` are handed to either
+    conditional one is both. One guided evaluation counts once in `nfe`, as one call of twice the batch or as two.
+    `Denoiser.network_kwargs` are handed to either
     call as they are: in one batched call they are not doubled, so an array with the batch as its first axis belongs in both conditions.
 
     Raises:

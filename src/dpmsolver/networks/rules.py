@@ -1,7 +1,8 @@
 """Rules of classifier-free guidance: how a conditional and an unconditional output become the guided one.
 
-`ClassifierFree(scale, condition, unconditional, rule=…)` takes one of them instead of unconditional + scale (conditional - unconditional). Each
-is that line where it changes nothing, and the conditional output at scale 1. Norms, deviations and products are taken within a sample.
+`ClassifierFree(scale, condition, unconditional, rule=…)` takes one of them instead of unconditional + scale (conditional -
+unconditional). Each is that line where it changes nothing, and the conditional output at scale 1. Norms, deviations and products are
+taken within a sample.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Outputs(NamedTuple):
 class Rescaled:
     """Guidance whose output has the deviation of the conditional one, against pictures that are too contrasted.
 
-    With the guided output m = unconditional + scale (conditional - unconditional) it gives (phi std(conditional)/std(m) + 1 - phi) m. It acts on
-    what the network returns, as in the paper, whose network predicts v.
+    With the guided output m = unconditional + scale (conditional - unconditional) it gives (phi std(conditional)/std(m) + 1 - phi) m. It
+    acts on what the network returns, as in the paper, whose network predicts v.
 
     Args:
         phi: how much of the guided output is rescaled, in [0, 1]; the paper takes 0.7.
@@ -140,12 +141,12 @@ class Projected:
 class ZeroStar:
     """CFG-Zero*: guidance from the unconditional output times the factor that brings it nearest to the conditional one.
 
-    With s = <conditional, unconditional>/|unconditional|^2 the guided output is s unconditional + scale (conditional - s unconditional). It acts on
-    what the network returns, as in the paper, whose network predicts a velocity.
+    With s = <conditional, unconditional>/|unconditional|^2 the guided output is s unconditional + scale (conditional - s unconditional).
+    It acts on what the network returns, as in the paper, whose network predicts a velocity.
 
     Args:
-        zero: for how many of a run's first evaluations the velocity is 0, so that its early errors move nothing. The network is called there
-            too, so that a run costs its nfe. For networks that predict velocity alone.
+        zero: for how many of a run's first evaluations the velocity is 0, so that its early errors move nothing. The network is called
+            there too, so that a run costs its nfe. For networks that predict velocity alone.
 
     Raises:
         PlanError: zero that is no integer >= 0; a Denoiser whose network predicts something else than velocity, with zero > 0.
@@ -159,7 +160,9 @@ class ZeroStar:
 
     def __post_init__(self) -> None:
         if not isinstance(self.zero, int) or isinstance(self.zero, bool) or self.zero < 0:
-            raise PlanError(f"zero must be an integer >= 0, how many first evaluations have no velocity, got {self.zero!r}")
+            raise PlanError(
+                f"zero must be an integer >= 0, how many first evaluations have no velocity, got {self.zero!r}"
+            )
 
     def guided(self, outputs: Outputs) -> Any:
         """Return the guided output."""
@@ -172,10 +175,10 @@ class ZeroStar:
 Rule: TypeAlias = Rescaled | Projected | ZeroStar
 
 
-def _require(name: str, value: object, low: float, high: float, inside: bool = False) -> None:
+def _require(name: str, value: Any, low: float, high: float, inside: bool = False) -> None:
     """Raise PlanError unless a value is a finite number between two others, or inside of them."""
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if number and math.isfinite(float(value)) and (low < float(value) < high or (not inside and low <= float(value) <= high)):  # type: ignore[arg-type]
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    if number and (low < value < high or (not inside and low <= value <= high)):
         return
     if math.isinf(high):
         wanted = "finite" if math.isinf(low) else f"finite and > {low:g}"

@@ -38,8 +38,8 @@ def is_scanned(run: Run) -> bool:
     """Return whether a run is scanned.
 
     It is if the framework has a traced loop and traces x_T, if the plan has more than `LONG` rows, and if nothing in the run wants to know
-    at which evaluation it is: no hook, no guidance but classifier-free guidance that is alike at all of them. The plan must not begin with a step
-    of its own, and its coefficients must be numbers.
+    at which evaluation it is: no hook, no guidance but classifier-free guidance that is alike at all of them. The plan must not begin
+    with a step of its own, and its coefficients must be numbers.
     """
     plan, denoiser, guidance = run.plan, run.bound.denoiser, run.bound.denoiser.guidance
     traced = run.backend.scan is not None and run.backend.place(run.x) == "nowhere"

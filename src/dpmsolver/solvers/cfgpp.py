@@ -1,9 +1,10 @@
 """CFG++: samplers that take the data from the guided output and the noise from the unconditional one.
 
 Every evaluation of such a plan gives two outputs, the guided and the unconditional prediction. The state x = alpha u + sigma eps_u, as the
-unconditional prediction u has it, is taken for alpha g + sigma eps_u, with the guided data g in place of u; a step of the plain solver goes from
-there. Where both outputs are equal it is that solver, and the order that is claimed is meant so. Otherwise there is no limit of many steps: each
-step moves by alpha (g - u), however short it is, so that the scale belongs to the number of steps, and lies between 0 and 1 or not far above.
+unconditional prediction u has it, is taken for alpha g + sigma eps_u, with the guided data g in place of u; a step of the plain solver
+goes from there. Where both outputs are equal it is that solver, and the order that is claimed is meant so. Otherwise there is no limit of
+many steps: each step moves by alpha (g - u), however short it is, so that the scale belongs to the number of steps, and lies between 0
+and 1 or not far above.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def cfgpp(plan: Plan, *, guided: bool = True) -> Plan:
 
     Args:
         plan: of one output an evaluation, with one combination a row. Older outputs are the unconditional ones.
-        guided: whether the newest output of a step is the guided data; False is the unconditional output in steps that use several, which is
-            always so in noise prediction, where the noise is the unconditional one.
+        guided: whether the newest output of a step is the guided data; False is the unconditional output in steps that use several, which
+            is always so in noise prediction, where the noise is the unconditional one.
 
     Raises:
         PlanError: a plan of several outputs, with readings of its own, or whose rows both correct and predict.

@@ -4,12 +4,12 @@ A path is a way to write the state: y = x/scale as a function of a place p, whos
 A solver takes that velocity to be a polynomial through the newest of them. There are two paths:
 
 - The straight path: p = sigma/(alpha + sigma), y = x/(alpha + sigma), dy/dp = eps - x_0. Every schedule is a rectified flow of y.
-- The arc, for data of deviation sigma_data: p is the angle with tan p = sigma/(alpha sigma_data), y = x/sqrt((alpha sigma_data)^2 + sigma^2),
-  and dy/dp = cos(p) eps - sin(p) x_0/sigma_data is the v of v-prediction. Of normal data of that deviation it is 0, so that the linear part
-  of their ODE is solved exactly, and v is what the data have beyond it.
+- The arc, for data of deviation sigma_data: p is the angle with tan p = sigma/(alpha sigma_data), y = x/sqrt((alpha sigma_data)^2 +
+  sigma^2), and dy/dp = cos(p) eps - sin(p) x_0/sigma_data is the v of v-prediction. Of normal data of that deviation it is 0, so that the
+  linear part of their ODE is solved exactly, and v is what the data have beyond it.
 
-A place is finite from alpha = 0 to sigma = 0, and polynomials in it are of full order there. On the straight path that of data of one point is constant, so that steps
-keep the marginals; on the arc it turns, and they do not.
+A place is finite from alpha = 0 to sigma = 0, and polynomials in it are of full order there. On the straight path that of data of one
+point is constant, so that steps keep the marginals; on the arc it turns, and they do not.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _on_path(
     lower_order_final: bool,
     ramp: Sequence[int] | None,
 ) -> Plan:
-    """The plan of `step(source, target, nodes)`: the predictor through as many nodes as each step's order, the corrector through one more."""
+    """The plan of `step(source, target, nodes)`: a predictor through as many nodes as each step's order, a corrector through one more."""
     keeps, output = path.keeps_marginals, path.velocity
     if not corrector:
         return adams_plan(schedule, times, step, "data", order, lower_order_final, ramp, keeps, output)
@@ -198,14 +198,18 @@ def _in_lambda(path: _Path, source: Point, target: Point, nodes: Sequence[Point]
 
 
 _CORRECTOR = Option(
-    "corrector", "True or False", "whether each step is done again with the velocity at its predicted end: one order more"
+    "corrector",
+    "True or False",
+    "whether each step is done again with the velocity at its predicted end: one order more",
 )
 _SIGMA_DATA = Option("sigma_data", "a number", "the deviation of the data, > 0")
 _VARIABLE = Option("variable", "a word", "what v is a polynomial in: 'lambda', the half-log-SNR, or 'angle'")
 _ADAMS = "Hairer, Norsett & Wanner, III.5"
 
 
-def _entry(name: str, build: Callable[..., Plan], order: int, what: str, source: str, options: tuple[Option, ...]) -> Solver:
+def _entry(
+    name: str, build: Callable[..., Plan], order: int, what: str, source: str, options: tuple[Option, ...]
+) -> Solver:
     return Solver(
         name=f"{name}-{order}m",
         build=partial(build, order=order),

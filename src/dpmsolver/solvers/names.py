@@ -52,7 +52,7 @@ _LABELS = (
     *("karras", "normal", "simple", "beta"),
 )
 
-_ALL = "dpm.solvers() or `dpmsolver solvers`; names of other packages: docs/names.md"
+_ALL = "dpm.solvers() or `dpmsolver solvers`; other names: docs/names.md"
 _SPEC = re.compile(r"(?P<solver>[^:@]+?)\s*(?:@\s*(?P<grid>[^:@]+?)\s*)?(?P<options>(?::[^:=@\s]+=[^:=\s]+)*)")
 
 

@@ -144,6 +144,7 @@ def test_a_message_lists_a_few_near_names() -> None:
 def test_other_names_of_grids(name: str) -> None:
     """As an argument and in a name."""
     grid, options = known_grid(name)
+    assert known_grid(name.replace("_", "-").upper()) == (grid, options)
     counted = dpm.schedules.Discrete(betas=dpm.schedules.scaled_linear_betas())
     run = (counted if grid == "leading" else VP, 5)
     end = {"end": 0.0} if grid == "leading" else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from dpmsolver.evaluation.convergence import order_of_convergence
 from dpmsolver.plans.plan import Point
 from dpmsolver.schedules import EDM, CosineVP, Flow, LinearVP, NoiseSchedule
 from dpmsolver.solvers import SOLVERS
+
+torch = pytest.importorskip("torch")
 
 SCHEDULES = [LinearVP(), CosineVP(), EDM(), Flow()]
 FORMS = [{"variable": "lambda"}, {"variable": "angle"}, {"corrector": True}, {"variable": "angle", "corrector": True}]
@@ -71,22 +74,47 @@ def test_the_angle_form_is_adams_bashforth_in_v() -> None:
     np.testing.assert_allclose(first, other, rtol=1e-12)
 
 
-def test_azulas_weights_are_ours_and_its_step_is_where_its_scale_is() -> None:
-    """azula integrates by the trapezoidal rule (1e-5), and scales the integral of a step from s to t by hypot(alpha_t, sigma_s)."""
-    azula = pytest.importorskip("azula.sample")
-    torch = pytest.importorskip("torch")
-    rho = np.array([8.0, 5.0, 2.5, 1.2, 0.5])
-    plan = dpm.make_plan("arc-3m", EDM(), 4, rho)
-    for k, (row, (s, t)) in enumerate(zip(plan.rows, pairwise(rho), strict=True)):
-        weights = azula.REABSampler._exponential_adams_bashforth(torch.from_numpy(np.log(rho)), i=k, n=3)
+def as_azula(plan: dpm.Plan) -> dpm.Plan:
+    """A plan on EDM with the integral of a step from s to t scaled by hypot(1, s), where hypot(1, t) is right."""
+    rows = []
+    for row, target in zip(plan.rows, [*plan.rows[1:], None], strict=True):
+        end = plan.end if target is None else target.point
+        wrong = np.hypot(1.0, row.point.sigma) / np.hypot(1.0, end.sigma)
         assert row.advance is not None
-        assert row.output is not None
-        # With u = x: theirs is f = ((1 - a) x - x_0)/b, a = rho^2/(1 + rho^2), which is our v.
-        assert row.output.state == pytest.approx(1.0 / (s * np.hypot(1.0, s)), rel=1e-12)
-        assert row.output.outputs[0] == pytest.approx(-np.hypot(1.0, s) / s, rel=1e-12)
-        assert row.advance.state == pytest.approx(np.hypot(1.0, t) / np.hypot(1.0, s), rel=1e-12)
-        wanted = np.hypot(1.0, t) * weights.numpy()[::-1]
-        np.testing.assert_allclose(row.advance.outputs, wanted, rtol=2e-4)
+        rows.append(replace(row, advance=replace(row.advance, outputs=tuple(wrong * w for w in row.advance.outputs))))
+    return replace(plan, rows=tuple(rows))
+
+
+def test_azulas_sampler_is_ours_but_for_the_scale_of_a_steps_integral() -> None:
+    """Its v and its weights are ours, these by the trapezoidal rule; with its scale a run does not converge, with ours it does."""
+    azula = pytest.importorskip("azula.sample")
+    rho = np.array([8.0, 5.0, 2.5, 1.2, 0.5])
+    x_T = np.array([[3.0, -9.0], [12.0, 1.0]])
+
+    def data(x: Any, sigma: float) -> Any:
+        return 0.5 * np.tanh(x) + 0.1 * sigma
+
+    class Network:
+        """What azula wants of a network, on the sigmas of the plan."""
+
+        def schedule(self, t: Any) -> tuple[Any, Any]:
+            return torch.ones_like(t), torch.from_numpy(rho)[: len(t)]
+
+        def __call__(self, x: Any, t: Any) -> Any:
+            return SimpleNamespace(mean=torch.from_numpy(data(x.numpy(), rho[round(4 * (1.0 - float(t)))])))
+
+    sampler = azula.REABSampler(Network(), order=3, steps=4, silent=True, dtype=torch.float64)
+    plan = dpm.make_plan("arc-3m", EDM(), 4, rho)
+    denoiser = dpm.Denoiser(lambda x, t: data(x, float(t[0])), EDM(), "data")
+    theirs = dpm.sample(denoiser, x_T, plan=as_azula(plan))
+    np.testing.assert_allclose(sampler(torch.from_numpy(x_T)).numpy(), theirs, rtol=1e-3)
+    assert abs(theirs - dpm.sample(denoiser, x_T, plan=plan)).max() > 0.1
+    fine = dpm.make_plan("arc-2m", EDM(), 400, np.geomspace(8.0, 0.5, 401))
+    coarse = dpm.make_plan("arc-2m", EDM(), 20, np.geomspace(8.0, 0.5, 21))
+    assert fine.wasserstein(0.0, 0.25, to="end") < 1e-5
+    misses = [as_azula(each).wasserstein(0.0, 0.25, to="end") for each in (coarse, fine)]
+    assert misses[0] > 10.0 * coarse.wasserstein(0.0, 0.25, to="end")
+    assert misses[1] > 100.0 * fine.wasserstein(0.0, 0.25, to="end")
 
 
 @pytest.mark.parametrize(

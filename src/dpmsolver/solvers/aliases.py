@@ -114,6 +114,7 @@ DIFFERENT: dict[str, str] = {
     "MiniMaxH3Scheduler": "it is 'ddim' in times from 0 to 1: on schedules.Flow(shift=…, reversed=True)",
     "RFD4ProteinaScheduler": "its noise, and a factor of its score, follow schedules of its own; the nearest is 'euler-maruyama'",
     "SCMScheduler": "it draws noise anew on an arc of radius sigma_data; the nearest is 'lcm'",
+    "REABSampler": "azula 0.11 scales a step's integral by the sigma where it starts; the nearest is 'arc-2m', with the one where it ends",
     "AmusedScheduler": "it chooses tokens of a dictionary, and no continuous state moves",
     "BlockRefinementScheduler": "it chooses tokens of a dictionary, and no continuous state moves",
     "DiscreteDDIMScheduler": "it chooses tokens of a dictionary, and no continuous state moves",

@@ -81,7 +81,8 @@ def arc_multistep(
 ) -> Plan:
     """The v of v-prediction as a polynomial of degree order - 1, through the newest `order` of them: exponential Adams-Bashforth.
 
-    The ODE of normal data of deviation sigma_data around 0 is solved exactly by one step, whatever the variable.
+    The ODE of normal data of deviation sigma_data around 0 is solved exactly by one step, whatever the variable. With few steps it
+    extrapolates too far: below 8 evaluations on broad spectra, and below 15 on digits, other solvers are ahead (docs/solvers.md).
 
     Args:
         sigma_data: the deviation of the data, > 0.

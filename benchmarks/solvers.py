@@ -140,11 +140,12 @@ Intervals are 95 % intervals. Where none is given nothing was drawn.
 
 # What stands beneath the tables of a family, with the command that measured it.
 REMARKS = {
-    "velocity": """`arc-2m` and `arc-3m` solve the ODE of normal data of deviation `sigma_data` exactly, and pay on the grid `quadratic`, with
-`corrector=True`, from 8 evaluations on for data of a broad spectrum and from 15 on for digits. Below that they extrapolate too far: on digits with
-5 and 8 evaluations they are behind, and as polynomials in the angle (`variable="angle"`) by factors on most grids. RMS distance to the end of
-the exact trajectory, by evaluations, in single runs of `dpmsolver compare MODEL --solvers … --num 40 --batch 4` (digits: `--num 48 --batch 16
---features none`):
+    "velocity": """\
+`arc-2m` and `arc-3m` solve the ODE of normal data of deviation `sigma_data` exactly, and pay on the grid `quadratic`, with
+`corrector=True`, from 8 evaluations on for data of a broad spectrum and from 15 on for digits. Below that they extrapolate
+too far: on digits with 5 and 8 evaluations they are behind, and as polynomials in the angle (`variable="angle"`) by factors
+on most grids. RMS distance to the end of the exact trajectory, by evaluations, in single runs of `dpmsolver compare MODEL
+--solvers … --num 40 --batch 4` (digits: `--num 48 --batch 16 --features none`):
 
 | `cifar10-mixture` | 8 | 10 | 15 | 20 |
 | - | - | - | - | - |
@@ -164,8 +165,9 @@ the exact trajectory, by evaluations, in single runs of `dpmsolver compare MODEL
 | `arc-2m@quadratic:corrector=True` | 0.188 | 0.070 | 0.049 | 0.017 | 0.009 |
 | `arc-2m@time:variable=angle` | 0.285 | 0.097 | 0.065 | 0.032 | 0.025 |
 """,
-    "CFG++": """The slopes are measured where the guided and the unconditional output are one, as in [Guidance](guidance.md): with two there is no limit of
-many steps.
+    "CFG++": """\
+The slopes are measured where the guided and the unconditional output are one, as in [Guidance](guidance.md): with two
+there is no limit of many steps.
 """,
 }
 

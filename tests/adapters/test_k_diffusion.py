@@ -64,7 +64,7 @@ def test_samplers_of_two_outputs_are_answered() -> None:
     with pytest.raises(AttributeError, match=r"no function 'sample_euler_cfg_pp' .*gives one output"):
         _ = k_diffusion.sample_euler_cfg_pp
     plan = k_diffusion.plan_on_sigmas("ddim-cfg++", SIGMAS)
-    with pytest.raises(dpm.PlanError, match="this plan wants 2 outputs of an evaluation"):
+    with pytest.raises(dpm.PlanError, match="this plan wants 2 outputs of each evaluation"):
         sampler(plan)(denoised, start(14.6), SIGMAS)
 
 

@@ -76,10 +76,6 @@ class Sampler:
         if len(levels) < 2:
             return x
         if isinstance(self.solver, Plan):
-            if self.solver.answers > 1:
-                raise PlanError(
-                    f"this plan wants {self.solver.answers} outputs of an evaluation, and a model of k-diffusion's kind gives one"
-                )
             plan, begins, unscaled = self.solver, _begins_of(self.solver, levels, flow, options), False
         else:
             plan, spent = self._steps(self.solver, levels, flow, options)

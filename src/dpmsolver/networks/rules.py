@@ -55,6 +55,14 @@ class Rescaled:
     Raises:
         PlanError: phi outside [0, 1].
 
+    Examples:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> schedule, sides = dpm.schedules.LinearVP(), ({"y": np.ones((2, 3))}, {"y": np.zeros((2, 3))})
+        >>> guidance = dpm.guidance.ClassifierFree(4.0, *sides, rule=dpm.guidance.Rescaled(0.7))
+        >>> denoiser = dpm.Denoiser(lambda x, t, y: 0.5 * x + y, schedule, "v", guidance=guidance)
+        >>> dpm.sample(denoiser, np.ones((2, 3)), nfe=5).shape
+        (2, 3)
+
     Source: Lin et al. 2024, arXiv 2305.08891, eq. 15 and 16.
     """
 
@@ -95,6 +103,14 @@ class Projected:
     Raises:
         PlanError: eta or momentum that is not finite, a momentum of 1 and more in size, a threshold <= 0. Before the first evaluation: a
             point where the network's output does not determine the data.
+
+    Examples:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> schedule, sides = dpm.schedules.LinearVP(), ({"y": np.ones((2, 3))}, {"y": np.zeros((2, 3))})
+        >>> guidance = dpm.guidance.ClassifierFree(4.0, *sides, rule=dpm.guidance.Projected(threshold=2.5, momentum=-0.5))
+        >>> denoiser = dpm.Denoiser(lambda x, t, y: 0.5 * x + y, schedule, "noise", guidance=guidance)
+        >>> dpm.sample(denoiser, np.ones((2, 3)), nfe=5).shape
+        (2, 3)
 
     Source: Sadat et al. 2024, arXiv 2410.02416, algorithm 1 and section 3.
     """
@@ -150,6 +166,14 @@ class ZeroStar:
 
     Raises:
         PlanError: zero that is no integer >= 0; a Denoiser whose network predicts something else than velocity, with zero > 0.
+
+    Examples:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> schedule, sides = dpm.schedules.Flow(), ({"y": np.ones((2, 3))}, {"y": np.zeros((2, 3))})
+        >>> guidance = dpm.guidance.ClassifierFree(4.0, *sides, rule=dpm.guidance.ZeroStar(zero=1))
+        >>> denoiser = dpm.Denoiser(lambda x, t, y: 0.5 * x + y, schedule, "velocity", guidance=guidance)
+        >>> dpm.sample(denoiser, np.ones((2, 3)), nfe=5).shape
+        (2, 3)
 
     Source: Fan et al. 2025, arXiv 2503.18886, eq. 6 and 7, algorithm 1.
     """

@@ -94,6 +94,12 @@ def arc_multistep(
     Raises:
         PlanError: sigma_data that is not a finite number > 0; another variable; a run that starts at sigma = 0.
 
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> plan = make_plan("arc-2m", schedules.EDM(), 1, sigma_data=0.5)
+        >>> round(plan.wasserstein(0.0, 0.25, to="end"), 12)  # normal data of this deviation, in one step
+        0.0
+
     Source: the exponential integrator whose linear part is that of normal data, azula, REABSampler; the
     angle and v: Salimans & Ho 2022, arXiv 2202.00512, appendix D; Lu & Song 2024, arXiv 2410.11081, section 3 (TrigFlow).
     """

@@ -50,7 +50,9 @@ def test_a_batch_is_a_part_of_an_endless_set_of_samples(testbeds: dict[str, Test
     assert tuple(whole.shape) == (5, *testbed.shape)
     assert type(whole) is type(testbed.like)
     assert whole.dtype == testbed.like.dtype
-    np.testing.assert_allclose(np.asarray(whole[2:4]), np.asarray(part), atol=1e-3 if name in ("digits", "cifar10") else 1e-10)
+    np.testing.assert_allclose(
+        np.asarray(whole[2:4]), np.asarray(part), atol=1e-3 if name in ("digits", "cifar10") else 1e-10
+    )
     assert abs(np.asarray(whole[0] - whole[1])).max() > 1e-3
 
 

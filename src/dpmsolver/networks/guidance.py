@@ -73,6 +73,13 @@ def _inside(times: NDArray[np.float64], interval: _Interval) -> NDArray[np.bool_
     return np.asarray((times >= interval[0]) & (times <= interval[1]))
 
 
+@settled
+def _shares(time: Any, interval: _Interval) -> tuple[NDArray[np.bool_], bool, bool]:
+    """Which of the times lie in an interval, whether any does, and whether all do."""
+    inside = _inside(np.asarray(time, dtype=np.float64), interval)
+    return inside, bool(inside.any()), bool(inside.all())
+
+
 def _called(scale: Callable[[float], Any], times: NDArray[np.float64]) -> NDArray[np.float64]:
     found = [to_host(scale(time)) for time in times.ravel().tolist()]
     for time, value in zip(times.ravel(), found, strict=True):
@@ -195,17 +202,17 @@ class ClassifierFree:
         to_data: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """The guided and the unconditional output, with the arguments of `run`. Outside the interval both are the conditional one."""
-        inside = _inside(np.asarray(time, dtype=np.float64), self.interval)
+        inside, some, everywhere = _shares(time, self.interval)
         if self._silent(calls):
             nothing = linear(backend, [0.0], [call(x, label, self.condition)])
             return nothing, nothing
-        if not inside.any():
+        if not some:
             alone = call(x, label, self.condition)
             return alone, alone
         scale, _ = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
         conditional, without = self._outputs(backend, call, x, label)
         guided = self._guided(Outputs(backend, conditional, without, scale, x, to_data, calls))
-        return guided, without if inside.all() else arrays.where(backend, inside, without, conditional)
+        return guided, without if everywhere else arrays.where(backend, inside, without, conditional)
 
     def _silent(self, calls: Lending) -> bool:
         """Whether the rule has no velocity at this evaluation."""

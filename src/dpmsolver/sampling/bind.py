@@ -39,8 +39,6 @@ def bind(plan: Plan, denoiser: Denoiser, backend: Backend, like: Any) -> Bound:
         raise PlanError(
             "guidance of a data prediction by a gradient is not defined at alpha = 0: start later (start=…), or take noise prediction"
         )
-    if denoiser.guided_in_data:
-        denoiser.conversion("data", plan.columns["alpha"][:-1], plan.columns["sigma"][:-1])
     guidance, times = denoiser.guidance, [row.point.time for row in plan.rows]
     if isinstance(guidance, ClassifierFree):
         guidance.check(len(like), times, plan.answers)

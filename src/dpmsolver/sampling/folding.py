@@ -86,6 +86,8 @@ def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
     _check_answers(plan, denoiser)
     _check_schedule(plan, denoiser)
     columns = plan.columns
+    if denoiser.guided_in_data:  # refused here where the network's output does not determine the data
+        denoiser.conversion("data", columns["alpha"][:-1], columns["sigma"][:-1])
     a, b = denoiser.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
     if "network" in plan.options:  # a fitted plan says what to; its error there was measured, large factors included
         if denoiser.network is not elsewhere and not fits(plan.options, said := said_of(denoiser, keep=True)):

@@ -104,7 +104,11 @@ class Artist:
             eyes = self._eyes(stored)
             if eyes is not None:
                 features.append(eyes.features(stored)[rows])
-                if eyes.classify is not None and eyes.num_classes == self.source.num_classes:
+                if (
+                    eyes.classify is not None
+                    and self.job.prompts is None
+                    and eyes.num_classes == self.source.num_classes
+                ):
                     seen.append(eyes.classify(stored)[rows])
             kept = stored[rows] if len(rows) < len(chunk) else stored
             values.append(kept)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dpmsolver.errors import ConventionWarning
+from dpmsolver.errors import ConventionWarning, unknown
 from dpmsolver.generation.engines import Engine, EngineName, engine_of
 from dpmsolver.generation.formats import FORMATS
 from dpmsolver.generation.job import ClassesLike, DtypeName, Job, Prepared
@@ -57,7 +58,7 @@ def generate(
     solver: str | Solver | None = None,
     grid: Any = None,
     plan: Plan | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     classes: ClassesLike = "all",
     prompts: Sequence[str] | None = None,
     format: Literal["webdataset", "parquet", "npz", "png", "npy"] | None = None,
@@ -88,7 +89,7 @@ def generate(
         out: a folder, or a URL that fsspec knows, such as s3://bucket/folder.
         seeds: instead of num: a range, several, or text such as "50000-99999".
         solver, grid, plan: as in `sample`.
-        guidance: scale of classifier-free guidance; 1 is none.
+        guidance: scale of classifier-free guidance; by default none, and a pipeline's own for prompts. 1 is none.
         classes: the classes in turn, by seed; "all" of the model's; "random": each seed draws its own; None: no class.
         prompts: for a pipeline of text to image, in turn by seed.
         format: see `dpmsolver.generation.formats`; webdataset for pictures, npy for anything else.
@@ -132,7 +133,7 @@ def generate(
         wanted=_wanted(solver, nfe, grid, plan),
         shape=None if shape is None else tuple(shape),
         batch=_batch(batch),
-        guidance=float(guidance),
+        guidance=_guidance(guidance),
         classes=tuple(int(each) for each in classes) if isinstance(classes, (list, tuple)) else classes,  # type: ignore[arg-type]
         prompts=None if prompts is None else tuple(prompts),
         noise=noise,
@@ -143,8 +144,6 @@ def generate(
         features=features,
     )
     if format is not None and format not in FORMATS:
-        from dpmsolver.errors import unknown
-
         raise ValueError(unknown("format", format, FORMATS))
     target = open_target(out)
     target.check()
@@ -249,6 +248,12 @@ def _wanted(solver: Any, nfe: int | None, grid: Any, plan: Plan | None) -> tuple
     if isinstance(chosen, str) and chosen in SOLVERS:
         SOLVERS[chosen].spend(nfe)
     return solver or DEFAULT_SOLVER, nfe, grid
+
+
+def _guidance(scale: float | None) -> float | None:
+    if scale is not None and not 0.0 <= scale < math.inf:
+        raise ValueError(f"guidance is a finite number >= 0 (1 is none), got {scale!r}")
+    return None if scale is None else float(scale)
 
 
 def _batch(batch: int | str) -> int:

@@ -31,6 +31,7 @@ class Job:
         plan: as JSON, once it is made; before, what makes it: (solver, nfe, grid).
         batch: samples that the network sees at once; 0: to be found by trying.
         probe: what `preparing.probed` says of that batch: smaller ones with the same sum are what to fall back on where memory is short.
+        guidance: scale of classifier-free guidance; None: none for classes, a pipeline's own for prompts.
         classes: those of the samples, in turn by seed; "all"; "random": each seed draws its own; None where there are none.
         prompts: likewise in turn, for a pipeline of text to image.
         threads: of a worker on a CPU; 0: those of its process.
@@ -48,7 +49,7 @@ class Job:
     shape: tuple[int, ...] | None = None
     batch: int = 0
     probe: str = ""
-    guidance: float = 1.0
+    guidance: float | None = None
     classes: tuple[int, ...] | Literal["all", "random"] | None = "all"
     prompts: tuple[str, ...] | None = None
     noise: NoiseName = "host"

@@ -29,11 +29,13 @@ class Source:
         testbed: the network with its schedule, and where its states live.
         job: what is drawn.
         decode: (the sampler's end, on its device) -> pictures in [-1, 1]; None where the end is what is stored.
+        modules: what the fingerprint is of, where the network is not all.
     """
 
     testbed: Testbed
     job: Job
     decode: Callable[[Any], Any] | None = None
+    modules: list[Any] | None = None
 
     @property
     def pictures(self) -> bool:
@@ -52,7 +54,9 @@ class Source:
 
     def denoiser(self, seeds: Sequence[int]) -> Denoiser:
         """The denoiser of some samples."""
-        return self.testbed.denoiser(self.labels(seeds), self.job.guidance)
+        if self.job.prompts is not None:  # the guidance is inside
+            return self.testbed.denoiser(self.labels(seeds))
+        return self.testbed.denoiser(self.labels(seeds), 1.0 if self.job.guidance is None else self.job.guidance)
 
     def start(self, seeds: Sequence[int]) -> Any:
         """x_T: sample i from seed i, drawn on the host."""
@@ -61,7 +65,7 @@ class Source:
 
     def fingerprint(self) -> str:
         """That of the network."""
-        return fingerprint(self.denoiser([0]).network) or "without weights"
+        return fingerprint(self.modules or self.denoiser([0]).network) or "without weights"
 
     def on_host(self, samples: Any) -> NDArray[Any]:
         """Samples as a NumPy array of their own type."""
@@ -98,12 +102,10 @@ def load_source(job: Job) -> Source:
     if job.prompts is not None:
         from dpmsolver.generation.prompts import prompted
 
-        testbed, decode = prompted(job)
-    else:
-        testbed, decode = _testbed(job), None
-    if job.dtype != "float32":
-        testbed = _in_dtype(testbed, job.dtype)
-    return Source(testbed, job, decode)
+        testbed, decode, modules = prompted(job)
+        return Source(testbed, job, decode, modules)
+    testbed = _testbed(job)
+    return Source(testbed if job.dtype == "float32" else _in_dtype(testbed, job.dtype), job)
 
 
 def _testbed(job: Job) -> Testbed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from dpmsolver.generation.drawing import Artist
 from dpmsolver.generation.engines.base import Engine, Finished, Progress
@@ -25,6 +26,6 @@ class Inline(Engine):
 
     def draw(self, job: Job, shards: Iterable[int], progress: Progress, finished: Finished) -> None:
         source = self.source or load_source(job)
-        artist = Artist(job, Source(source.testbed, job, source.decode))
+        artist = Artist(job, replace(source, job=job))
         for shard in shards:
             finished(artist.draw(shard, progress))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from types import TracebackType
@@ -24,6 +25,7 @@ from dpmsolver.generation.preparing import prepare
 
 __all__ = ["OnRay"]
 
+_PATIENCE = 10.0  # seconds for a cluster to answer
 _GROUPS = 64  # of shards, for each worker
 
 
@@ -51,6 +53,7 @@ class OnRay(Engine):
     def __enter__(self) -> Engine:
         ray, quiet = self.ray, {"log_to_driver": False, "logging_level": logging.ERROR}
         if not ray.is_initialized():
+            _require_somebody(self.address)
             self.own = True
             try:
                 if self.address is None:
@@ -152,6 +155,17 @@ def _prepared(content: bytes) -> Prepared | tuple[str, str]:
         return prepare(_ray().cloudpickle.loads(content))
     except Exception as error:
         return said(error)
+
+
+def _require_somebody(address: str | None) -> None:
+    """Raise ValueError where nobody listens at an address: Ray would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ValueError(f"the Ray cluster at {address} cannot be reached ({error})") from error
 
 
 def _ray() -> Any:

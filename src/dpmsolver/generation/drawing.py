@@ -189,7 +189,8 @@ class Artist:
             self.target.write(FIRST, png(sheet(samples.values[:_ON_SHEET])))
         size = sum(map(len, files.values()))
         record = Record(shard, len(samples.seeds), len(files), size, combined(sums), extra, self.job.made_with)
-        self.target.write(record.name, record.text())
+        # A record that a power failure takes away, or empties, costs a shard that is drawn again.
+        self.target.write(record.name, record.text(), lasting=False)
         return record
 
     def _put(self, name: str, content: bytes, sha256: str) -> None:

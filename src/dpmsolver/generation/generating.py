@@ -13,7 +13,7 @@ from dpmsolver.errors import ConventionWarning, unknown
 from dpmsolver.generation.engines import Engine, EngineName, engine_of
 from dpmsolver.generation.formats import FORMATS
 from dpmsolver.generation.job import ClassesLike, DtypeName, Job, Prepared
-from dpmsolver.generation.manifest import MANIFEST, SAMPLES, Manifest, Record, digest, files_by_shard
+from dpmsolver.generation.manifest import MANIFEST, SAMPLES, STATISTICS, Manifest, Record, digest, files_by_shard, stem
 from dpmsolver.generation.merging import merge_npz
 from dpmsolver.generation.seeds import Seeds, SeedsLike
 from dpmsolver.generation.targets import Target, open_target
@@ -145,6 +145,8 @@ def generate(
     )
     if format is not None and format not in FORMATS:
         raise ValueError(unknown("format", format, FORMATS))
+    if verify not in ("sha256", "size"):
+        raise ValueError(f"verify is 'sha256' or 'size', got {verify!r}")
     target = open_target(out)
     target.check()
     known = _found(target)
@@ -301,32 +303,39 @@ def _verified(manifest: Manifest, seeds: Seeds, target: Target, verify: str) -> 
     Raises:
         ValueError: files that belong to no shard of the run.
     """
-    if verify not in ("sha256", "size"):
-        raise ValueError(f"verify is 'sha256' or 'size', got {verify!r}")
     there = target.sizes(SAMPLES)
     found = files_by_shard(there, seeds.size)
     expected = set(seeds.shards)
     if strangers := [name for shard, names in found.items() if shard not in expected for name in names]:
         raise ValueError(f"{strangers[0]} in {target.url} belongs to no shard of this run: move it away")
+    looked_at = target.sizes(STATISTICS)
     said = []
     for shard, record in sorted(manifest.shards.items()):
         names = found.get(shard, [])
-        size = sum(there[name] for name in names)
-        cause = ""
-        if (len(names), size) != (record.files, record.size):
-            cause = (
-                f"has {size:,} bytes in {len(names)} files instead of {record.size:,} in {record.files}"
-                if names
-                else "is gone"
-            )
-        elif verify == "sha256" and digest({name: target.read(name) or b"" for name in names}) != record.sha256:
-            cause = f"has not the sha256 of its record, {record.sha256[:16]}…"
+        sizes = {name: there[name] for name in names}
+        cause = _damage(record, sizes, looked_at, target, verify == "sha256")
         if not cause:
             continue
         said.append(f"shard {shard} in {target.url} {cause}: it is drawn again")
         warnings.warn(said[-1], ConventionWarning, stacklevel=4)
-        for name in names:
+        for name in names if "statistics" not in cause else ():
             target.remove(name)
         target.remove(record.name)
         del manifest.shards[shard]
     return said
+
+
+def _damage(record: Record, sizes: dict[str, int], looked_at: dict[str, int], target: Target, whole: bool) -> str:
+    """What is wrong with the files of a shard, in words; whole: their content is read."""
+    if not sizes:
+        return "is gone"
+    size = sum(sizes.values())
+    if (len(sizes), size) != (record.files, record.size):
+        return f"has {size:,} bytes in {len(sizes)} files instead of {record.size:,} in {record.files}"
+    if whole and digest({name: target.read(name) or b"" for name in sizes}) != record.sha256:
+        return f"has not the sha256 of its record, {record.sha256[:16]}…"
+    if record.statistics is not None:
+        name = f"{STATISTICS}/{stem(record.shard)}.npz"
+        if not looked_at.get(name) or (whole and digest({name: target.read(name) or b""}) != record.statistics):
+            return "has lost its statistics"
+    return ""

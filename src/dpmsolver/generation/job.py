@@ -81,11 +81,13 @@ class Job:
 
     def run(self, prepared: Prepared) -> dict[str, Any]:
         """What the samples depend on: the part of the manifest by which a folder knows its own run."""
-        known = prepared.network
+        known, plan = prepared.network, json.loads(prepared.plan)
         return {
             "model": self.name if known == "without weights" else None,
             "network": known,
-            "plan": json.loads(prepared.plan),
+            **{key: plan[key] for key in ("solver", "grid")},
+            "nfe": len(plan["rows"]),
+            "plan": plan,
             "seeds": str(self.seeds),
             "shard": self.seeds.size,
             "batch": prepared.batch,

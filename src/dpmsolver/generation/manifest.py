@@ -73,8 +73,15 @@ class Record:
     @classmethod
     def read(cls, target: Target, shard: int) -> Record | None:
         """The record of a shard that has its own file; None where there is none."""
-        content = target.read(f"{RECORDS}/{stem(shard)}.json")
-        return None if content is None else cls(**json.loads(content))
+        return cls.parsed(target.read(f"{RECORDS}/{stem(shard)}.json"))
+
+    @classmethod
+    def parsed(cls, content: bytes | None) -> Record | None:
+        """A record from its file; None for one that is not there, or that a power failure left empty."""
+        try:
+            return None if content is None else cls(**json.loads(content))
+        except (ValueError, TypeError):
+            return None
 
 
 @dataclass
@@ -115,9 +122,8 @@ class Manifest:
     def collect(self, target: Target) -> None:
         """Take in the records that lie beside the manifest."""
         for name in target.sizes(RECORDS):
-            content = target.read(name)
-            if content is not None:
-                record = Record(**json.loads(content))
+            record = Record.parsed(target.read(name))
+            if record is not None:
                 self.shards[record.shard] = record
 
     def write(self, target: Target) -> None:

@@ -36,6 +36,7 @@ class Processes(Engine):
         self.device, self.workers = device, workers or self.devices
         self.threads = threads or max(1, (os.cpu_count() or 1) // self.workers)
         self.running: set[_Process] = set()
+        self.first: _Process | None = None  # has loaded the model already
         self.stopped = False
 
     def __exit__(
@@ -46,15 +47,13 @@ class Processes(Engine):
             process.end()
 
     def prepare(self, job: Job) -> Prepared:
-        process = self._started()
+        job_there = packed(self._placed(job, 0))
+        process = self.first = self._started()
         try:
-            process.send("prepare", packed(self._placed(job, 0)))
+            process.send("prepare", job_there)
             kind, *content = process.answer()
         except EOFError:
             raise RuntimeError(f"a worker died while it loaded the model ({process.death()})") from None
-        finally:
-            process.end()
-            self.running.discard(process)
         if kind == "error":
             raise rebuilt(*content)
         prepared: Prepared = content[0]
@@ -98,7 +97,9 @@ class Processes(Engine):
         """Keep a worker at work until no shard is left; a thread for each."""
         try:
             while not self.stopped and (shard := waiting.take()) is not None:
-                self._until_death(self._started(), job, shard, waiting, events)
+                process = self._started() if number or self.first is None else self.first
+                self.first = self.first if number else None
+                self._until_death(process, job, shard, waiting, events)
             events.put(("end", None))
         except Exception as error:
             events.put(("error", error))

@@ -1,6 +1,6 @@
 """A worker of the engine `processes`: it reads commands from its standard input, and ends with it.
 
-    ("prepare", job), ("job", job), ("draw", shard)    ->    ("prepared", …), ("ready",), ("drawn", samples), ("record", …), ("error", …)
+    ("prepare", job), ("job", job), ("draw", shard)    ->    ("prepared", …), ("drawn", samples), ("record", …), ("error", …)
 
 Each is one pickle. What the model prints goes to standard error.
 """
@@ -12,11 +12,13 @@ import pickle
 import queue
 import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 from dpmsolver.generation.drawing import Artist
 from dpmsolver.generation.engines.base import said
 from dpmsolver.generation.preparing import prepare
+from dpmsolver.generation.sources import Source, load_source
 
 __all__ = ["main"]
 
@@ -33,14 +35,17 @@ def main() -> None:
         answers.flush()
 
     artist: Artist | None = None
+    source: Source | None = None
     while True:
         kind, content = commands.get()
         try:
             if kind == "prepare":
-                answer("prepared", prepare(pickle.loads(content)))
+                job = pickle.loads(content)
+                source = load_source(job)
+                answer("prepared", prepare(job, source))
             elif kind == "job":
-                artist = Artist(pickle.loads(content))
-                answer("ready")
+                job = pickle.loads(content)
+                artist = Artist(job, None if source is None else replace(source, job=job))
             else:
                 assert artist is not None
                 answer("record", artist.draw(content, lambda samples: answer("drawn", samples)))

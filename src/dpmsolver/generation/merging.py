@@ -23,7 +23,7 @@ def merge_npz(target: Target, records: Sequence[Record], num: int, shape: Sequen
     name = f"samples_{'x'.join(map(str, (num, *shape)))}.npz"
     if target.sizes("").get(name):
         return name
-    with target.writing(name) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+    with target.writing(name) as file, zipfile.ZipFile(_Stream(file), "w", allowZip64=True) as archive:  # type: ignore[arg-type]
         for key in ("arr_0", "arr_1"):
             entry: IO[bytes] | None = None
             for record in records:
@@ -39,6 +39,13 @@ def merge_npz(target: Target, records: Sequence[Record], num: int, shape: Sequen
             if entry is not None:
                 entry.close()
     return name
+
+
+class _Stream:
+    """A file that cannot go back, as those of stores cannot: so the bytes are the same everywhere."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write, self.flush = file.write, file.flush
 
 
 def _header(file: IO[bytes], rows: Any, num: int) -> None:

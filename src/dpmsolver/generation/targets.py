@@ -247,8 +247,10 @@ class _Store(Target):
             try:
                 yield file
             except BaseException:
+                # Closing would show what is there so far.
                 with suppress(Exception):
-                    file.discard()  # closing would show what is there so far
+                    file.discard()
+                file.closed = True
                 raise
 
     def remove(self, name: str) -> None:

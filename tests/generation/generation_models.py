@@ -87,3 +87,15 @@ def leftovers(folder: Path) -> list[str]:
         for path in folder.rglob("*")
         if (path.parent == folder and path.is_file() and path.name not in known) or path.name.startswith(".") or path.name == "records"
     ]
+
+
+def broken() -> Testbed:
+    """A network whose answers are NaN once it draws a whole batch for the third time."""
+    plain = load_testbed("mixture-2")
+    calls = [0]
+
+    def network(x: Any, t: Any) -> Any:
+        calls[0] += len(x) == 25
+        return np.full_like(x, np.nan if calls[0] > 8 else 0.0)
+
+    return Testbed("broken", plain.schedule, plain.shape, np.empty(0), lambda labels: Denoiser(network, plain.schedule))

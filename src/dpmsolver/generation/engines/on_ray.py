@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from types import TracebackType
@@ -25,7 +27,9 @@ from dpmsolver.generation.preparing import prepare
 
 __all__ = ["OnRay"]
 
+_LOOK = 0.2  # seconds between two looks for the raylet
 _PATIENCE = 10.0  # seconds for a cluster to answer
+_MEMORY = 200 * 2**20  # of a cluster that is started here: what travels is numbers of shards
 _GROUPS = 64  # of shards, for each worker
 
 
@@ -58,7 +62,7 @@ class OnRay(Engine):
             try:
                 if self.address is None:
                     cores = self.threads * (self.wanted or max(1, (os.cpu_count() or 1) // self.threads))
-                    ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+                    ray.init(address="local", num_cpus=cores, object_store_memory=_MEMORY, include_dashboard=False, **quiet)
                 else:
                     ray.init(address=self.address, **quiet)
             except Exception as error:  # Ray raises errors of many kinds for a cluster that is not there
@@ -130,6 +134,7 @@ class _Actor:
     """An artist in an actor. Errors are answers: Ray would try again what cannot succeed."""
 
     def __init__(self, content: bytes) -> None:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self.artist: Artist | None = None
         self.failure: tuple[str, str] | None = None
         try:
@@ -148,6 +153,13 @@ class _Actor:
             return json.dumps(asdict(self.artist.draw(shard)))
         except Exception as error:
             return json.dumps({"error": said(error)})
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its node's raylet has died: Ray notices later, and somebody may have begun again by then."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
 
 
 def _prepared(content: bytes) -> Prepared | tuple[str, str]:

@@ -85,7 +85,9 @@ def leftovers(folder: Path) -> list[str]:
     return [
         str(path.relative_to(folder))
         for path in folder.rglob("*")
-        if (path.parent == folder and path.is_file() and path.name not in known) or path.name.startswith(".") or path.name == "records"
+        if (path.parent == folder and path.is_file() and path.name not in known)
+        or path.name.startswith(".")
+        or path.name == "records"
     ]
 
 

@@ -22,7 +22,9 @@ from dpmsolver.generation.statistics import Moments, ShardStatistics, merged
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 100))
 def test_moments_merge_to_those_of_all_rows(lengths: list[int], seed: int) -> None:
     """However the rows are cut, and far from zero."""
-    rows = np.random.default_rng(seed).standard_normal((sum(lengths), 3)) * [1.0, 10.0, 1e-3] + [1e4, 0.0, 5.0]
+    rows = np.random.default_rng(seed).standard_normal((sum(lengths), 3)) * np.array([1.0, 10.0, 1e-3]) + np.array(
+        [1e4, 0.0, 5.0]
+    )
     parts = np.split(rows, np.cumsum(lengths)[:-1])
     found = merged(Moments.of(part) for part in parts)
     assert found.num == len(rows)
@@ -45,10 +47,10 @@ def test_statistics_of_a_shard_survive_their_file() -> None:
 def test_precision_and_recall_of_known_sets() -> None:
     """Of a set with itself both are 1; of one half of the data recall is about a half; far away both are 0."""
     rng = np.random.default_rng(0)
-    left, right = (rng.standard_normal((400, 2)) + [at, 0.0] for at in (-20.0, 20.0))
+    left, right = (rng.standard_normal((400, 2)) + np.array([at, 0.0]) for at in (-20.0, 20.0))
     both = np.concatenate([left, right])
     assert precision_recall(both, both) == (1.0, 1.0)
-    precision, recall = precision_recall(both, rng.standard_normal((400, 2)) + [20.0, 0.0])
+    precision, recall = precision_recall(both, rng.standard_normal((400, 2)) + np.array([20.0, 0.0]))
     assert precision > 0.9
     assert 0.4 < recall <= 0.5
     assert precision_recall(both, both + 1000.0) == (0.0, 0.0)
@@ -115,7 +117,11 @@ def test_statistics_without_rows_beyond_the_first_samples(tmp_path: Path, monkey
     """Rows are kept of the first 50,000 samples, here of 100; the moments of all."""
     from dpmsolver.generation import job
 
-    monkeypatch.setattr(job.Job.__init__, "__defaults__", tuple(100 if value == 50_000 else value for value in job.Job.__init__.__defaults__ or ()))
+    monkeypatch.setattr(
+        job.Job.__init__,
+        "__defaults__",
+        tuple(100 if value == 50_000 else value for value in job.Job.__init__.__defaults__ or ()),
+    )
     generate("mixture-2", 300, 3, out=tmp_path, shard=100)
     kept = [ShardStatistics.read(path.read_bytes()) for path in sorted((tmp_path / "statistics").iterdir())]
     assert [part.features is None for part in kept] == [False, True, True]

@@ -26,7 +26,9 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
         return arrays["arr_0"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files to be collected
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset leaves its files to be collected
 def test_webdataset_reads_the_tar_files(tmp_path: Path, pixels: np.ndarray) -> None:
     """Keys are seeds of nine digits, with the picture, the class and what is known beside it."""
     webdataset = pytest.importorskip("webdataset")
@@ -62,7 +64,9 @@ def test_npz_is_what_guided_diffusion_reads(tmp_path: Path, pixels: np.ndarray) 
         assert arrays["arr_0"].dtype == np.uint8
         assert arrays["arr_0"].shape == pixels.shape
         assert arrays["arr_1"].tolist() == [seed % 4 for seed in range(12)]
-    assert (tmp_path / "a" / "samples_12x8x8x3.npz").read_bytes() == (tmp_path / "b" / "samples_12x8x8x3.npz").read_bytes()
+    assert (tmp_path / "a" / "samples_12x8x8x3.npz").read_bytes() == (
+        tmp_path / "b" / "samples_12x8x8x3.npz"
+    ).read_bytes()
 
 
 def test_png_is_in_folders_of_1000_as_edm_has_them(tmp_path: Path) -> None:

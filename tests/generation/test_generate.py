@@ -49,7 +49,11 @@ def test_a_finished_run_is_verified_and_nothing_is_drawn(tmp_path: Path) -> None
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["run"]["batch"] == made.batch
     for record in manifest["shards"]:
-        files = {name: (tmp_path / name).read_bytes() for name in sums(tmp_path) if name.endswith(f"{record['shard']:08d}.npy")}
+        files = {
+            name: (tmp_path / name).read_bytes()
+            for name in sums(tmp_path)
+            if name.endswith(f"{record['shard']:08d}.npy")
+        }
         assert digest(files) == record["sha256"]
     again = generate("mixture-2", 300, 4, out=tmp_path, shard=100)
     assert (again.drawn, again.batch, again.redrawn) == (0, made.batch, ())
@@ -160,7 +164,9 @@ def test_a_folder_of_another_run_says_which_field_differs_and_stays(
         ({"out": ""}, "out is empty"),
     ],
 )
-def test_bad_input_is_refused_in_a_sentence_and_nothing_is_made(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_bad_input_is_refused_in_a_sentence_and_nothing_is_made(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
     """Before a folder is made."""
     given: dict[str, Any] = {"model": "mixture-2", "num": 100, "nfe": 4, "shard": 100, "out": tmp_path / "out"}
     with pytest.raises((ValueError, TypeError), match=said) as refused:

@@ -36,7 +36,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def driver(out: Path, **changes: Any) -> subprocess.Popen[bytes]:
     """The same run in a process, with a network that takes its time."""
     given = {"model": f"{HERE}:slow", "out": str(out), **RUN, **changes}
-    return subprocess.Popen([sys.executable, DRIVER, json.dumps(given)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, DRIVER, json.dumps(given)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
 
 
 def wait(process: subprocess.Popen[bytes], out: Path, seconds: float) -> bool:

@@ -149,7 +149,7 @@ def generate(
         raise ValueError(f"verify is 'sha256' or 'size', got {verify!r}")
     target = open_target(out)
     target.check()
-    known = _found(target)
+    known = Manifest.read(target)
     if known is not None and not job.batch:
         job = job.replace(batch=int(known.run["batch"]))
     with engine_of(engine, workers, device, threads, address) as entered:
@@ -166,9 +166,7 @@ def _run(
     progress: Callable[[Status], object] | None,
 ) -> Generated:
     """Draw what is missing."""
-    known = _found(target)
     run = job.run(prepared)
-    _check_same(known, run, target)
     job = job.replace(
         plan=prepared.plan,
         batch=prepared.batch,
@@ -180,8 +178,10 @@ def _run(
         wanted=("", None, None),
     )
     with target.locked():
+        known = Manifest.read(target)
+        _check_same(known, run, target)
         target.sweep()
-        manifest = _found(target) or Manifest(run)
+        manifest = known or Manifest(run)
         _warn_of_others(manifest, prepared)
         manifest.environments[prepared.made_with] = prepared.environment
         damaged = _verified(manifest, job.seeds, target, verify)
@@ -264,10 +264,6 @@ def _batch(batch: int | str) -> int:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch is an integer >= 1, or 'auto', got {batch!r}")
     return batch
-
-
-def _found(target: Target) -> Manifest | None:
-    return Manifest.read(target)
 
 
 def _check_same(known: Manifest | None, run: dict[str, Any], target: Target) -> None:

@@ -121,8 +121,8 @@ class Manifest:
 
     def collect(self, target: Target) -> None:
         """Take in the records that lie beside the manifest."""
-        for name in target.sizes(RECORDS):
-            record = Record.parsed(target.read(name))
+        for content in target.read_all(list(target.sizes(RECORDS))).values():
+            record = Record.parsed(content)
             if record is not None:
                 self.shards[record.shard] = record
 
@@ -134,8 +134,7 @@ class Manifest:
         # A shard a line: a manifest that can be read with grep, and compared with diff.
         lines = ",\n".join(json.dumps(each) for each in shards)
         target.write(MANIFEST, f"{head}[\n{lines}\n]\n}}\n".encode())
-        for name in target.sizes(RECORDS):
-            target.remove(name)
+        target.remove_all(list(target.sizes(RECORDS)))
 
     def differences(self, run: Mapping[str, Any]) -> list[str]:
         """How another run differs, in words; nothing where it does not."""

@@ -21,9 +21,9 @@ def merge_npz(target: Target, records: Sequence[Record], num: int, shape: Sequen
     Memory is that of a shard, whatever the number of samples.
     """
     name = f"samples_{'x'.join(map(str, (num, *shape)))}.npz"
-    if target.sizes("").get(name):
+    if target.has(name):
         return name
-    with target.writing(name) as file, zipfile.ZipFile(_Stream(file), "w", allowZip64=True) as archive:  # type: ignore[arg-type]
+    with target.writing(name) as file, zipfile.ZipFile(_Stream(file), "w", allowZip64=True) as archive:
         for key in ("arr_0", "arr_1"):
             entry: IO[bytes] | None = None
             for record in records:
@@ -45,7 +45,16 @@ class _Stream:
     """A file that cannot go back, as those of stores cannot: so the bytes are the same everywhere."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.write, self.flush = file.write, file.flush
+        self.file = file
+
+    def write(self, content: bytes, /) -> int:
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        """The target closes it."""
 
 
 def _header(file: IO[bytes], rows: Any, num: int) -> None:

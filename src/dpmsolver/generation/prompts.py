@@ -57,18 +57,18 @@ def _pipeline(job: Job) -> Any:
             f"with prompts the model is the folder or hub id of a pipeline, or path/to/file.py:function that returns one, "
             f"got {type(job.model).__name__}"
         )
-    dtype = getattr(torch, job.dtype)
     if ":" in job.model:
         pipe = made_by_user(job.model)
     else:
         try:
-            pipe = diffusers.DiffusionPipeline.from_pretrained(job.model, torch_dtype=dtype)
+            pipe = diffusers.DiffusionPipeline.from_pretrained(job.model)
         except Exception as error:  # the hub's client raises errors of many kinds
             cause = " ".join(str(error).split())[:160]
             raise ValueError(f"the pipeline {job.model!r} cannot be loaded ({cause})") from error
     if not hasattr(pipe, "components"):
         raise ValueError(f"{job.model} must be a pipeline of diffusers, got {type(pipe).__name__}")
-    pipe = pipe.to(job.device or "cpu")
+    # Types of weights: the argument of `from_pretrained` has had two names.
+    pipe = pipe.to(job.device or "cpu") if job.dtype == "float32" else pipe.to(job.device or "cpu", getattr(torch, job.dtype))
     pipe.set_progress_bar_config(disable=True)
     for module in pipe.components.values():
         if isinstance(module, torch.nn.Module):

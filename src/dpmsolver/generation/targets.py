@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -35,12 +35,22 @@ class Target(ABC):
         """The files in a folder and in the folders in it, by name, with their sizes; empty where there is no such folder."""
 
     @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file."""
+
+    @abstractmethod
     def read(self, name: str) -> bytes | None:
         """The content of a file, None where there is none."""
 
-    @abstractmethod
-    def open(self, name: str) -> IO[bytes]:
-        """A file, open for reading."""
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The content of many small files, at once where a store can; those that are not there are left out."""
+        found = ((name, self.read(name)) for name in names)
+        return {name: content for name, content in found if content is not None}
+
+    def remove_all(self, names: Sequence[str]) -> None:
+        """Remove many files."""
+        for name in names:
+            self.remove(name)
 
     @abstractmethod
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
@@ -107,14 +117,14 @@ class _Local(Target):
                         found[name] = entry.stat().st_size
         return found
 
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
     def read(self, name: str) -> bytes | None:
         try:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
             return None
-
-    def open(self, name: str) -> IO[bytes]:
-        return (self.folder / name).open("rb")
 
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
         with self._aside(name, lasting) as file:
@@ -227,16 +237,15 @@ class _Store(Target):
             return {}
         return {path[len(self.root) + 1 :]: int(each["size"]) for path, each in found.items()}
 
+    def has(self, name: str) -> bool:
+        return bool(self.fs.exists(f"{self.root}/{name}"))
+
     def read(self, name: str) -> bytes | None:
         try:
             content: bytes = self.fs.cat_file(f"{self.root}/{name}")
         except FileNotFoundError:
             return None
         return content
-
-    def open(self, name: str) -> IO[bytes]:
-        file: IO[bytes] = self.fs.open(f"{self.root}/{name}", "rb")
-        return file
 
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
         self.fs.pipe_file(f"{self.root}/{name}", content)
@@ -252,6 +261,16 @@ class _Store(Target):
                     file.discard()
                 file.closed = True
                 raise
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        if not names:
+            return {}
+        found: dict[str, bytes] = self.fs.cat([f"{self.root}/{name}" for name in names], on_error="omit")
+        return {path[len(self.root) + 1 :]: content for path, content in found.items()}
+
+    def remove_all(self, names: Sequence[str]) -> None:
+        if names:
+            self.fs.rm([f"{self.root}/{name}" for name in names])
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):

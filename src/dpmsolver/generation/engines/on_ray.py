@@ -62,7 +62,9 @@ class OnRay(Engine):
             try:
                 if self.address is None:
                     cores = self.threads * (self.wanted or max(1, (os.cpu_count() or 1) // self.threads))
-                    ray.init(address="local", num_cpus=cores, object_store_memory=_MEMORY, include_dashboard=False, **quiet)
+                    ray.init(
+                        address="local", num_cpus=cores, object_store_memory=_MEMORY, include_dashboard=False, **quiet
+                    )
                 else:
                     ray.init(address=self.address, **quiet)
             except Exception as error:  # Ray raises errors of many kinds for a cluster that is not there

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from generation_models import HERE, sums
 
@@ -46,17 +47,17 @@ def objects(url: str) -> dict[str, str]:
     return {name: hashlib.sha256(target.read(name) or b"").hexdigest() for name in target.sizes("samples")}
 
 
-def test_a_store_holds_the_bytes_of_a_folder(bucket: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_store_holds_the_bytes_of_a_folder(workers: int, bucket: str, tmp_path: Path) -> None:
     """Also from two processes, and verified when the same call comes again."""
     generate("mixture-2", **RUN, out=tmp_path)
-    for name, engine in (("a", {}), ("b", {"engine": "processes", "workers": 2})):
-        url = f"{bucket}/{name}"
-        assert generate("mixture-2", **RUN, **engine, out=url).drawn == 200  # type: ignore[arg-type]
-        assert objects(url) == sums(tmp_path)
-        assert open_target(url).sizes("records") == {}
-        assert generate("mixture-2", **RUN, out=url).drawn == 0
-        assert status(url).state == "done"
-    assert evaluate(f"{bucket}/a", data=dpm.models.testbeds.load_testbed("mixture-2").data(500, 1)).frechet is not None  # type: ignore[misc]
+    url, engine = f"{bucket}/{workers}", {} if workers == 1 else {"engine": "processes", "workers": workers}
+    assert generate("mixture-2", **RUN, **engine, out=url).drawn == 200  # type: ignore[arg-type]
+    assert objects(url) == sums(tmp_path)
+    assert open_target(url).sizes("records") == {}
+    assert generate("mixture-2", **RUN, out=url).drawn == 0
+    assert status(url).state == "done"
+    assert evaluate(url, data=np.random.default_rng(0).standard_normal((100, 2))).frechet is not None
 
 
 def test_a_shard_is_there_when_its_record_is(bucket: str) -> None:

@@ -181,7 +181,7 @@ def _run(
         known = Manifest.read(target)
         _check_same(known, run, target)
         target.sweep()
-        manifest = known or Manifest(run)
+        manifest = known or Manifest(run, job.name)
         _warn_of_others(manifest, prepared)
         manifest.environments[prepared.made_with] = prepared.environment
         damaged = _verified(manifest, job.seeds, target, verify)

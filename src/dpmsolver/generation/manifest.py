@@ -90,11 +90,13 @@ class Manifest:
 
     Args:
         run: what the samples depend on, by name; see `Job.run`.
+        model: its name, which may change where its weights do not.
         environments: versions and devices that shards were drawn with, by a short sum of them.
         shards: the records by shard.
     """
 
     run: dict[str, Any]
+    model: str = ""
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     shards: dict[int, Record] = field(default_factory=dict)
 
@@ -113,7 +115,7 @@ class Manifest:
             if found["version"] != _VERSION:
                 raise ValueError(f"it has version {found['version']}, and {_VERSION} is read")
             shards = {each["shard"]: Record(**each) for each in found["shards"]}
-            manifest = cls(found["run"], found["environments"], shards)
+            manifest = cls(found["run"], found["model"], found["environments"], shards)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{MANIFEST} in {target.url} cannot be read ({error}): name another folder") from None
         manifest.collect(target)
@@ -129,7 +131,13 @@ class Manifest:
     def write(self, target: Target) -> None:
         """Write the manifest, and remove the records that are in it."""
         shards = [asdict(self.shards[number]) for number in sorted(self.shards)]
-        whole = {"version": _VERSION, "run": self.run, "environments": self.environments, "shards": []}
+        whole = {
+            "version": _VERSION,
+            "model": self.model,
+            "run": self.run,
+            "environments": self.environments,
+            "shards": [],
+        }
         head = json.dumps(whole, indent=1).removesuffix("[]\n}")
         # A shard a line: a manifest that can be read with grep, and compared with diff.
         lines = ",\n".join(json.dumps(each) for each in shards)

@@ -68,7 +68,11 @@ def _pipeline(job: Job) -> Any:
     if not hasattr(pipe, "components"):
         raise ValueError(f"{job.model} must be a pipeline of diffusers, got {type(pipe).__name__}")
     # Types of weights: the argument of `from_pretrained` has had two names.
-    pipe = pipe.to(job.device or "cpu") if job.dtype == "float32" else pipe.to(job.device or "cpu", getattr(torch, job.dtype))
+    pipe = (
+        pipe.to(job.device or "cpu")
+        if job.dtype == "float32"
+        else pipe.to(job.device or "cpu", getattr(torch, job.dtype))
+    )
     pipe.set_progress_bar_config(disable=True)
     for module in pipe.components.values():
         if isinstance(module, torch.nn.Module):

@@ -65,7 +65,7 @@ def packed(job: Job, pickler: Any = pickle) -> bytes:
             f"the model cannot be sent to another process ({' '.join(str(error).split())[:160]}): give its name, "
             "path/to/file.py:function or module:function, which every worker calls for itself; or take engine='inline'"
         ) from error
-    if b"__main__" in content and pickler is pickle:
+    if not isinstance(job.model, str) and b"__main__" in content and pickler is pickle:
         raise ValueError(
             "the model is defined in the script that runs, which other processes do not import: put it into a module of its own, "
             "or give path/to/file.py:function"

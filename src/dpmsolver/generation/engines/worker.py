@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -25,6 +26,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve until the standard input ends, which it does when the driver does, however that died."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C goes to all of a terminal's processes: the driver's word counts
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     commands: queue.Queue[Any] = queue.Queue()

@@ -85,7 +85,7 @@ def throughput(num: int) -> dict[str, Any]:
     """Samples per second of the bare loop and of `generate`, for one worker with all cores and for one worker on each."""
     cores = os.cpu_count() or 1
     found: dict[str, Any] = {"num": num, "cores": cores}
-    for workers, threads in ((1, cores), (cores, 1)):
+    for workers, threads in ((cores, 1), (1, cores)):
         each = num // workers
         command = [
             sys.executable,
@@ -110,6 +110,7 @@ def throughput(num: int) -> dict[str, Any]:
             "share": rates["generate"] / rates["bare"],
             "share by processor time": worked["bare"] / worked["generate"],
         }
+        print(json.dumps(found), file=sys.stderr)
     return found
 
 

@@ -43,11 +43,14 @@ def driver(out: Path, **changes: Any) -> subprocess.Popen[bytes]:
 
 
 def wait(process: subprocess.Popen[bytes], out: Path, seconds: float) -> bool:
-    """Wait for so long after the run has begun; whether it is still at work."""
-    begun, limit = None, time.monotonic() + 60
+    """Wait for so long after this process has begun to draw; whether it is still at work."""
+    if process.poll() is not None:
+        return False
+    since, begun, limit = psutil.Process(process.pid).create_time(), None, time.monotonic() + 60
     while process.poll() is None and time.monotonic() < limit:
-        if begun is None and (out / "status.json").exists():
-            begun = time.monotonic()
+        with contextlib.suppress(FileNotFoundError):
+            if begun is None and (out / "status.json").stat().st_mtime > since + 0.1:  # not that of the one before
+                begun = time.monotonic()
         if begun is not None and time.monotonic() - begun >= seconds:
             return True
         time.sleep(0.005)
@@ -75,7 +78,7 @@ def survive(out: Path, undisturbed: dict[str, str], kills: int, seed: int) -> in
         folder = out / str(ended)
         given = rng.choice(({}, WORKERS))
         process = driver(folder, **given)
-        while done < kills and wait(process, folder, rng.uniform(0.0, 0.5)):
+        while done < kills and wait(process, folder, rng.uniform(0.0, 0.8)):
             kill(process, rng.choice(("driver", "worker")) if given else "driver", rng)
             done += 1
         _, said = process.communicate(timeout=120)

@@ -304,3 +304,36 @@ def test_other_versions_are_told(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         generate("mixture-2", 20, 3, out=tmp_path)
+
+
+def test_guidance_and_a_type_of_the_network_reach_it(tmp_path: Path) -> None:
+    """Guided digits are those of the model's own denoiser; a network in bfloat16 gives other floats, near by."""
+    pytest.importorskip("diffusers")
+    given: dict[str, Any] = {"nfe": 2, "format": "npy", "batch": 10, "features": "none"}
+    generate("digits", 10, out=tmp_path / "guided", guidance=2.0, **given)
+    model = dpm.models.load("digits")
+    torch = pytest.importorskip("torch")
+    x_T = dpm.initial_noise(model.schedule, (10, *model.shape), list(range(10)), like=torch.empty(0), noise="host")
+    alone = dpm.sample(model.denoiser(list(range(10)), guidance=2.0), x_T, 2)
+    assert np.array_equal(np.load(tmp_path / "guided" / "samples" / "00000000.npy"), alone.numpy())
+    tiny: dict[str, Any] = {"num": 8, "nfe": 2, "format": "npy"}
+    for dtype in ("float32", "bfloat16"):
+        generate(f"{HERE}:tiny_pictures", **tiny, dtype=dtype, out=tmp_path / dtype)  # type: ignore[arg-type]
+    full, half = (np.load(tmp_path / name / "samples" / "00000000.npy") for name in ("float32", "bfloat16"))
+    assert not np.array_equal(full, half)
+    assert np.abs(full - half).max() < 0.1 * np.abs(full).max()
+    with pytest.raises(ValueError, match='dtype was "bfloat16" and is "float32"'):
+        generate(f"{HERE}:tiny_pictures", **tiny, out=tmp_path / "bfloat16")
+
+
+def test_places_are_named_as_workers_elsewhere_find_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative to where the driver is: a worker of Ray may be in another folder."""
+    (tmp_path / "mine.py").write_text(
+        "import dpmsolver as dpm\n\ndef law():\n    return dpm.models.testbeds.load_testbed('mixture-2')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    seen: list[Any] = []
+    monkeypatch.setattr("dpmsolver.generation.engines.inline.prepare", lambda job, source: seen.append(job) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        generate("mine.py:law", 10, 2, out="run")
+    assert (seen[0].model, seen[0].out) == (f"{tmp_path}/mine.py:law", f"{tmp_path}/run")

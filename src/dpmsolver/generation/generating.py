@@ -124,9 +124,12 @@ def generate(
         (100, 2, 100, 0)
     """
     wanted = _seeds(num, seeds, shard, format)
+    if verify not in ("sha256", "size"):
+        raise ValueError(f"verify is 'sha256' or 'size', got {verify!r}")
+    target = open_target(out)
     job = Job(
-        model,
-        str(out),
+        _anywhere(model),
+        target.address,
         wanted,
         format,
         plan="" if plan is None else plan.to_json(),
@@ -145,9 +148,6 @@ def generate(
     )
     if format is not None and format not in FORMATS:
         raise ValueError(unknown("format", format, FORMATS))
-    if verify not in ("sha256", "size"):
-        raise ValueError(f"verify is 'sha256' or 'size', got {verify!r}")
-    target = open_target(out)
     target.check()
     known = Manifest.read(target)
     if known is not None and not job.batch:
@@ -213,7 +213,7 @@ def _run(
         watcher.write("done")
         seconds = watcher.clock() - watcher.start
     drawn = len(job.seeds) - done
-    return Generated(job.out, len(job.seeds), len(manifest.shards), drawn, job.batch, seconds, tuple(damaged))
+    return Generated(target.url, len(job.seeds), len(manifest.shards), drawn, job.batch, seconds, tuple(damaged))
 
 
 def _stopped(watcher: Watcher, target: Target, error: BaseException) -> None:
@@ -222,6 +222,17 @@ def _stopped(watcher: Watcher, target: Target, error: BaseException) -> None:
         target.sweep()
     except Exception:  # a disk that is full: the error that is raised says so
         pass
+
+
+def _anywhere(model: Any) -> Any:
+    """The name of a model that lies in a file or a folder as a worker finds it that runs elsewhere on this file system."""
+    if not isinstance(model, str):
+        return model
+    file, _, function = model.rpartition(":")
+    if file.endswith(".py"):
+        return f"{Path(file).expanduser().absolute()}:{function}"
+    folder = Path(model).expanduser()
+    return str(folder.absolute()) if model.startswith((".", "~")) and folder.is_dir() else model
 
 
 def _seeds(num: int | None, seeds: SeedsLike | None, shard: int | None, format: str | None) -> Seeds:

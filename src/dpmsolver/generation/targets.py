@@ -24,7 +24,12 @@ _ASIDE = re.compile(r"\..*\.tmp")
 class Target(ABC):
     """A folder of files by their names, such as "samples/00000000.tar". `open_target` makes one."""
 
-    url: str
+    url: str  # as it was given, for messages
+
+    @property
+    def address(self) -> str:
+        """The target as another process finds it, wherever it runs."""
+        return self.url
 
     @abstractmethod
     def check(self) -> None:
@@ -93,6 +98,10 @@ def open_target(out: str | Path) -> Target:
 class _Local(Target):
     def __init__(self, folder: Path) -> None:
         self.folder, self.url = folder.expanduser().absolute(), str(folder)
+
+    @property
+    def address(self) -> str:
+        return str(self.folder)
 
     def check(self) -> None:
         there = next(path for path in (self.folder, *self.folder.parents) if path.exists())

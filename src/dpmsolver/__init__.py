@@ -16,7 +16,7 @@ from dpmsolver.networks import guidance, thresholding
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.diagnosis import Diagnosis, check
 from dpmsolver.networks.preconditioning import edm_preconditioned
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.plans.targets import conversion
 from dpmsolver.sampling.adaptive import sample_adaptive
@@ -26,6 +26,7 @@ from dpmsolver.sampling.rk45 import sample_rk45
 from dpmsolver.sampling.runs import State, encode, iterate, sample
 from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
+from dpmsolver.solvers.explained import options
 from dpmsolver.solvers.statistics import ModelStatistics
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     "iterate",
     "make_plan",
     "models",
+    "options",
     "sample",
     "sample_adaptive",
     "sample_rk45",

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
-from dpmsolver.grids.ends import Grid
+from dpmsolver.grids.ends import AnyGrid, Grid
 from dpmsolver.grids.formulas import (
     beta,
     cosine,
@@ -31,7 +31,17 @@ from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.schedules.span import LITTLE_SIGNAL, default_end, default_start, one_time
 
-__all__ = ["GRIDS", "Grid", "are_times", "check_times", "default_grid", "from_labels", "from_sigmas", "make_grid"]
+__all__ = [
+    "GRIDS",
+    "AnyGrid",
+    "Grid",
+    "are_times",
+    "check_times",
+    "default_grid",
+    "from_labels",
+    "from_sigmas",
+    "make_grid",
+]
 
 GRIDS: dict[str, Grid] = {
     "logsnr": logsnr,
@@ -64,7 +74,7 @@ GRIDS: dict[str, Grid] = {
 def make_grid(
     schedule: NoiseSchedule,
     steps: int,
-    grid: str | Grid | ArrayLike | None = None,
+    grid: AnyGrid | None = None,
     start: float | None = None,
     end: float | None = None,
     *,

@@ -25,7 +25,8 @@ def compiled_network(network: Network) -> Network:
     """The network through torch.compile. ValueError on the first call where it cannot be compiled, as without a C++ compiler.
 
     A batch smaller than the largest one so far is filled up to that, because the compiler would start again for every other size, and
-    one time becomes one for each sample. The weights of a module on a GPU are laid out with the channels last, in which its convolutions are fastest.
+    one time becomes one for each sample. The weights of a module on a GPU are laid out with the channels last, in which its convolutions
+    are fastest.
     """
     import torch
 

@@ -45,6 +45,7 @@ from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.guidance import ClassifierFree
 from dpmsolver.sampling.forward import initial_noise
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
+from dpmsolver.typing import Predicts
 
 __all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed", "made_by_user"]
 
@@ -158,7 +159,7 @@ class Testbed:
         return denoiser
 
     @property
-    def predicts(self) -> str:
+    def predicts(self) -> Predicts:
         """What the network predicts."""
         return self.denoiser(self.labels(range(1))).predicts
 
@@ -182,7 +183,7 @@ def load_testbed(
     bfloat16: bool = False,
     compiled: bool = False,
     schedule: NoiseSchedule | None = None,
-    predicts: str | None = None,
+    predicts: Predicts | None = None,
 ) -> Testbed:
     """A testbed by its name.
 
@@ -245,7 +246,7 @@ def load_testbed(
 # Closed forms ---------------------------------------------------------------------------------------------------------------------
 
 
-def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | None) -> Testbed:
+def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: Predicts | None) -> Testbed:
     if predicts is None:
         # Noise is what most networks predict, and it does not determine the data at alpha = 0.
         predicts = "data" if schedule.alpha(schedule.default_start()) == 0.0 else "noise"

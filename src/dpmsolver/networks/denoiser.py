@@ -18,6 +18,7 @@ from dpmsolver.networks.reading import evaluated_at, prediction_of
 from dpmsolver.plans.plan import Point
 from dpmsolver.plans.targets import PREDICTIONS, Predicts, conversion
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.typing import Array
 
 __all__ = ["Denoiser"]
 
@@ -270,7 +271,7 @@ class Denoiser:
         dtype = arrays.label_dtype(backend, backend.network_dtype(self.network, self.dtype), like)
         return arrays.labels(backend, values, like, None if self.time_label == "round" else dtype)
 
-    def at(self, x: Any, t: ArrayLike, wanted: Predicts = "data") -> Any:
+    def at(self, x: Array, t: ArrayLike, wanted: Predicts = "data") -> Array:
         """Evaluate the network once and return its answer in any form, guidance and the data hook included.
 
         Gradients are recorded where x requires them, as reconstruction guidance needs, and not otherwise. x is not changed.
@@ -295,7 +296,8 @@ class Denoiser:
             >>> denoiser.at(np.array([[3.0], [5.0]]), [2.0, 4.0], "noise").ravel()
             array([1., 1.])
         """
-        return evaluated_at(self, x, t, wanted)
+        answer: Array = evaluated_at(self, x, t, wanted)
+        return answer
 
     def call(
         self, backend: Backend, x: Any, point: Point, dtype: Any, lending: Lending | None = None

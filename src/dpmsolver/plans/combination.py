@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from dpmsolver.typing import Prediction
+
 __all__ = ["Coefficient", "Combination", "Prediction", "from_dict", "to_dict"]
 
-Prediction: TypeAlias = Literal["noise", "data"]
 Coefficient: TypeAlias = Any  # float, or float64 array that broadcasts against a state without its batch
 
 

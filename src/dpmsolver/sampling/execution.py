@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend, arrays
@@ -23,6 +23,7 @@ from dpmsolver.sampling.bind import bind
 from dpmsolver.sampling.forward import StateHook
 from dpmsolver.sampling.noise import NoiseName, noise_source
 from dpmsolver.sampling.placing import placed
+from dpmsolver.typing import Array
 
 __all__ = ["Evaluated", "Recorded", "Run", "State"]
 
@@ -31,13 +32,13 @@ Evaluated: TypeAlias = tuple[int, Any, Any]
 
 
 @dataclass(frozen=True)
-class State:
+class State(Generic[Array]):
     """A moment of a run: before evaluation `index` (or after the last one), at `time`, the state x and the newest predicted x_0."""
 
     index: int
     time: float
-    x: Any
-    denoised: Any
+    x: Array
+    denoised: Array
 
 
 class Run:
@@ -97,7 +98,7 @@ class Run:
 
         return hooked
 
-    def snapshots(self) -> Iterator[State]:
+    def snapshots(self) -> Iterator[State[Any]]:
         """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
         evaluations = self.evaluations()
         while True:
@@ -108,7 +109,7 @@ class Run:
                 snapshot = self.snapshot(evaluated)
             yield snapshot
 
-    def snapshot(self, evaluated: Evaluated) -> State:
+    def snapshot(self, evaluated: Evaluated) -> State[Any]:
         """The state of an evaluation with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
         index, x, kept = evaluated
         point = self.plan.end if kept is None else self.plan.rows[index].point

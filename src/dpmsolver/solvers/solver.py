@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from dpmsolver.errors import PlanError
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 from dpmsolver.plans.plan import Plan, Prediction
+from dpmsolver.typing import SolverAlias, SolverName, Written
 
-__all__ = ["Solver", "check_nfe"]
+__all__ = ["AnySolver", "Solver", "check_nfe"]
 
 
 def check_nfe(nfe: int) -> None:
@@ -77,3 +79,7 @@ class Solver:
     def accepted_options(self) -> set[str]:
         """Return the names of the options that a caller may give."""
         return {option.name for option in self.options}
+
+
+# A name, or a solver of the user's own.
+AnySolver: TypeAlias = SolverName | SolverAlias | Written | Solver

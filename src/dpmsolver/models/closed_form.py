@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
+from dpmsolver.brief import brief, cut
 from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.targets import conversion
@@ -23,6 +24,10 @@ _CHUNK = 2**24  # numbers of a block of distances: 128 MiB
 
 class ClosedForm(ABC):
     """A data distribution whose optimal network is known."""
+
+    def __repr__(self) -> str:
+        given = {name: value for name, value in vars(self).items() if value is not None and not name.startswith("_")}
+        return cut(f"{type(self).__name__}({', '.join(f'{name}={brief(value)}' for name, value in given.items())})")
 
     @abstractmethod
     def predict_data(self, x: Any, alpha: float, sigma: float) -> Any:

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends.arrays import is_float_array
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import unknown
 from dpmsolver.models import cifar10_laws, feature_networks, pretrained, trained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
@@ -103,6 +104,8 @@ class Testbed:
     pictures: bool = False
     bfloat16: bool = False
     guided_denoiser: Callable[[Sequence[int], float], Denoiser] | None = None
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, NoiseSchedule):

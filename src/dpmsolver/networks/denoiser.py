@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver.backends import Backend, arrays
+from dpmsolver.brief import brief, brief_repr, html_table
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.networks.guidance import Classifier, ClassifierFree, Loss
 from dpmsolver.networks.lending import Lending
@@ -64,6 +65,8 @@ class Denoiser:
     guidance: ClassifierFree | Classifier | Loss | None = None
     data_hook: Callable[[Any, Point], Any] | None = None
     dtype: str | None = None
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         if not callable(self.network):
@@ -247,6 +250,11 @@ class Denoiser:
         from dpmsolver.networks.research.latent_diffusion import latent_diffusion
 
         return latent_diffusion(model, cond, uncond, scale, batched=batched)
+
+    def _repr_html_(self) -> str:
+        said = [each.name for each in fields(self) if each.name not in ("network", "schedule")]
+        rows = [("schedule", self.schedule), *((name, brief(getattr(self, name))) for name in said)]
+        return html_table(f"Denoiser of {brief(self.network)}", rows)
 
     def replace(self, **changes: Any) -> Denoiser:
         """A copy with other settings: `denoiser.replace(guidance=…)`."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dpmsolver.backends import Backend, arrays
 from dpmsolver.backends.arrays import linear
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 
@@ -106,6 +107,8 @@ class ClassifierFree:
     interval: _Interval = None
     batched: bool = True
     _two_calls: bool = field(init=False, repr=False)
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _checked(self.scale, self.interval))
@@ -232,6 +235,8 @@ class Classifier:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     interval: _Interval = None
 
+    __repr__ = brief_repr
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _checked(self.scale, self.interval))
         if (self.log_probability is None) == (self.gradient is None):
@@ -295,6 +300,8 @@ class Loss:
     loss: Callable[[Any], Any]
     scale: Scale
     interval: _Interval = None
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _checked(self.scale, self.interval))

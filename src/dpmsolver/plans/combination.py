@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dpmsolver.brief import brief_repr
 from dpmsolver.typing import Prediction
 
 __all__ = ["Coefficient", "Combination", "Prediction", "from_dict", "to_dict"]
@@ -28,6 +29,8 @@ class Combination:
     outputs: tuple[Coefficient, ...] = ()
     noise: tuple[float, ...] = ()
     constant: Coefficient = 0.0
+
+    __repr__ = brief_repr
 
     def __call__(self, x: Any, outputs: Sequence[Any] = (), noise: Sequence[Any] = (), one: Any = 1.0) -> Any:
         """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored.

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plans import checks, formats, law
+from dpmsolver.plans import checks, formats, law, shown
 from dpmsolver.plans.combination import Combination, Prediction
 from dpmsolver.plans.rows import Point, Row, columns
 from dpmsolver.schedules import Floats
@@ -158,3 +158,9 @@ class Plan:
 
     def __str__(self) -> str:
         return self.table()
+
+    def __repr__(self) -> str:
+        return shown.plan_line(self)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend, arrays
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError, SamplingError, in_samples
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Combination, Point, Prediction
@@ -39,6 +40,8 @@ class AdaptiveState:
     errors: NDArray[np.float64]
     accepted: NDArray[np.bool_]
     x: Any
+
+    __repr__ = brief_repr
 
 
 def sample_adaptive(

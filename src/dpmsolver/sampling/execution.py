@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeAlias
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend, arrays
+from dpmsolver.brief import brief_repr
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.reading import recorded_state
 from dpmsolver.plans.caution import warn_of_start
@@ -39,6 +40,8 @@ class State(Generic[Array]):
     time: float
     x: Array
     denoised: Array
+
+    __repr__ = brief_repr
 
 
 class Run:

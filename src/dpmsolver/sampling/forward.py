@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from dpmsolver import backends
 from dpmsolver.backends import arrays
 from dpmsolver.backends.keys import require_host_keys
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError, in_samples, unknown
 from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Point
@@ -171,6 +172,8 @@ class Inpainting:
     x0: Any
     mask: Any
     noise: Any
+
+    __repr__ = brief_repr
 
     def __call__(self, x: Any, point: Point) -> Any:
         state, own = tuple(x.shape), tuple(self.x0.shape)

@@ -9,6 +9,7 @@ from typing import Any, Generic
 from dpmsolver import backends
 from dpmsolver.backends import arrays, noise_keys
 from dpmsolver.backends.keys import Keys
+from dpmsolver.brief import brief
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.reading import recorded_state
 from dpmsolver.plans.caution import warn_of_start
@@ -81,6 +82,10 @@ class Stepper(Generic[Array]):
         self._moment: Moment | None = None
         self._result: Any = None
         self._begin(state, None)
+
+    def __repr__(self) -> str:
+        where = "done" if self.done else f"at evaluation {self.index} of {self.plan.nfe}"
+        return f"<Stepper of {self.plan.solver or 'a plan'}, {where}, x {brief(self.x)}>"
 
     @property
     def done(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError
 from dpmsolver.option import Option
 from dpmsolver.plans.plan import Plan, Prediction
@@ -57,6 +58,8 @@ class Solver:
     stochastic: bool = False
     finite: bool = False
     calibrated: bool = False
+
+    __repr__ = brief_repr
 
     def spend(self, nfe: int) -> tuple[int, ...]:
         """Return the evaluations of each step for a budget of exactly nfe.

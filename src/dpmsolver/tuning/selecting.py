@@ -45,6 +45,9 @@ class Preset:
     def __str__(self) -> str:
         return f"{self.name}: {self.summary}"
 
+    def __repr__(self) -> str:
+        return f"<Preset {self}>"
+
 
 def presets(denoiser: Denoiser, nfe: int, end: float | None) -> Iterator[Preset]:
     """Yield what `auto` would take, then every solver of the candidates on every grid, as far as the budget and the schedule allow."""

@@ -21,6 +21,7 @@ from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.plans.targets import conversion
 from dpmsolver.sampling.adaptive import sample_adaptive
 from dpmsolver.sampling.calibration import calibrate
+from dpmsolver.sampling.drawn import plot_trajectory
 from dpmsolver.sampling.forward import add_noise, initial_noise, inpaint
 from dpmsolver.sampling.rk45 import sample_rk45
 from dpmsolver.sampling.runs import State, encode, iterate, sample
@@ -70,6 +71,7 @@ __all__ = [
     "make_plan",
     "models",
     "options",
+    "plot_trajectory",
     "sample",
     "sample_adaptive",
     "sample_rk45",

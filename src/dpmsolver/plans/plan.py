@@ -17,7 +17,7 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError
-from dpmsolver.plans import checks, formats, law, shown
+from dpmsolver.plans import checks, drawn, formats, law, shown
 from dpmsolver.plans.combination import Combination, Prediction
 from dpmsolver.plans.rows import Point, Row, columns
 from dpmsolver.schedules import Floats
@@ -142,6 +142,10 @@ class Plan:
     def table(self) -> str:
         """The plan as text: what made it, and one line per evaluation with all of its combinations."""
         return formats.table(self)
+
+    def plot(self, figure: Any = None) -> Any:
+        """Draw the grid and the coefficients, and return the figure of matplotlib: see `dpmsolver.plans.drawn.plot`."""
+        return drawn.plot(self, figure)
 
     def to_json(self) -> str:
         """The plan as JSON text; floats keep every digit, and a plan that leaves the marginals has a checksum."""

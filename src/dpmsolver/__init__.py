@@ -29,6 +29,7 @@ from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.solvers.explained import options
 from dpmsolver.solvers.statistics import ModelStatistics
+from dpmsolver.version import VERSION
 
 if TYPE_CHECKING:
     from dpmsolver.adapters.diffusers.pipelines import from_diffusers
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 else:
     from dpmsolver import solvers  # the package, which is callable: type checkers know no callable modules
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Combination",

@@ -14,6 +14,7 @@ from dpmsolver.adapters.diffusers import schedule_from_config
 from dpmsolver.cli.shared import GridName, Nfe, app, narrow_console, written
 from dpmsolver.errors import unknown
 from dpmsolver.models import pretrained
+from dpmsolver.references import bibtex
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers import Solver
 from dpmsolver.solvers.names import ALIASES, parsed, understood
@@ -139,6 +140,8 @@ def _facts(solver: Solver) -> Iterator[tuple[str, str]]:
     ]
     if theirs:
         yield "also called", ", ".join(theirs)
+    for i, entry in enumerate(bibtex(solver.source)):
+        yield "" if i else "cite", entry
 
 
 @app.command(

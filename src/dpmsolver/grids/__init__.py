@@ -25,6 +25,7 @@ from dpmsolver.grids.formulas import (
 from dpmsolver.grids.published import AYS_SD15, AYS_SDXL, AYS_SVD, ays_sd15, ays_sdxl, ays_svd, interpolated
 from dpmsolver.grids.registry import (
     GRIDS,
+    SOURCES,
     AnyGrid,
     Grid,
     are_times,
@@ -43,6 +44,7 @@ __all__ = [
     "AYS_SDXL",
     "AYS_SVD",
     "GRIDS",
+    "SOURCES",
     "AnyGrid",
     "Grid",
     "are_times",

@@ -33,6 +33,7 @@ from dpmsolver.schedules.span import LITTLE_SIGNAL, default_end, default_start, 
 
 __all__ = [
     "GRIDS",
+    "SOURCES",
     "AnyGrid",
     "Grid",
     "are_times",
@@ -68,6 +69,23 @@ GRIDS: dict[str, Grid] = {
     "ays-sd15": ays_sd15,
     "ays-sdxl": ays_sdxl,
     "ays-svd": ays_svd,
+}
+
+# Where a grid comes from, for `Plan.cite`; those without an author are not here.
+_EDM, _AYS, _SD3 = (
+    "Karras et al. 2022, arXiv 2206.00364, eq. 5",
+    "Sabour et al. 2024, arXiv 2404.14507",
+    "Esser et al. 2024, arXiv 2403.03206",
+)
+SOURCES: dict[str, str] = {
+    **dict.fromkeys(("karras", "sigma-polynomial"), _EDM),
+    "cosine": "Du et al. 2024, arXiv 2407.05407",
+    "beta": "Lee et al. 2024, arXiv 2407.12173",
+    "kl-optimal": _AYS,
+    **dict.fromkeys(("shifted", "dynamic-shift"), _SD3),
+    **dict.fromkeys(("ays-sd15", "ays-sdxl", "ays-svd"), f"{_AYS}, table 3"),
+    **dict.fromkeys(("simple", "normal", "sgm-uniform"), "ComfyUI, comfy/samplers.py"),
+    **dict.fromkeys(("trailing", "leading", "linspace"), "diffusers, timestep_spacing"),
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
+from dpmsolver import references
 from dpmsolver.errors import PlanError
 from dpmsolver.plans import checks, drawn, formats, law, shown
 from dpmsolver.plans.combination import Combination, Prediction
@@ -42,6 +43,7 @@ class Plan:
             same table are equal whatever these say.
         answers: how many outputs an evaluation gives, in one order: with 2, as the guided and the unconditional one, coefficients
             0 and 1 are for those of the newest evaluation, 2 and 3 for those of the one before.
+        source: the papers that the solver and the grid come from, for people and for `cite`.
 
     Raises:
         PlanError: no rows, coefficients that are not finite, outputs or noise older than the run, a row that breaks the marginals,
@@ -59,6 +61,7 @@ class Plan:
     grid: str = field(default="", compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
     answers: int = 1
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.prediction not in ("noise", "data"):
@@ -146,6 +149,17 @@ class Plan:
     def plot(self, figure: Any = None) -> Any:
         """Draw the grid and the coefficients, and return the figure of matplotlib: see `dpmsolver.plans.drawn.plot`."""
         return drawn.plot(self, figure)
+
+    def cite(self) -> str:
+        """The BibTeX entries of the library and of what the solver and the grid come from.
+
+        Examples:
+            >>> import dpmsolver as dpm
+            >>> text = dpm.make_plan("dpm++2m", dpm.schedules.LinearVP(), nfe=10, grid="karras").cite()
+            >>> [line.partition("{")[2] for line in text.splitlines() if line.startswith("@")]
+            ['dpmsolver,', 'lu2022dpmpp,', 'karras2022elucidating,']
+        """
+        return references.cited(self.source)
 
     def to_json(self) -> str:
         """The plan as JSON text; floats keep every digit, and a plan that leaves the marginals has a checksum."""

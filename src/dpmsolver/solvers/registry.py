@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dpmsolver.errors import PlanError, unknown
-from dpmsolver.grids import GRIDS, AnyGrid, are_times, default_grid, make_grid
+from dpmsolver.grids import GRIDS, SOURCES, AnyGrid, are_times, default_grid, make_grid
 from dpmsolver.option import options_of
 from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.plans.targets import PREDICTIONS, conversion
@@ -142,9 +142,9 @@ def make_plan(
     made = solver.build(schedule, times, **handed, **own)
     if moved is not None and (factor := scale_of_start(schedule, made.start.time)) != 1.0:
         made = _scaled_from(moved, factor, made)
-    return replace(
-        made, solver=solver.name, schedule=repr(schedule), grid=_grid_name(grid, schedule, times), options=said
-    )
+    named = _grid_name(grid, schedule, times)
+    source = "; ".join(filter(None, (solver.source, SOURCES.get(named))))
+    return replace(made, solver=solver.name, schedule=repr(schedule), grid=named, options=said, source=source)
 
 
 def _scaled_from(origin: Point, factor: float, plan: Plan) -> Plan:

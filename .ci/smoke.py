@@ -1,6 +1,6 @@
 """Try an installed package where nothing but the core was installed: it samples with NumPy, and says in a sentence what else is missing.
 
-    .ci/core dist/dpmsolver-*.whl        makes the environment and runs this there
+.ci/core dist/dpmsolver-*.whl        makes the environment and runs this there
 """
 
 from __future__ import annotations
@@ -73,8 +73,12 @@ def main() -> None:
 
     tensors = sorted((FOLDER / "models" / "weights").rglob("*.safetensors"))
     whole = [path for path in tensors if path.stat().st_size == weights(path)]
-    sizes = {str(path.relative_to(FOLDER / "models" / "weights")): round(path.stat().st_size / 1e6, 1) for path in tensors}
-    check(f"the weights are whole (MB): {sizes}", tensors == whole and {path.parent.name for path in tensors} >= {"unet"})
+    sizes = {
+        str(path.relative_to(FOLDER / "models" / "weights")): round(path.stat().st_size / 1e6, 1) for path in tensors
+    }
+    check(
+        f"the weights are whole (MB): {sizes}", tensors == whole and {path.parent.name for path in tensors} >= {"unet"}
+    )
     for name in ("digits", "cifar10"):
         check(f"the network {name} came with it", any(name in path.relative_to(FOLDER).parts for path in tensors))
 
@@ -86,7 +90,9 @@ def main() -> None:
         else:
             check(f"without {what} a sentence", False)
     done = subprocess.run([sys.executable, "-m", "dpmsolver"], capture_output=True, text=True)
-    check(f"without typer the command says: {done.stderr.strip()}", done.returncode == 2 and "pip install" in done.stderr)
+    check(
+        f"without typer the command says: {done.stderr.strip()}", done.returncode == 2 and "pip install" in done.stderr
+    )
     check("nothing imported a framework on the way", not {"torch", "jax", "matplotlib"} & set(sys.modules))
     print(f"{np.__name__} {np.__version__}, Python {sys.version.split()[0]}: the core alone works")
 

@@ -69,6 +69,8 @@ def main() -> None:
     check(f"{made} solvers make plans that files hold", made == sum(not entry.calibrated for entry in SOLVERS.values()))
     check("adaptive steps", dpm.sample_adaptive(denoiser, x_T[:4]).shape == (4, 2))
     check("RK45", dpm.sample_rk45(denoiser, x_T[:4], rtol=1e-3, atol=1e-3).x.shape == (4, 2))
+    keep = dpm.inpaint(np.array([[0.5, 0.0]]), np.array([[1.0, 0.0]]), x_T[:1])
+    check("inpainting", dpm.sample(denoiser, x_T[:1], 10, end=0.0, state_hook=keep)[0, 0] == 0.5)
     check("a plan cites its papers", "lu2022dpmpp" in dpm.make_plan("dpm++2m", schedule, 5).cite())
 
     tensors = sorted((FOLDER / "models" / "weights").rglob("*.safetensors"))

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test browser check docs bench solvers pages clean
+.PHONY: help sample test browser check docs bench solvers pages core versions release clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,18 @@ pages: $(VENV)/.dev  ## write the tables and figures of README and docs from the
 	$(BIN)/python -m benchmarks.choice --render
 	$(BIN)/python benchmarks/names.py
 
+core:  ## try the wheel in a clean environment with the core alone (options: PYTHON=python3.12)
+	PYTHON=$(PYTHON) .ci/core
+
+versions:  ## test every Python here, with the oldest and the newest NumPy (options: ARGS=3.12)
+	.ci/versions $(ARGS)
+
+release: $(VENV)/.release  ## build wheel and sdist into dist/, check them, and try both in clean environments
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	for made in dist/*; do PYTHON=$(PYTHON) .ci/core $$made || exit 1; done
+
 clean:  ## remove what the other targets made (but not .venv)
 	rm -rf dist site samples.png .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -53,6 +65,10 @@ $(BIN)/python:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) ".[cli]"
+	touch $@
+
+$(VENV)/.release: constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build twine
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

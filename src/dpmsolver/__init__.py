@@ -16,17 +16,20 @@ from dpmsolver.networks import guidance, thresholding
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.diagnosis import Diagnosis, check
 from dpmsolver.networks.preconditioning import edm_preconditioned
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Row
 from dpmsolver.plans.targets import conversion
 from dpmsolver.sampling.adaptive import sample_adaptive
 from dpmsolver.sampling.calibration import calibrate
+from dpmsolver.sampling.drawn import plot_trajectory
 from dpmsolver.sampling.forward import add_noise, initial_noise, inpaint
 from dpmsolver.sampling.rk45 import sample_rk45
 from dpmsolver.sampling.runs import State, encode, iterate, sample
 from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
+from dpmsolver.solvers.explained import options
 from dpmsolver.solvers.statistics import ModelStatistics
+from dpmsolver.version import VERSION
 
 if TYPE_CHECKING:
     from dpmsolver.adapters.diffusers.pipelines import from_diffusers
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 else:
     from dpmsolver import solvers  # the package, which is callable: type checkers know no callable modules
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Combination",
@@ -70,6 +73,8 @@ __all__ = [
     "iterate",
     "make_plan",
     "models",
+    "options",
+    "plot_trajectory",
     "sample",
     "sample_adaptive",
     "sample_rk45",

@@ -15,7 +15,7 @@ from cases import a_budget
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.convergence import GAUSSIAN, RUN, SCHEDULE, some_statistics
 from dpmsolver.grids import GRIDS, interpolated
-from dpmsolver.options import Option, options_of, takes
+from dpmsolver.option import Option, options_of, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers import SOLVERS, Solver
 from dpmsolver.solvers.ddim import ddim

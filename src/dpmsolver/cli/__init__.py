@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 for a run that failed, 2 for wrong input, 130 for an interrupted one.
 
     Examples:
-        >>> main(["--version"])
-        dpmsolver 0.1.0
+        >>> main(["--version"])  # doctest: +ELLIPSIS
+        dpmsolver ...
         0
     """
     given = list(sys.argv[1:] if arguments is None else arguments)

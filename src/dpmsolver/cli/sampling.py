@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 import dpmsolver as dpm
 from dpmsolver import backends
-from dpmsolver.cli.shared import GridName, app, check_file, check_solver, progress_bar
+from dpmsolver.cli.shared import GridName, app, check_file, check_solver, progress_bar, written
 from dpmsolver.cli.writing import output
 from dpmsolver.models import pretrained
 from dpmsolver.sampling.runs import DEFAULT_SOLVER
+from dpmsolver.typing import Written
 
 __all__ = ["calibrate", "sample"]
 
@@ -104,7 +105,10 @@ def sample(
         model.check(labels, guidance)
         if given is not None:
             return given, labels
-        return dpm.make_plan(asked, model.schedule, nfe or _NFE, grid, predicts=model.predicts, **measured), labels
+        made = dpm.make_plan(
+            Written(asked), model.schedule, nfe or _NFE, written(grid), predicts=model.predicts, **measured
+        )
+        return made, labels
 
     # What a model's configs say is checked before torch is imported; those of a hub model once they are here.
     known = pretrained.outline(model)

@@ -15,6 +15,7 @@ import dpmsolver as dpm
 from dpmsolver.grids import GRIDS
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.registry import SOLVERS
+from dpmsolver.typing import Written
 
 __all__ = [
     "GridName",
@@ -27,6 +28,7 @@ __all__ = [
     "narrow_console",
     "progress_bar",
     "wide_console",
+    "written",
 ]
 
 _PLAIN_WIDTH = 300  # columns of a table that is written to a file or a pipe
@@ -108,6 +110,11 @@ def check_solver(solver: str, grid: str | None, nfe: int) -> None:
     chosen, *_ = resolved(SOLVERS, solver, grid, None, None, {})
     if chosen in SOLVERS:
         SOLVERS[str(chosen)].spend(nfe)
+
+
+def written(grid: str | None) -> Written | None:
+    """Return what a person typed for a grid, as `make_plan` takes it."""
+    return None if grid is None else Written(grid)
 
 
 def check_file(out: Path, suffix: str) -> None:

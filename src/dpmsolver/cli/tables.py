@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -12,13 +11,15 @@ from rich.table import Table
 
 import dpmsolver as dpm
 from dpmsolver.adapters.diffusers import schedule_from_config
-from dpmsolver.cli.shared import GridName, Nfe, app, narrow_console
+from dpmsolver.cli.shared import GridName, Nfe, app, narrow_console, written
 from dpmsolver.errors import unknown
 from dpmsolver.models import pretrained
+from dpmsolver.references import bibtex
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers import Solver
 from dpmsolver.solvers.names import ALIASES, parsed, understood
 from dpmsolver.solvers.registry import SOLVERS
+from dpmsolver.typing import Written
 
 __all__ = ["digits_schedule", "plan", "solvers"]
 
@@ -130,10 +131,8 @@ def _facts(solver: Solver) -> Iterator[tuple[str, str]]:
     )
     yield "adds noise", "yes" if solver.stochastic else "no"
     yield "source", solver.source
-    defaults = inspect.signature(solver.build).parameters
-    for i, option in enumerate(solver.options):
-        default = defaults[option.name].default
-        yield "" if i else "options", f"{option.name}={getattr(default, '__name__', default)}: {option.meaning}"
+    for i, choice in enumerate(dpm.options(solver)):
+        yield "" if i else "options", str(choice)
     if not solver.options:
         yield "options", "none, but for those of the grid"
     theirs = [
@@ -141,6 +140,8 @@ def _facts(solver: Solver) -> Iterator[tuple[str, str]]:
     ]
     if theirs:
         yield "also called", ", ".join(theirs)
+    for i, entry in enumerate(bibtex(solver.source)):
+        yield "" if i else "cite", entry
 
 
 @app.command(
@@ -169,5 +170,5 @@ def plan(
     """Show a plan: the table of coefficients that a solver is, one line per network evaluation."""
     if schedule not in _SCHEDULES:
         raise ValueError(unknown("schedule", schedule, _SCHEDULES))
-    made = dpm.make_plan(solver, _SCHEDULES[schedule](), nfe, grid, start=start, end=end)
+    made = dpm.make_plan(Written(solver), _SCHEDULES[schedule](), nfe, written(grid), start=start, end=end)
     typer.echo(made.to_json() if as_json else made.table())

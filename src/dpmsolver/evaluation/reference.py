@@ -10,6 +10,7 @@ from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.runs import sample
 from dpmsolver.solvers.registry import make_plan
+from dpmsolver.typing import Written
 
 __all__ = ["REFERENCE_NFE", "REFERENCE_SOLVER", "Reference"]
 
@@ -45,7 +46,9 @@ class Reference:
         """The runs that lead to an end, one after the other."""
         schedule = self.testbed.schedule
         if end > 0.0:
-            return [make_plan(self.solver, schedule, self.nfe, "logsnr", end=end, predicts=self.testbed.predicts)]
+            return [
+                make_plan(Written(self.solver), schedule, self.nfe, "logsnr", end=end, predicts=self.testbed.predicts)
+            ]
         return [*self.plans(self.last_time), self._last_step]
 
     @property

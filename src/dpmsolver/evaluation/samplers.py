@@ -19,6 +19,7 @@ from dpmsolver.sampling.runs import sample
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.names import known_grid, parsed, understood
 from dpmsolver.solvers.registry import SOLVERS, make_plan
+from dpmsolver.typing import Predicts, Written
 
 __all__ = [
     "Counter",
@@ -94,7 +95,7 @@ class Sampler:
 
     name: str
     draw: Callable[[Denoiser, Any, float, Keys], Any]
-    plan: Callable[[NoiseSchedule, int, str | None], Plan] | None = None
+    plan: Callable[[NoiseSchedule, int, Predicts | None], Plan] | None = None
     settings: tuple[float, ...] | None = None
     end: float | None = None
     stochastic: bool = False
@@ -109,8 +110,10 @@ class Sampler:
 def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = None, **options: Any) -> Sampler:
     """A solver of the registry on a grid, with options; named `solver @ grid, option=value` unless told otherwise."""
 
-    def plan(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> Plan:
-        return make_plan(solver, schedule, nfe, grid, predicts=predicts, **options)
+    def plan(schedule: NoiseSchedule, nfe: int, predicts: Predicts | None = None) -> Plan:
+        return make_plan(
+            Written(solver), schedule, nfe, None if grid is None else Written(grid), predicts=predicts, **options
+        )
 
     def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
         made = plan(denoiser.schedule, int(setting), denoiser.predicts)
@@ -142,7 +145,7 @@ def saved_sampler(path: str | Path) -> Sampler:
             f"{place} holds no plan-*.json: name a file that Plan.to_json wrote, or a folder of dpmsolver tune"
         )
 
-    def plan(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> Plan:
+    def plan(schedule: NoiseSchedule, nfe: int, predicts: Predicts | None = None) -> Plan:
         if nfe not in plans:
             raise PlanError(f"{place} has plans of {', '.join(map(str, sorted(plans)))} evaluations alone")
         return plans[nfe]

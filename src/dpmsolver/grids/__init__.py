@@ -4,7 +4,7 @@ A grid is a function (schedule, steps, start, end) -> float64 times of shape (st
 It is chosen apart from the solver and means one thing, whatever solver uses it. `start` and `end` are times; end = 0 is clean data.
 A grid that is even in log-SNR cannot reach an infinite one: it then covers the finite range and one step goes to the limit.
 
-Your own grid: an array of times, or any function with this signature; `@dpmsolver.options.takes(…)` above it declares its options. A
+Your own grid: an array of times, or any function with this signature; `@dpmsolver.option.takes(…)` above it declares its options. A
 grid measured on your model: `gits`.
 """
 
@@ -25,6 +25,8 @@ from dpmsolver.grids.formulas import (
 from dpmsolver.grids.published import AYS_SD15, AYS_SDXL, AYS_SVD, ays_sd15, ays_sdxl, ays_svd, interpolated
 from dpmsolver.grids.registry import (
     GRIDS,
+    SOURCES,
+    AnyGrid,
     Grid,
     are_times,
     check_times,
@@ -42,6 +44,8 @@ __all__ = [
     "AYS_SDXL",
     "AYS_SVD",
     "GRIDS",
+    "SOURCES",
+    "AnyGrid",
     "Grid",
     "are_times",
     "ays_sd15",

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.ends import either_way, pinned
-from dpmsolver.options import Option, takes
+from dpmsolver.option import Option, takes
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
 
 __all__ = ["leading", "linspace", "trailing"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeAlias
 
@@ -11,10 +11,13 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.typing import GridAlias, GridName, SupportsArray, Written
 
-__all__ = ["Grid", "between_limits", "either_way", "pinned"]
+__all__ = ["AnyGrid", "Grid", "between_limits", "either_way", "pinned"]
 
 Grid: TypeAlias = Callable[..., Floats]
+# A name, a function, or times.
+AnyGrid: TypeAlias = GridName | GridAlias | Written | Grid | SupportsArray | Sequence[float]
 
 
 def pinned(times: Floats, start: float, end: float) -> Floats:

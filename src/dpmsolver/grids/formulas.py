@@ -8,7 +8,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.ends import between_limits, either_way, pinned
-from dpmsolver.options import Option, takes
+from dpmsolver.option import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = [

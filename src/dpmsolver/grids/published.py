@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from dpmsolver.errors import PlanError
 from dpmsolver.grids.ends import either_way
 from dpmsolver.host import to_host
-from dpmsolver.options import Option, takes
+from dpmsolver.option import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["AYS_SD15", "AYS_SDXL", "AYS_SVD", "ays_sd15", "ays_sdxl", "ays_svd", "interpolated"]

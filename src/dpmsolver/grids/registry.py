@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing
-from dpmsolver.grids.ends import Grid
+from dpmsolver.grids.ends import AnyGrid, Grid
 from dpmsolver.grids.formulas import (
     beta,
     cosine,
@@ -31,7 +31,18 @@ from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.schedules.span import LITTLE_SIGNAL, default_end, default_start, one_time
 
-__all__ = ["GRIDS", "Grid", "are_times", "check_times", "default_grid", "from_labels", "from_sigmas", "make_grid"]
+__all__ = [
+    "GRIDS",
+    "SOURCES",
+    "AnyGrid",
+    "Grid",
+    "are_times",
+    "check_times",
+    "default_grid",
+    "from_labels",
+    "from_sigmas",
+    "make_grid",
+]
 
 GRIDS: dict[str, Grid] = {
     "logsnr": logsnr,
@@ -60,11 +71,28 @@ GRIDS: dict[str, Grid] = {
     "ays-svd": ays_svd,
 }
 
+# Where a grid comes from, for `Plan.cite`; those without an author are not here.
+_EDM, _AYS, _SD3 = (
+    "Karras et al. 2022, arXiv 2206.00364, eq. 5",
+    "Sabour et al. 2024, arXiv 2404.14507",
+    "Esser et al. 2024, arXiv 2403.03206",
+)
+SOURCES: dict[str, str] = {
+    **dict.fromkeys(("karras", "sigma-polynomial"), _EDM),
+    "cosine": "Du et al. 2024, arXiv 2407.05407",
+    "beta": "Lee et al. 2024, arXiv 2407.12173",
+    "kl-optimal": _AYS,
+    **dict.fromkeys(("shifted", "dynamic-shift"), _SD3),
+    **dict.fromkeys(("ays-sd15", "ays-sdxl", "ays-svd"), f"{_AYS}, table 3"),
+    **dict.fromkeys(("simple", "normal", "sgm-uniform"), "ComfyUI, comfy/samplers.py"),
+    **dict.fromkeys(("trailing", "leading", "linspace"), "diffusers, timestep_spacing"),
+}
+
 
 def make_grid(
     schedule: NoiseSchedule,
     steps: int,
-    grid: str | Grid | ArrayLike | None = None,
+    grid: AnyGrid | None = None,
     start: float | None = None,
     end: float | None = None,
     *,

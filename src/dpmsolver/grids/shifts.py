@@ -9,7 +9,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids.ends import pinned
-from dpmsolver.options import Option, takes
+from dpmsolver.option import Option, takes
 from dpmsolver.schedules import Floats, NoiseSchedule
 
 __all__ = ["dynamic_shift", "shifted"]

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver import backends
+from dpmsolver.brief import brief, cut
 from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.targets import conversion
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.typing import Predicts
 
 __all__ = ["Basis", "Empirical", "Gaussian", "Mixture"]
 
@@ -23,11 +25,15 @@ _CHUNK = 2**24  # numbers of a block of distances: 128 MiB
 class ClosedForm(ABC):
     """A data distribution whose optimal network is known."""
 
+    def __repr__(self) -> str:
+        given = {name: value for name, value in vars(self).items() if value is not None and not name.startswith("_")}
+        return cut(f"{type(self).__name__}({', '.join(f'{name}={brief(value)}' for name, value in given.items())})")
+
     @abstractmethod
     def predict_data(self, x: Any, alpha: float, sigma: float) -> Any:
         """E[x_0 | x_t = x], the optimal data prediction, of x's shape and framework."""
 
-    def denoiser(self, schedule: NoiseSchedule, predicts: str = "data") -> Denoiser:
+    def denoiser(self, schedule: NoiseSchedule, predicts: Predicts = "data") -> Denoiser:
         """The optimal network of this distribution under a schedule; `predicts` as in `Denoiser`.
 
         The network takes, per sample, whatever else `predict_data` takes, such as the `class_labels` of a `Mixture` with classes.
@@ -46,7 +52,7 @@ class ClosedForm(ABC):
                 out[rows] = a * x[rows] + b * self.predict_data(x[rows], alpha, sigma, **chosen)
             return out
 
-        return Denoiser(network, schedule, predicts)  # type: ignore[arg-type]
+        return Denoiser(network, schedule, predicts)
 
 
 class Basis(Protocol):

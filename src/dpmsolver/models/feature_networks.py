@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmsolver.brief import brief_repr
 from dpmsolver.files import written_aside
 from dpmsolver.models import cifar10_classifier, digits_classifier
 from dpmsolver.networks.fingerprint import fingerprint
@@ -70,6 +71,8 @@ class FeatureNetwork:
     classify: Callable[[Any], NDArray[np.int64]] | None = None
     num_classes: int | None = None
     statistics: Statistics | None = None
+
+    __repr__ = brief_repr
 
 
 def load(name: str, shape: Sequence[int], device: Any = "cpu") -> FeatureNetwork:

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dpmsolver.adapters.diffusers import data_hook_from_config, network, predicts_from_config, schedule_from_config
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import unknown
 from dpmsolver.models import trained
 from dpmsolver.networks.denoiser import Denoiser
@@ -72,6 +73,8 @@ class Pretrained:
     device: torch.device
     data_hook: Callable[[Any, Point], Any] | None = None
     clipping: Callable[[Any, Point], Any] | None = None
+
+    __repr__ = brief_repr
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends.arrays import is_float_array
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import unknown
 from dpmsolver.models import cifar10_laws, feature_networks, pretrained, trained
 from dpmsolver.models.acceleration import compiled_network, in_bfloat16
@@ -45,6 +46,7 @@ from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.guidance import ClassifierFree
 from dpmsolver.sampling.forward import initial_noise
 from dpmsolver.schedules import Discrete, Floats, NoiseSchedule
+from dpmsolver.typing import Predicts
 
 __all__ = ["TESTBEDS", "FeaturesName", "Testbed", "load_testbed", "made_by_user"]
 
@@ -103,6 +105,8 @@ class Testbed:
     bfloat16: bool = False
     guided_denoiser: Callable[[Sequence[int], float], Denoiser] | None = None
 
+    __repr__ = brief_repr
+
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, NoiseSchedule):
             raise TypeError(f"schedule must be a NoiseSchedule, got {type(self.schedule).__name__}")
@@ -158,7 +162,7 @@ class Testbed:
         return denoiser
 
     @property
-    def predicts(self) -> str:
+    def predicts(self) -> Predicts:
         """What the network predicts."""
         return self.denoiser(self.labels(range(1))).predicts
 
@@ -182,7 +186,7 @@ def load_testbed(
     bfloat16: bool = False,
     compiled: bool = False,
     schedule: NoiseSchedule | None = None,
-    predicts: str | None = None,
+    predicts: Predicts | None = None,
 ) -> Testbed:
     """A testbed by its name.
 
@@ -245,7 +249,7 @@ def load_testbed(
 # Closed forms ---------------------------------------------------------------------------------------------------------------------
 
 
-def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: str | None) -> Testbed:
+def _closed_form(name: str, law: Any, schedule: NoiseSchedule, predicts: Predicts | None) -> Testbed:
     if predicts is None:
         # Noise is what most networks predict, and it does not determine the data at alpha = 0.
         predicts = "data" if schedule.alpha(schedule.default_start()) == 0.0 else "noise"

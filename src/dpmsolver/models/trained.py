@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver.adapters.diffusers import predicts_from_config, schedule_from_config
+from dpmsolver.brief import brief_repr
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.preconditioning import edm_preconditioned
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -71,6 +72,8 @@ class Perceptron:
 
     layers: tuple[tuple[Floats, Floats], ...]
     label_unit: float
+
+    __repr__ = brief_repr
 
     def __call__(self, x: NDArray[Any], label: Any) -> Floats:
         scaled = np.broadcast_to(np.reshape(label, (-1, 1)) / self.label_unit, (len(x), 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dpmsolver.backends import Backend, arrays
+from dpmsolver.brief import brief, brief_repr, html_table
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.host import settled
 from dpmsolver.networks.guidance import Classifier, ClassifierFree, Loss
@@ -19,6 +20,7 @@ from dpmsolver.networks.reading import evaluated_at, prediction_of
 from dpmsolver.plans.plan import Point
 from dpmsolver.plans.targets import PREDICTIONS, Predicts, conversion
 from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.typing import Array
 
 __all__ = ["Denoiser"]
 
@@ -64,6 +66,8 @@ class Denoiser:
     guidance: ClassifierFree | Classifier | Loss | None = None
     data_hook: Callable[[Any, Point], Any] | None = None
     dtype: str | None = None
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         if not callable(self.network):
@@ -253,6 +257,11 @@ class Denoiser:
 
         return latent_diffusion(model, cond, uncond, scale, batched=batched)
 
+    def _repr_html_(self) -> str:
+        said = [each.name for each in fields(self) if each.name not in ("network", "schedule")]
+        rows = [("schedule", self.schedule), *((name, brief(getattr(self, name))) for name in said)]
+        return html_table(f"Denoiser of {brief(self.network)}", rows)
+
     def replace(self, **changes: Any) -> Denoiser:
         """A copy with other settings: `denoiser.replace(guidance=…)`."""
         return replace(self, **changes)
@@ -283,7 +292,7 @@ class Denoiser:
         dtype = arrays.label_dtype(backend, backend.network_dtype(self.network, self.dtype), like)
         return arrays.labels(backend, values, like, None if self.time_label == "round" else dtype)
 
-    def at(self, x: Any, t: ArrayLike, wanted: Predicts = "data") -> Any:
+    def at(self, x: Array, t: ArrayLike, wanted: Predicts = "data") -> Array:
         """Evaluate the network once and return its answer in any form, guidance and the data hook included.
 
         Gradients are recorded where x requires them, as reconstruction guidance needs, and not otherwise. x is not changed.
@@ -308,7 +317,8 @@ class Denoiser:
             >>> denoiser.at(np.array([[3.0], [5.0]]), [2.0, 4.0], "noise").ravel()
             array([1., 1.])
         """
-        return evaluated_at(self, x, t, wanted)
+        answer: Array = evaluated_at(self, x, t, wanted)
+        return answer
 
     def call(
         self, backend: Backend, x: Any, point: Point, dtype: Any, lending: Lending | None = None

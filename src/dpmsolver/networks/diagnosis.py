@@ -15,6 +15,7 @@ import numpy as np
 
 from dpmsolver import backends
 from dpmsolver.backends.arrays import is_float_array
+from dpmsolver.brief import cut
 from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 from dpmsolver.networks.conventions import Trial, trials
@@ -93,6 +94,9 @@ class Diagnosis:
     hypotheses: tuple[Hypothesis, ...]
     times: tuple[float, ...]
     calls: int
+
+    def __repr__(self) -> str:
+        return cut(f"<Diagnosis of {self.calls} calls: {self.finding}>")
 
     def table(self, rows: int = 8) -> str:
         """The declared convention and the best others, with their errors over all levels and for each, from noisy to clean."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dpmsolver.backends import Backend, arrays
 from dpmsolver.backends.arrays import linear
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError
 from dpmsolver.host import settled, to_host
 from dpmsolver.networks.lending import Lending
@@ -134,6 +135,8 @@ class ClassifierFree:
     batched: bool = True
     rule: Rule | None = None
     _two_calls: bool = field(init=False, repr=False)
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _checked(self.scale, self.interval))
@@ -315,6 +318,8 @@ class Classifier:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     interval: _Interval = None
 
+    __repr__ = brief_repr
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _checked(self.scale, self.interval))
         if (self.log_probability is None) == (self.gradient is None):
@@ -378,6 +383,8 @@ class Loss:
     loss: Callable[[Any], Any]
     scale: Scale
     interval: _Interval = None
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _checked(self.scale, self.interval))

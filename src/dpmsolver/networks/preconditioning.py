@@ -10,6 +10,7 @@ import numpy as np
 
 from dpmsolver import backends
 from dpmsolver.backends.arrays import cast, label_dtype
+from dpmsolver.brief import brief_repr
 
 __all__ = ["Preconditioned", "edm_preconditioned"]
 
@@ -20,6 +21,8 @@ class Preconditioned:
 
     network: Callable[..., Any]
     sigma_data: float
+
+    __repr__ = brief_repr
 
     def __call__(self, x: Any, sigma: Any, **kwargs: Any) -> Any:
         backend = backends.of(x)

@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from dpmsolver.brief import brief_repr
+from dpmsolver.typing import Prediction
+
 __all__ = ["Coefficient", "Combination", "Prediction", "from_dict", "to_dict"]
 
-Prediction: TypeAlias = Literal["noise", "data"]
 Coefficient: TypeAlias = Any  # float, or float64 array that broadcasts against a state without its batch
 
 
@@ -27,6 +29,8 @@ class Combination:
     outputs: tuple[Coefficient, ...] = ()
     noise: tuple[float, ...] = ()
     constant: Coefficient = 0.0
+
+    __repr__ = brief_repr
 
     def __call__(self, x: Any, outputs: Sequence[Any] = (), noise: Sequence[Any] = (), one: Any = 1.0) -> Any:
         """The combination of any arrays; outputs and noise newest first, more of them than needed are ignored.

@@ -62,6 +62,8 @@ def to_json(plan: Plan) -> str:
     }
     if plan.origin is not None:
         document |= {"begin": to_dict(plan.begin), "origin": vars(plan.origin)}
+    if plan.source:
+        document["source"] = plan.source
     if plan.answers != 1:
         document["answers"] = plan.answers
     if not plan.keeps_marginals:
@@ -93,6 +95,7 @@ def from_json(text: str, make: Callable[..., Plan]) -> Plan:
             begin=from_dict(document.get("begin")),
             origin=Point(**document["origin"]) if "origin" in document else None,
             answers=document.get("answers", 1),
+            source=document.get("source", ""),
             **{name: document[name] for name in _PROVENANCE},
         )
     except ValueError as error:  # PlanError is one of them

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
+from dpmsolver import references
 from dpmsolver.errors import PlanError
-from dpmsolver.plans import checks, formats, law
+from dpmsolver.plans import checks, drawn, formats, law, shown
 from dpmsolver.plans.combination import Combination, Prediction
 from dpmsolver.plans.rows import Point, Row, columns
 from dpmsolver.schedules import Floats
@@ -43,6 +44,7 @@ class Plan:
             same table are equal whatever these say.
         answers: how many outputs an evaluation gives, in one order: with 2, as the guided and the unconditional one, coefficients
             0 and 1 are for those of the newest evaluation, 2 and 3 for those of the one before.
+        source: the papers that the solver and the grid come from, for people and for `cite`.
 
     Raises:
         PlanError: no rows, coefficients that are not finite, outputs or noise older than the run, a row that breaks the marginals,
@@ -60,6 +62,7 @@ class Plan:
     grid: str = field(default="", compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
     answers: int = 1
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.prediction not in ("noise", "data"):
@@ -149,6 +152,21 @@ class Plan:
         """The plan as text: what made it, and one line per evaluation with all of its combinations."""
         return formats.table(self)
 
+    def plot(self, figure: Any = None) -> Any:
+        """Draw the grid and the coefficients, and return the figure of matplotlib: see `dpmsolver.plans.drawn.plot`."""
+        return drawn.plot(self, figure)
+
+    def cite(self) -> str:
+        """The BibTeX entries of the library and of what the solver and the grid come from.
+
+        Examples:
+            >>> import dpmsolver as dpm
+            >>> text = dpm.make_plan("dpm++2m", dpm.schedules.LinearVP(), nfe=10, grid="karras").cite()
+            >>> [line.partition("{")[2] for line in text.splitlines() if line.startswith("@")]
+            ['dpmsolver,', 'lu2022dpmpp,', 'karras2022elucidating,']
+        """
+        return references.cited(self.source)
+
     def to_json(self) -> str:
         """The plan as JSON text; floats keep every digit, and a plan that leaves the marginals has a checksum."""
         return formats.to_json(self)
@@ -164,3 +182,9 @@ class Plan:
 
     def __str__(self) -> str:
         return self.table()
+
+    def __repr__(self) -> str:
+        return shown.plan_line(self)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)

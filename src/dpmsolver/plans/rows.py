@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dpmsolver.plans import shown
 from dpmsolver.plans.combination import Combination
 from dpmsolver.schedules import Floats, NoiseSchedule
 
@@ -58,3 +59,6 @@ class Row:
     advance: Combination | None = None
     predict: Combination | None = None
     output: Combination | None = None
+
+    def __repr__(self) -> str:
+        return shown.row_line(self)

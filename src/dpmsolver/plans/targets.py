@@ -6,15 +6,15 @@ So every conversion is `a x + b output` with two numbers that depend on the poin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from dpmsolver.errors import PlanError, unknown
+from dpmsolver.typing import Predicts
 
 __all__ = ["PREDICTIONS", "Predicts", "conversion"]
 
-Predicts: TypeAlias = Literal["noise", "data", "v", "score", "velocity"]
 PREDICTIONS: tuple[Predicts, ...] = get_args(Predicts)
 
 # Each target as (coefficient of x_0, coefficient of eps) at a point.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend, arrays
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError, SamplingError, in_samples
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Combination, Point, Prediction
@@ -20,6 +21,7 @@ from dpmsolver.sampling.ends import run_ends
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.exponential import Quadrature, exponential_step
 from dpmsolver.solvers.singlestep import block
+from dpmsolver.typing import Array
 
 __all__ = ["AdaptiveState", "sample_adaptive"]
 
@@ -39,10 +41,12 @@ class AdaptiveState:
     accepted: NDArray[np.bool_]
     x: Any
 
+    __repr__ = brief_repr
+
 
 def sample_adaptive(
     denoiser: Denoiser,
-    x_T: Any,
+    x_T: Array,
     *,
     order: int = 3,
     prediction: Prediction = "noise",
@@ -56,7 +60,7 @@ def sample_adaptive(
     end: float | None = None,
     max_nfe: int = 1000,
     callback: Callable[[AdaptiveState], object] | None = None,
-) -> Any:
+) -> Array:
     """Draw samples with an adaptive step: DPM-Solver-12 (order=2) or DPM-Solver-23 (order=3), embedded pairs of singlestep solvers.
 
     Every sample has its own step size and its own error, so that it does not depend on the batch around it. A finished sample waits for
@@ -126,7 +130,8 @@ def sample_adaptive(
                     calls.nfe, np.array([p.time for p in points]), steps.copy(), errors, accepted, backend.copy_to(x)
                 )
             )
-    return ends.finished(calls, x)
+    result: Array = ends.finished(calls, x)
+    return result
 
 
 def _check(order: int, prediction: str, quadrature: str, **positive: float) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend, arrays
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.reading import recorded_state
@@ -24,6 +25,7 @@ from dpmsolver.sampling.bind import bind
 from dpmsolver.sampling.forward import StateHook
 from dpmsolver.sampling.noise import NoiseName, noise_source
 from dpmsolver.sampling.placing import placed
+from dpmsolver.typing import Array
 
 __all__ = ["Evaluated", "Recorded", "Run", "State"]
 
@@ -32,13 +34,15 @@ Evaluated: TypeAlias = tuple[int, Any, Any]
 
 
 @dataclass(frozen=True)
-class State:
+class State(Generic[Array]):
     """A moment of a run: before evaluation `index` (or after the last one), at `time`, the state x and the newest predicted x_0."""
 
     index: int
     time: float
-    x: Any
-    denoised: Any
+    x: Array
+    denoised: Array
+
+    __repr__ = brief_repr
 
 
 class Run:
@@ -98,7 +102,7 @@ class Run:
 
         return hooked
 
-    def snapshots(self) -> Iterator[State]:
+    def snapshots(self) -> Iterator[State[Any]]:
         """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
         evaluations = self.evaluations()
         while True:
@@ -109,7 +113,7 @@ class Run:
                 snapshot = self.snapshot(evaluated)
             yield snapshot
 
-    def snapshot(self, evaluated: Evaluated) -> State:
+    def snapshot(self, evaluated: Evaluated) -> State[Any]:
         """The state of an evaluation with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
         index, x, kept = evaluated
         point = self.plan.end if kept is None else self.plan.rows[index].point

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,14 +12,38 @@ from numpy.typing import ArrayLike
 from dpmsolver import backends
 from dpmsolver.backends import arrays
 from dpmsolver.backends.keys import require_host_keys
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError, in_samples, unknown
 from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Point
-from dpmsolver.schedules import NoiseSchedule
+from dpmsolver.schedules import Floats, NoiseSchedule
+from dpmsolver.typing import Array, ArrayOf
 
 __all__ = ["StateHook", "add_noise", "initial_noise", "inpaint"]
 
 StateHook = Callable[[Any, Point], Any]
+
+
+@overload
+def initial_noise(
+    schedule: NoiseSchedule,
+    shape: Sequence[int],
+    seed: Any = 0,
+    *,
+    like: None = None,
+    noise: Literal["independent", "host"] = "independent",
+) -> Floats: ...
+
+
+@overload
+def initial_noise(
+    schedule: NoiseSchedule,
+    shape: Sequence[int],
+    seed: Any = 0,
+    *,
+    like: Array,
+    noise: Literal["independent", "host"] = "independent",
+) -> Array: ...
 
 
 def initial_noise(
@@ -59,7 +83,7 @@ def initial_noise(
     return normals if like is None else backends.of(like).from_numpy(normals, like)
 
 
-def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> Any:
+def add_noise(schedule: NoiseSchedule, x0: Array, noise: Array, time: ArrayLike) -> Array:
     """alpha(t) x_0 + sigma(t) noise: the forward process, and nothing else.
 
     Args:
@@ -72,14 +96,18 @@ def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> 
         raise ValueError(f"noise must have the data's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
     if not (arrays.is_float_array(backend, x0) and arrays.is_float_array(backend, noise)):
         raise TypeError(f"x0 and noise must be floating point, got {x0.dtype} and {noise.dtype}: convert them first")
+    numbers, noisy = [schedule.alpha(times), schedule.sigma(times)], [x0, noise]
+    made: Array
     if times.ndim == 0:
-        return backend.combine([schedule.alpha(times), schedule.sigma(times)], [x0, noise])
+        made = backend.combine(numbers, noisy)
+        return made
     if times.shape != (len(x0),):
         raise ValueError(f"time must be one float or one per sample ({len(x0)}), got shape {times.shape}")
-    return arrays.combine_each(backend, [schedule.alpha(times), schedule.sigma(times)], [x0, noise])
+    made = arrays.combine_each(backend, numbers, noisy)
+    return made
 
 
-def inpaint(x0: Any, mask: Any, noise: Any) -> Inpainting:
+def inpaint(x0: ArrayOf, mask: ArrayOf, noise: ArrayOf) -> Inpainting:
     """A `state_hook` that keeps x0 where mask is 1, at every point at the noise level it has there, stages included.
 
     Args:
@@ -144,6 +172,8 @@ class Inpainting:
     x0: Any
     mask: Any
     noise: Any
+
+    __repr__ = brief_repr
 
     def __call__(self, x: Any, point: Point) -> Any:
         state, own = tuple(x.shape), tuple(self.x0.shape)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
+from dpmsolver.brief import brief
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
@@ -24,6 +25,9 @@ class RK45Result(NamedTuple):
 
     x: Any
     nfe: int
+
+    def __repr__(self) -> str:
+        return f"RK45Result(x={brief(self.x)}, nfe={self.nfe})"
 
 
 def sample_rk45(

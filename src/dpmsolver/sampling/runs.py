@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
-from numpy.typing import ArrayLike
-
 from dpmsolver import backends
 from dpmsolver.errors import PlanError
-from dpmsolver.grids import Grid, are_times
+from dpmsolver.grids import AnyGrid, are_times
 from dpmsolver.host import settled, to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.plan import Plan
@@ -20,33 +18,35 @@ from dpmsolver.sampling.forward import StateHook
 from dpmsolver.sampling.noise import NoiseName
 from dpmsolver.sampling.scanned import is_scanned, scanned
 from dpmsolver.schedules.span import default_start, scale_of_start
-from dpmsolver.solvers import Solver, make_plan
+from dpmsolver.solvers import make_plan
+from dpmsolver.solvers.solver import AnySolver
+from dpmsolver.typing import Array, SolverName
 
 __all__ = ["DEFAULT_SOLVER", "State", "encode", "iterate", "sample"]
 
-DEFAULT_SOLVER = "auto"
+DEFAULT_SOLVER: SolverName = "auto"
 Progress: TypeAlias = Callable[[int, int], object]  # evaluations done, evaluations in all
 
 
 def sample(
     denoiser: Denoiser,
-    x_T: Any,
+    x_T: Array,
     nfe: int | None = None,
     *,
-    solver: str | Solver | None = None,
-    grid: str | Grid | ArrayLike | None = None,
+    solver: AnySolver | None = None,
+    grid: AnyGrid | None = None,
     plan: Plan | None = None,
     start: float | None = None,
     end: float | None = None,
     progress: bool | Progress = False,
-    callback: Callable[[State], object] | None = None,
+    callback: Callable[[State[Array]], object] | None = None,
     generator: Any = None,
     noise: NoiseName = "independent",
     state_hook: StateHook | None = None,
     differentiable: bool = False,
     checkpoint: bool = False,
     **options: Any,
-) -> Any:
+) -> Array:
     """Draw samples: run a plan from x_T, with exactly `nfe` network evaluations.
 
     Nothing is recorded for differentiation unless `differentiable` says so. What JAX traces is one `lax.scan`, where it can be, if there
@@ -102,9 +102,11 @@ def sample(
         run = Run(denoiser, x_T, chosen, generator, noise, state_hook)
     reporting = _reporting(progress, run.plan.nfe) if progress else nullcontext()
     recording = nullcontext() if differentiable else run.backend.autograd.no_grad()
+    x: Array
     with recording, reporting as report:
         if callback is None and report is None and is_scanned(run):
-            return scanned(run)
+            x = scanned(run)
+            return x
         for index, x, kept in run.evaluations():
             if callback is not None:
                 callback(run.snapshot((index, x, kept)))
@@ -115,11 +117,11 @@ def sample(
 
 def iterate(
     denoiser: Denoiser,
-    x_T: Any,
+    x_T: Array,
     nfe: int | None = None,
     *,
-    solver: str | Solver | None = None,
-    grid: str | Grid | ArrayLike | None = None,
+    solver: AnySolver | None = None,
+    grid: AnyGrid | None = None,
     plan: Plan | None = None,
     start: float | None = None,
     end: float | None = None,
@@ -127,7 +129,7 @@ def iterate(
     noise: NoiseName = "independent",
     state_hook: StateHook | None = None,
     **options: Any,
-) -> Iterator[State]:
+) -> Iterator[State[Array]]:
     """The states of a run, one per network evaluation and the result: nfe + 1 in all, each with copies of x and of the predicted x_0.
 
     Arguments and errors as `sample`; wrong ones raise here, before the first state is asked for.
@@ -146,14 +148,14 @@ def iterate(
 
 def encode(
     denoiser: Denoiser,
-    x0: Any,
+    x0: Array,
     nfe: int | None = None,
     *,
-    solver: str | Solver | None = None,
+    solver: AnySolver | None = None,
     start: float | None = None,
     end: float | None = None,
     **options: Any,
-) -> Any:
+) -> Array:
     """Run the ODE backwards, from data to the noise that would make it.
 
     Args:
@@ -176,8 +178,8 @@ def encode(
 def _towards_noise(
     denoiser: Denoiser,
     nfe: int | None,
-    solver: str | Solver | None,
-    grid: str | Grid | ArrayLike | None,
+    solver: AnySolver | None,
+    grid: AnyGrid | None,
     start: float | None,
     end: float | None,
     options: dict[str, Any],
@@ -224,8 +226,8 @@ def _plan_options(options: dict[str, Any]) -> dict[str, Any]:
 def _made(
     denoiser: Denoiser,
     nfe: int | None,
-    solver: str | Solver,
-    grid: str | Grid | ArrayLike | None,
+    solver: AnySolver,
+    grid: AnyGrid | None,
     start: float | None,
     end: float | None,
     options: dict[str, Any],
@@ -240,8 +242,8 @@ def _plan(
     denoiser: Denoiser,
     x_T: Any,
     nfe: int | None,
-    solver: str | Solver | None,
-    grid: str | Grid | ArrayLike | None,
+    solver: AnySolver | None,
+    grid: AnyGrid | None,
     plan: Plan | None,
     start: float | None,
     end: float | None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Generic
 
 from dpmsolver import backends
 from dpmsolver.backends import arrays, noise_keys
 from dpmsolver.backends.keys import Keys
+from dpmsolver.brief import brief
 from dpmsolver.errors import PlanError
 from dpmsolver.networks.reading import recorded_state
 from dpmsolver.plans.caution import warn_of_start
@@ -19,11 +20,12 @@ from dpmsolver.sampling.finite import at_evaluation, require_finite, require_fin
 from dpmsolver.sampling.noise import NoiseName, noise_source
 from dpmsolver.sampling.placing import placed
 from dpmsolver.sampling.saving import loaded, saved
+from dpmsolver.typing import Array
 
 __all__ = ["Stepper"]
 
 
-class Stepper:
+class Stepper(Generic[Array]):
     """A run of a plan, stepped from outside: evaluate the network at `x` and `point`, and hand its output to `step`.
 
     Gradients flow through a run of torch tensors: from the result to x_T and to whatever the outputs depend on.
@@ -57,7 +59,7 @@ class Stepper:
     def __init__(
         self,
         plan: Plan,
-        x_T: Any,
+        x_T: Array,
         predicts: Predicts = "noise",
         *,
         generator: Any = None,
@@ -76,10 +78,14 @@ class Stepper:
         needed = plan.stochastic or generator is not None
         self._noise = noise
         self._keys: Keys = noise_keys(generator, len(state)) if needed else []
-        self.x: Any = state
+        self.x: Array = state
         self._moment: Moment | None = None
         self._result: Any = None
         self._begin(state, None)
+
+    def __repr__(self) -> str:
+        where = "done" if self.done else f"at evaluation {self.index} of {self.plan.nfe}"
+        return f"<Stepper of {self.plan.solver or 'a plan'}, {where}, x {brief(self.x)}>"
 
     @property
     def done(self) -> bool:
@@ -96,7 +102,7 @@ class Stepper:
         """Where the network is evaluated next: time, label, alpha and sigma; after the last step the end of the run."""
         return self.plan.end if self._moment is None else self._moment.point
 
-    def step(self, output: Any) -> Any:
+    def step(self, output: Array | Sequence[Array]) -> Array:
         """Move on by the network's output at `x` and `point`, and return the next `x`.
 
         Args:

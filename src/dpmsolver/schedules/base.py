@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dpmsolver.host import to_host
 from dpmsolver.phi import polynomial_weights
+from dpmsolver.schedules import shown
 
 __all__ = ["Floats", "NoiseSchedule", "check_range", "log_alpha_vp", "log_sigma_vp", "require"]
 
@@ -30,6 +31,9 @@ class NoiseSchedule(ABC):
     t_max: float
     lambda_min: float = -math.inf
     """The half-log-SNR at which runs start by default where the schedule reaches lower ones."""
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
 
     @property
     def velocity_sign(self) -> float:

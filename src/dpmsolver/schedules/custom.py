@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dpmsolver.brief import brief, cut
 from dpmsolver.schedules.base import Floats, NoiseSchedule, check_range, require
 
 __all__ = ["Custom"]
@@ -53,6 +54,14 @@ class Custom(NoiseSchedule):
                 bool((np.diff(self.half_log_snr(probe)) < 0).all()),
                 "alpha(t)/sigma(t) must fall strictly from t_min to t_max",
             )
+
+    def __repr__(self) -> str:
+        """Return the functions by their names and the range; one value in its middle tells schedules of lambdas apart."""
+        named = ", ".join(f"{name}={brief(getattr(self, f'{name}_function'))}" for name in ("alpha", "sigma"))
+        middle = 0.5 * (self.t_min + self.t_max)
+        return cut(
+            f"Custom({named}, t_min={self.t_min:g}, t_max={self.t_max:g}, half_log_snr({middle:g})={self.half_log_snr(middle):.6g})"
+        )
 
     def _log_alpha(self, t: Floats) -> Floats:
         return _log_of(self.alpha_function, t)

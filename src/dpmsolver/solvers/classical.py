@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from dpmsolver.errors import PlanError
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.adams import rho_step

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS
-from dpmsolver.options import Option, options_of
+from dpmsolver.option import Option, options_of
 from dpmsolver.solvers.aliases import ALIASES, DIFFERENT, DIFFERENT_GRIDS, GRID_ALIASES
 from dpmsolver.solvers.solver import Solver
 

@@ -1,6 +1,6 @@
 """The options that several families of solvers share."""
 
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 
 __all__ = ["ETA", "LOWER_ORDER_FINAL", "LOWER_QUADRATURE", "QUADRATURE", "R1", "R2", "RAMP", "STATISTICS", "S_NOISE"]
 

@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from dpmsolver.errors import PlanError, unknown
-from dpmsolver.grids import GRIDS, Grid, are_times, default_grid, make_grid
-from dpmsolver.options import options_of
+from dpmsolver.grids import GRIDS, SOURCES, AnyGrid, are_times, default_grid, make_grid
+from dpmsolver.option import options_of
 from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.plans.targets import PREDICTIONS, conversion
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -37,7 +36,8 @@ from dpmsolver.solvers import (
 )
 from dpmsolver.solvers.auto import run_of
 from dpmsolver.solvers.names import check_names, resolved
-from dpmsolver.solvers.solver import Solver
+from dpmsolver.solvers.solver import AnySolver, Solver
+from dpmsolver.typing import Predicts
 
 __all__ = ["SOLVERS", "make_plan", "solvers", "table"]
 
@@ -79,14 +79,14 @@ def solvers() -> dict[str, str]:
 
 
 def make_plan(
-    solver: str | Solver,
+    solver: AnySolver,
     schedule: NoiseSchedule,
     nfe: int,
-    grid: str | Grid | ArrayLike | None = None,
+    grid: AnyGrid | None = None,
     *,
     start: float | None = None,
     end: float | None = None,
-    predicts: str | None = None,
+    predicts: Predicts | None = None,
     **options: Any,
 ) -> Plan:
     """The plan of a solver for a budget: exactly `nfe` network evaluations.
@@ -116,12 +116,11 @@ def make_plan(
     """
     if predicts is not None and predicts not in PREDICTIONS:
         raise PlanError(unknown("prediction", predicts, PREDICTIONS))
-    solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
-    if isinstance(solver, str) and solver == "auto":
-        solver, grid, start = run_of(schedule, nfe, predicts, grid, start)
-        solver, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
-    if isinstance(solver, str):
-        solver = SOLVERS[solver]
+    named, grid, start, end, options = resolved(SOLVERS, solver, grid, start, end, options)
+    if isinstance(named, str) and named == "auto":
+        named, grid, start = run_of(schedule, nfe, predicts, grid, start)
+        named, grid, start, end, options = resolved(SOLVERS, named, grid, start, end, options)
+    solver = SOLVERS[named] if isinstance(named, str) else named
     evaluations = solver.spend(nfe)
     accepted = solver.accepted_options()
     own = {name: value for name, value in options.items() if name in accepted}
@@ -144,9 +143,9 @@ def make_plan(
     made = solver.build(schedule, times, **handed, **own)
     if moved is not None and (factor := scale_of_start(schedule, made.start.time)) != 1.0:
         made = _scaled_from(moved, factor, made)
-    return replace(
-        made, solver=solver.name, schedule=repr(schedule), grid=_grid_name(grid, schedule, times), options=said
-    )
+    named = _grid_name(grid, schedule, times)
+    source = "; ".join(filter(None, (solver.source, SOURCES.get(named))))
+    return replace(made, solver=solver.name, schedule=repr(schedule), grid=named, options=said, source=source)
 
 
 def _scaled_from(origin: Point, factor: float, plan: Plan) -> Plan:

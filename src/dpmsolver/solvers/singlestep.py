@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 
 from dpmsolver.errors import PlanError
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 from dpmsolver.plans.plan import Combination, Plan, Point, Prediction, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import Quadrature, exponential_step, noise_left, scale_noise

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 from dpmsolver.plans.plan import Plan, Prediction
+from dpmsolver.typing import SolverAlias, SolverName, Written
 
-__all__ = ["Solver", "check_nfe"]
+__all__ = ["AnySolver", "Solver", "check_nfe"]
 
 
 def check_nfe(nfe: int) -> None:
@@ -59,6 +62,8 @@ class Solver:
     calibrated: bool = False
     answers: int = 1
 
+    __repr__ = brief_repr
+
     def spend(self, nfe: int) -> tuple[int, ...]:
         """Return the evaluations of each step for a budget of exactly nfe.
 
@@ -80,3 +85,7 @@ class Solver:
     def accepted_options(self) -> set[str]:
         """Return the names of the options that a caller may give."""
         return {option.name for option in self.options}
+
+
+# A name, or a solver of the user's own.
+AnySolver: TypeAlias = SolverName | SolverAlias | Written | Solver

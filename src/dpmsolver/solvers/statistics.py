@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError
 from dpmsolver.files import written_aside
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -42,6 +43,8 @@ class ModelStatistics:
     scale: Floats
     bias: Floats
     schedule_probe: Floats
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         levels = self.half_log_snr.shape

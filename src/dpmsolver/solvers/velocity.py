@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from dpmsolver.errors import PlanError
-from dpmsolver.options import Option
+from dpmsolver.option import Option
 from dpmsolver.phi import polynomial_weights
 from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule

@@ -158,6 +158,10 @@ class Course:
             fingerprint([others, *settings]),
         )
         total = hashlib.sha256(repr(said).encode())
+        times = np.linspace(denoiser.schedule.t_min, denoiser.schedule.t_max, _PROBES)
+        total.update(
+            denoiser.schedule.half_log_snr(times).tobytes()
+        )  # its repr is short, and may be another schedule's
         total.update(np.ascontiguousarray(part.flat(part.x)).tobytes())
         return total.hexdigest()[:24]
 
@@ -173,6 +177,7 @@ class Course:
         return hashlib.sha256(said.tobytes()).hexdigest()
 
 
+_PROBES = 33  # times at which schedules are told apart
 _CONDITIONS = ("predicts", "network_kwargs", "time_label", "learned_variance", "guidance", "data_hook", "dtype")
 
 

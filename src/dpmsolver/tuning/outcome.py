@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from dpmsolver.brief import brief_repr, cut
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.intervals import Interval
 from dpmsolver.files import written_aside
@@ -57,6 +58,8 @@ class Report:
     evaluations: int
     seconds: float
 
+    __repr__ = brief_repr
+
     @property
     def summaries(self) -> dict[Kept, Summary]:
         """The errors in four numbers each."""
@@ -90,6 +93,9 @@ class Tuned:
     plan: Plan
     report: Report
     plans: Mapping[Kept, Plan]
+
+    def __repr__(self) -> str:
+        return cut(f"<Tuned for {self.report.nfe} evaluations: kept {self.report.winner!r} of {', '.join(self.plans)}>")
 
     def save(self, folder: str | Path, key: str = "") -> Path:
         """Write `plan-<nfe>.json`, which `Plan.from_json` reads, and `report-<nfe>.json` beside it, and return the plan's path.

@@ -16,6 +16,7 @@ from dpmsolver.solvers.registry import make_plan
 from dpmsolver.tuning.misses import DIVERGED, Miss, Summary, end_errors, judged_errors
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
+from dpmsolver.typing import Written
 
 __all__ = ["Preset", "first_noises", "presets", "ranked"]
 
@@ -44,6 +45,9 @@ class Preset:
     def __str__(self) -> str:
         return f"{self.name}: {self.summary}"
 
+    def __repr__(self) -> str:
+        return f"<Preset {self}>"
+
 
 def presets(denoiser: Denoiser, nfe: int, end: float | None) -> Iterator[Preset]:
     """Yield what `auto` would take, then every solver of the candidates on every grid, as far as the budget and the schedule allow."""
@@ -51,7 +55,7 @@ def presets(denoiser: Denoiser, nfe: int, end: float | None) -> Iterator[Preset]
     names = ("auto", *(f"{solver}@{grid}" for solver in CANDIDATE_SOLVERS for grid in CANDIDATE_GRIDS))
     for name in names:
         try:
-            plan = make_plan(name, denoiser.schedule, nfe, end=end, predicts=denoiser.predicts)
+            plan = make_plan(Written(name), denoiser.schedule, nfe, end=end, predicts=denoiser.predicts)
             table = Table.of(plan, denoiser.predicts)
         except PlanError:  # a budget that the solver cannot spend, or a grid that this schedule has not
             continue

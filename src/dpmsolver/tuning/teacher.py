@@ -16,11 +16,12 @@ from dpmsolver.plans.loop import run, steps
 from dpmsolver.plans.rows import Point
 from dpmsolver.solvers.registry import make_plan
 from dpmsolver.tuning.parts import Part
+from dpmsolver.typing import SolverName
 
 __all__ = ["TEACHER_NFE", "Lesson", "Taught", "place"]
 
 TEACHER_NFE = 64
-_SOLVER = "dpm++4m-exact"
+_SOLVER: SolverName = "dpm++4m-exact"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import like_weights, said_of
@@ -46,6 +47,8 @@ class Selection:
 
     ranking: tuple[Preset, ...]
     evaluations: int
+
+    __repr__ = brief_repr
 
     @property
     def plan(self) -> Plan:

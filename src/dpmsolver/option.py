@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
+from dpmsolver.brief import brief_repr
+
 __all__ = ["Option", "options_of", "takes"]
 
 Kind: TypeAlias = Literal[
@@ -55,6 +57,8 @@ class Option:
     kind: Kind
     meaning: str
     or_none: bool = False
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         if self.kind not in _PLAIN:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import dpmsolver as dpm
-from benchmarks import peers_text, solvers
+from benchmarks import peers_text, reference_text, solvers
 from benchmarks.paper import cifar10_text, speedup
 from benchmarks.paper.drawing import cifar10, digest, orders, quality
 from benchmarks.paper.text import markdown, tables
@@ -29,7 +29,15 @@ from dpmsolver.files import written_aside
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images"
-PAGES = ("README.md", "docs/measurements.md", "docs/paper.md", "docs/peers.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/measurements.md",
+    "docs/paper.md",
+    "docs/peers.md",
+    "docs/reference/command-line.md",
+    "docs/reference/index.md",
+)
 COMMAND = "python -m benchmarks.render"
 
 _MARK = re.compile(r"<!-- generated: (?P<name>[^<>]+?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
@@ -173,6 +181,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cifar10 pierret-galerne": lambda: cifar10_text.pierret_galerne(data("paper-cifar10")),
     "cifar10 needed": lambda: str(data("paper-cifar10")["gaussian"]["continuous"]["needed"][0]),
     "speedup": lambda: speedup.short(data("paper-speedup-digits")["claims"], _SHARES),
+    "command line": reference_text.commands,
+    "names": reference_text.names,
     "peers": lambda: peers_text.overview([data(f"peers-{name}") for name in _PEERS]),
 }
 

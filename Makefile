@@ -41,6 +41,7 @@ solvers: $(VENV)/.dev  ## measure the table of solvers, docs/solvers.md (make so
 pages: $(VENV)/.dev  ## write the tables and figures of README and docs from the figures in benchmarks/results
 	$(BIN)/python -m benchmarks.render
 	$(BIN)/python -m benchmarks.choice --render
+	$(BIN)/python benchmarks/names.py
 
 clean:  ## remove what the other targets made (but not .venv)
 	rm -rf dist site samples.png .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

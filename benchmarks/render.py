@@ -94,6 +94,46 @@ def overhead_table() -> str:
     return markdown(["state", "ours", "per evaluation", "theirs", "per evaluation", "ratio", "copies"], rows)
 
 
+def gpu_overhead() -> str:
+    """What a step costs besides the network, on a GPU: time, and kernels that are launched."""
+    document = data("gpu")
+    rows = [
+        [
+            f"({', '.join(map(str, each['shape']))})",
+            f"{1e6 * each['ours']:.0f} µs",
+            f"{1e6 * each['diffusers']:.0f} µs",
+            f"{each['ratio']:.2f}",
+            f"{1e6 * each['ours, captured']:.1f} µs",
+            f"{counted['ours']['kernels']:.1f}",
+            f"{counted['ours with noise']['kernels']:.1f}",
+            f"{counted['diffusers']['kernels']:.1f}",
+        ]
+        for each, counted in zip(document["overhead"], document["launches"], strict=True)
+    ]
+    head = ["state", "dpm++2m", "diffusers", "ratio", "as a CUDA graph", "kernels", "with noise (SDE)", "diffusers"]
+    return f"{markdown(head, rows)}\nMade by `python -m benchmarks.gpu` on an {document['device']}, torch {document['torch']}.\n"
+
+
+def gpu_facts() -> str:
+    """One step in one kernel, capture, bfloat16."""
+    document = data("gpu")
+    step, graph, half = document["combine"], document["capture"], document["bfloat16"]
+    shape = ", ".join(map(str, step["shape"]))
+    rate = document["batch"] / graph["seconds_eager"]
+    return "\n".join(
+        [
+            f"- A step of four arrays of ({shape}) takes {1e6 * step['ours']:.1f} µs in one kernel, {step['over_limit']:.2f} times what "
+            f"five such streams take in a copy; a chain of torch's operations takes {1e6 * step['chain']:.1f} µs.",
+            f"- A run of `{document['model']}` with {document['nfe']} evaluations, captured in a CUDA graph and replayed on another x_T, "
+            f"is equal {'bit by bit' if graph['equal_bit_by_bit'] else 'to 1e-4'}; {document['batch']} pictures take "
+            f"{graph['seconds_eager']:.3f} s without the graph and {graph['seconds_replayed']:.3f} s with it: {rate:.0f} pictures a "
+            "second in float32 with TF32.",
+            f"- In bfloat16 the samples differ from those of float32 without TF32 by {half['rms']:.4f} (RMS; that of the samples is "
+            f"{half['rms_of_the_samples']:.2f}).",
+        ]
+    )
+
+
 def digits_table() -> str:
     """How good the embedded model is."""
     runs = [data(f"digits-{name}") for name in _DIGITS]
@@ -198,6 +238,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "orders": orders_table,
     "overhead": overhead_table,
     "digits": digits_table,
+    "gpu overhead": gpu_overhead,
+    "gpu facts": gpu_facts,
     "paper orders": paper_orders,
     "paper variance inside": lambda: paper_variance("inside"),
     "paper variance whole": lambda: paper_variance("whole"),

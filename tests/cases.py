@@ -8,6 +8,9 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.grids import GRIDS
+from dpmsolver.networks.denoiser import Denoiser
+from dpmsolver.networks.guidance import ClassifierFree
+from dpmsolver.plans.plan import Plan
 from dpmsolver.schedules import (
     EDM,
     CosineVP,
@@ -71,8 +74,14 @@ def pinned_grids(schedule: NoiseSchedule, steps: int = 32) -> list[str]:
     return [name for name in GRIDS if name not in refused]
 
 
-# Solvers that need no statistics of a network; the others are tested in solvers/test_calibrated.py.
-UNCALIBRATED = {name: solver for name, solver in SOLVERS.items() if not solver.calibrated}
+# Solvers that need no statistics of a network, and one output of an evaluation; the others are tested in solvers/test_calibrated.py and
+# solvers/test_cfgpp.py.
+UNCALIBRATED = {name: solver for name, solver in SOLVERS.items() if not solver.calibrated and solver.answers == 1}
+
+
+def answering(denoiser: Denoiser, plan: Plan) -> Denoiser:
+    """The denoiser, with guidance where a plan wants two outputs of an evaluation: both are the network's."""
+    return denoiser if plan.answers == 1 else denoiser.replace(guidance=ClassifierFree(0.7, {}))
 
 
 def budgets(solver: Solver, up_to: int) -> list[int]:

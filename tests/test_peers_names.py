@@ -281,3 +281,35 @@ def test_flow_match_euler_of_diffusers() -> None:
     plan = dpm.make_plan("FlowMatchEulerDiscreteScheduler", flow, 10, scheduler.sigmas.double().numpy())
     result = dpm.sample(dpm.Denoiser(velocity, flow, "velocity"), x, plan=plan)
     assert error(result, expected.double()) < 2e-5
+
+
+def test_schedulers_of_cogvideox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without their shift of the noise levels and their clipping: DDIM, and DPM++ 2M SDE with the x_0 of the step before."""
+    plain = {**LINEAR, "snr_shift_scale": 1.0, "clip_sample": False}
+    scheduler, x = diffusers.CogVideoXDDIMScheduler(**plain), start()
+    expected = peer(scheduler, x)
+    assert error(ours("CogVideoXDDIMScheduler", scheduler.timesteps, 0.0, x), expected) < 2e-5
+    scheduler = diffusers.CogVideoXDPMScheduler(**plain)
+    replace_noise(monkeypatch, "dpm_cogvideox", drawn([k for k in range(1, 11) for _ in range(1 + (1 < k < 10))], x))
+    scheduler.set_timesteps(10)
+    labels, expected, old = scheduler.timesteps, x, None
+    for k, t in enumerate(labels):
+        back = labels[k - 1] if k else None
+        noise = network(expected, t.expand(len(x)))
+        expected, old = scheduler.step(noise, old, t, back, expected)
+    assert error(ours("CogVideoXDPMScheduler", labels, 0.0, x), expected) < 2e-5
+
+
+def test_flow_match_lcm_of_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state drawn anew from every x_0, in float32."""
+    scheduler, x = diffusers.FlowMatchLCMScheduler(), start()
+    scheduler.set_timesteps(10)
+    replace_noise(monkeypatch, "flow_match_lcm", drawn(range(1, 11), x))
+    expected = x
+    for s, t in zip(scheduler.sigmas, scheduler.timesteps, strict=False):
+        expected = scheduler.step(network(expected, 1000 * s.double().expand(len(x))), t, expected).prev_sample
+    flow = dpm.schedules.Flow()
+    plan = dpm.make_plan("FlowMatchLCMScheduler", flow, 10, scheduler.sigmas.double().numpy())
+    denoiser = dpm.Denoiser(lambda x, t: network(x, 1000 * t), flow, "velocity")
+    result = dpm.sample(denoiser, x, plan=plan, generator=5, noise="host")
+    assert error(result, expected.double()) < 1e-5

@@ -19,7 +19,7 @@ from dpmsolver.solvers.names import parsed
 
 CATEGORY = "sampling/custom_sampling/dpmsolver"
 # Solvers that need statistics of the network, which no node measures.
-SOLVERS = [name for name, solver in dpm.solvers.SOLVERS.items() if not solver.calibrated]
+SOLVERS = [name for name, solver in dpm.solvers.SOLVERS.items() if not solver.calibrated and solver.answers == 1]
 EFFORTS = ["seconds", "minutes", "hours"]
 OPTIONS = "options as option=value, with : between them, as in eta=0.5:s_noise=1.003"
 

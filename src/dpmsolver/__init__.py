@@ -30,6 +30,7 @@ from dpmsolver.solvers.statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from dpmsolver.adapters.diffusers.pipelines import from_diffusers
+    from dpmsolver.generation.generating import generate
     from dpmsolver.solvers import solvers
     from dpmsolver.tuning.outcome import Tuned
     from dpmsolver.tuning.tuning import select, tune
@@ -61,6 +62,7 @@ __all__ = [
     "edm_preconditioned",
     "encode",
     "from_diffusers",
+    "generate",
     "grids",
     "guidance",
     "initial_noise",
@@ -83,6 +85,7 @@ __all__ = [
 _LATER = {
     "Tuned": "dpmsolver.tuning.outcome",
     "from_diffusers": "dpmsolver.adapters.diffusers.pipelines",
+    "generate": "dpmsolver.generation.generating",
     "select": "dpmsolver.tuning.tuning",
     "tune": "dpmsolver.tuning.tuning",
 }

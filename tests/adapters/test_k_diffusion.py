@@ -44,13 +44,28 @@ def run(name: str, sigmas: torch.Tensor = SIGMAS, **options: Any) -> torch.Tenso
 
 def test_every_solver_of_the_registry_is_a_function() -> None:
     """By its own name; those whose name is another sampler's in ComfyUI are to be had from `sampler`, and only those."""
-    ours = {f"sample_{name.replace('++', '_pp_').replace('-', '_')}": name for name in SOLVERS}
+    single = [name for name, solver in SOLVERS.items() if solver.answers == 1]
+    ours = {f"sample_{name.replace('++', '_pp_').replace('-', '_')}": name for name in single}
     missing = {name for name, own in ours.items() if name not in NAMES}
     assert missing == {"sample_sa_solver", "sample_sa_solver_pece", "sample_seeds_3"}
     for name in missing:
         with pytest.raises(AttributeError, match=f"no function '{name}' .*the nearest is '{ours[name]}'"):
             getattr(k_diffusion, name)
         assert callable(sampler(ours[name]))
+
+
+def test_samplers_of_two_outputs_are_answered() -> None:
+    """A model of k-diffusion's kind gives one output, and CFG++ wants the unconditional one beside it."""
+    for name in ("euler_cfg_pp", "dpmpp_2m_cfg_pp", "ddim-cfg++"):
+        with pytest.raises(
+            dpm.PlanError, match=r"gives one output, and '.*-cfg\+\+' wants the unconditional one beside"
+        ):
+            sampler(name)
+    with pytest.raises(AttributeError, match=r"no function 'sample_euler_cfg_pp' .*gives one output"):
+        _ = k_diffusion.sample_euler_cfg_pp
+    plan = k_diffusion.plan_on_sigmas("ddim-cfg++", SIGMAS)
+    with pytest.raises(dpm.PlanError, match="this plan wants 2 outputs of each evaluation"):
+        sampler(plan)(denoised, start(14.6), SIGMAS)
 
 
 def test_names_of_k_diffusion_come_first() -> None:

@@ -79,6 +79,10 @@ def test_every_solver_spends_the_budget_and_gives_the_samples_of_sample(solver: 
     """One timestep for each evaluation, stages included; labels and states are those of `dpm.sample`."""
     if dpm.solvers.SOLVERS[solver].calibrated:
         pytest.skip("needs statistics of a network")
+    if dpm.solvers.SOLVERS[solver].answers > 1:
+        pytest.skip(
+            "wants two outputs of an evaluation, which a pipeline does not hand over: refused, see solvers/test_cfgpp.py"
+        )
     nfe = next(n for n in (12, 13, 15) if spends(solver, n))
     scheduler = PlanScheduler(solver, noise="host", **LATENT)
     scheduler.set_timesteps(nfe)

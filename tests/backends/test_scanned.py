@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
-from cases import a_budget
+from cases import a_budget, answering
 from dpmsolver.backends.numpy import NumpyBackend
 from dpmsolver.sampling.execution import Run
 from dpmsolver.sampling.scanned import LONG, is_scanned, scanned
@@ -33,7 +33,7 @@ def test_every_solver_is_the_same_in_arrays(name: str, monkeypatch: pytest.Monke
     plan = dpm.make_plan(name, SCHEDULE, a_budget(SOLVERS[name]))
     assert plan.begin is None
     assert not plan.elementwise
-    denoiser = dpm.Denoiser(lambda x, t: 0.3 * np.tanh(x + t[:, None]), SCHEDULE)
+    denoiser = answering(dpm.Denoiser(lambda x, t: 0.3 * np.tanh(x + t[:, None]), SCHEDULE), plan)
     for noise in ("host", "independent"):
         states = list(dpm.iterate(denoiser, X_T, plan=plan, generator=5, noise=noise))
         size = max(abs(state.x).max() for state in states)

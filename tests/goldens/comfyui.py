@@ -39,6 +39,11 @@ NAMES = [
     *("res_multistep", "res_multistep_ancestral", "gradient_estimation", "er_sde", "seeds_2", "seeds_3", "sa_solver"),
     *("sa_solver_pece", "exp_heun_2_x0", "exp_heun_2_x0_sde", "uni_pc", "uni_pc_bh2"),
 ]
+# Those that want the unconditional prediction beside the guided one.
+CFG_PP = [
+    *("euler_cfg_pp", "euler_ancestral_cfg_pp", "dpmpp_2s_ancestral_cfg_pp", "dpmpp_2m_cfg_pp", "res_multistep_cfg_pp"),
+    *("res_multistep_ancestral_cfg_pp", "gradient_estimation_cfg_pp"),
+]
 
 
 SCHEDULERS = [
@@ -63,6 +68,11 @@ def denoised(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """A smooth denoiser, whose x_0 is bounded and mixes the columns."""
     level = torch.log(sigma).reshape(-1, 1)
     return torch.tanh(x / (1.0 + sigma.reshape(-1, 1)) + 0.1 * level) * (0.8 + 0.1 * torch.cos(level + x.flip(1)))
+
+
+def undirected(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The unconditional denoiser, where `denoised` is the guided one."""
+    return 0.6 * torch.sin(x / (1.0 + sigma.reshape(-1, 1)) - 0.2) + 0.05 * x.flip(1) / (1.0 + sigma.reshape(-1, 1))
 
 
 def noise_of_path(flow: bool) -> Callable[[Any, Any], torch.Tensor]:
@@ -103,6 +113,11 @@ def comfyui(checkout: Path) -> tuple[Any, Any, Any, Any]:
     import comfy  # type: ignore[import-not-found]
 
     comfy.model_management = sys.modules["comfy.model_management"]
+    comfy.model_patcher = sys.modules["comfy.model_patcher"]
+    comfy.model_patcher.set_model_options_post_cfg_function = lambda options, function, disable_cfg1_optimization: {
+        **options,
+        "post_cfg": function,
+    }
     import comfy.model_sampling  # type: ignore[import-not-found]
     import comfy.samplers  # type: ignore[import-not-found]
     from comfy.extra_samplers import uni_pc  # type: ignore[import-not-found]
@@ -139,7 +154,14 @@ def model_of(samplings: Any, flow: bool) -> Any:
         inner_model=SimpleNamespace(model_sampling=sampling),
         model_patcher=SimpleNamespace(get_model_object=lambda name: sampling),
     )
-    return type("Model", (), {"inner_model": inner, "__call__": lambda self, x, sigma, **kwargs: denoised(x, sigma)})()
+
+    def call(self: Any, x: torch.Tensor, sigma: torch.Tensor, model_options: Any = None, **kwargs: Any) -> torch.Tensor:
+        found = denoised(x, sigma)
+        if model_options:
+            model_options["post_cfg"]({"denoised": found, "uncond_denoised": undirected(x, sigma)})
+        return found
+
+    return type("Model", (), {"inner_model": inner, "__call__": call})()
 
 
 def results(modules: tuple[Any, Any, Any, Any], flow: bool, to_zero: bool) -> dict[str, Any]:
@@ -147,7 +169,7 @@ def results(modules: tuple[Any, Any, Any, Any], flow: bool, to_zero: bool) -> di
     sampling, uni_pc, samplings, _ = modules
     sigmas = torch.tensor([*(FLOW_SIGMAS if flow else SIGMAS), *([0.0] * to_zero)], dtype=torch.float64)
     found = {}
-    for name in NAMES:
+    for name in [*NAMES, *CFG_PP]:
         module = uni_pc if name.startswith("uni_pc") else sampling
         function = getattr(module, f"sample_{name.replace('uni_pc', 'unipc')}", None)
         if function is None:
@@ -180,6 +202,7 @@ def main(checkout: Path) -> None:
             for to_zero in (True, False)
         },
         "schedulers": schedulers(*modules[2:]),
+        "names": {"samplers": modules[3].SAMPLER_NAMES, "schedulers": modules[3].SCHEDULER_NAMES},
     }
     print(json.dumps(document, indent=1))
 

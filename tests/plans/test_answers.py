@@ -147,12 +147,17 @@ def test_without_guidance_its_law_is_that_of_ddim() -> None:
 
 
 def test_two_outputs_are_refused_where_one_is_meant() -> None:
-    """A denoiser, which gives one, the transforms that know one, and outputs of another number say so."""
+    """A denoiser without classifier-free guidance, the transforms that know one, and outputs of another number say so."""
     plan, denoiser = cfgpp_ddim(), dpm.models.Gaussian([0.0], [1.0]).denoiser(SCHEDULE)
-    with pytest.raises(
-        dpm.PlanError, match=r"wants 2 outputs of each evaluation, and a denoiser gives one: run it with dpm\.Stepper"
-    ):
-        dpm.sample(denoiser, np.ones((1, 1)), plan=plan)
+    classifier = dpm.guidance.Classifier(1.0, gradient=lambda x, t: x)
+    for one in (denoiser, denoiser.replace(guidance=classifier)):
+        with pytest.raises(
+            dpm.PlanError, match=r"the guided and the unconditional one, and this denoiser gives one: give"
+        ):
+            dpm.sample(one, np.ones((1, 1)), plan=plan)
+    both = denoiser.replace(guidance=dpm.guidance.ClassifierFree(1.0, {}))
+    with pytest.raises(dpm.PlanError, match="wants 3 outputs of each evaluation, and a denoiser gives two at most"):
+        dpm.sample(both, np.ones((1, 1)), plan=replace(plan, answers=3, keeps_marginals=False, rows=plan.rows))
     calls: list[Callable[[], Any]] = [
         lambda: transforms.order_ramp(plan, 1),
         lambda: transforms.analytic_first_step(plan),

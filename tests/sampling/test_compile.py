@@ -104,6 +104,10 @@ GUIDED = {
     "two calls, an interval": dpm.guidance.ClassifierFree(
         lambda t: 2.0 + t, {"y": ONES}, interval=(0.1, 0.6), batched=False
     ),
+    "a rule": dpm.guidance.ClassifierFree(2.0, {"y": ONES}, {"y": ZEROS}, rule=dpm.guidance.Rescaled(0.7)),
+    "a rule on the data, with momentum": dpm.guidance.ClassifierFree(
+        2.0, {"y": ONES}, {"y": ZEROS}, rule=dpm.guidance.Projected(threshold=2.0, momentum=-0.5)
+    ),
     "one scale per sample": dpm.guidance.ClassifierFree([1.0, 2.0, 3.0, 4.0], {"y": ONES}, {"y": ZEROS}),
     "classifier": dpm.guidance.Classifier(0.1, lambda x, t: -(x**2).sum(1)),
     "loss": dpm.guidance.Loss(lambda x0: 0.01 * (x0[:, 0] - 1.0) ** 2, 2.0),

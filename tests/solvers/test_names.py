@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import names as PAGE
 
 import dpmsolver as dpm
 from cases import a_budget
@@ -29,114 +32,32 @@ from dpmsolver.solvers.registry import table
 VP = dpm.schedules.LinearVP()
 THEIRS = {name: ours for group in ALIASES.values() for name, ours in group.items()}
 
-# The samplers of ComfyUI's menu, of AUTOMATIC1111's and of stable-diffusion.cpp's.
+# Every name of the page, and names of stable-diffusion.cpp and older ones of AUTOMATIC1111.
 MENUS = [
+    *(name for names in PAGE.SAMPLERS.values() for name in names),
     *(
-        "euler",
-        "euler_cfg_pp",
-        "euler_ancestral",
-        "euler_ancestral_cfg_pp",
-        "heun",
-        "heunpp2",
-        "exp_heun_2_x0",
-        "exp_heun_2_x0_sde",
-    ),
-    *(
-        "dpm_2",
-        "dpm_2_ancestral",
-        "lms",
-        "dpm_fast",
-        "dpm_adaptive",
-        "dpmpp_2s_ancestral",
-        "dpmpp_2s_ancestral_cfg_pp",
-        "dpmpp_sde",
-    ),
-    *(
-        "dpmpp_sde_gpu",
-        "dpmpp_2m",
-        "dpmpp_2m_cfg_pp",
-        "dpmpp_2m_sde",
-        "dpmpp_2m_sde_gpu",
-        "dpmpp_2m_sde_heun",
-        "dpmpp_2m_sde_heun_gpu",
-    ),
-    *(
-        "dpmpp_3m_sde",
-        "dpmpp_3m_sde_gpu",
-        "ddpm",
-        "lcm",
-        "ipndm",
-        "ipndm_v",
-        "deis",
-        "cfgpp_ud10_ab",
-        "res_multistep",
-        "seeds_2",
-        "seeds_3",
-    ),
-    *(
-        "res_multistep_cfg_pp",
-        "res_multistep_ancestral",
-        "res_multistep_ancestral_cfg_pp",
-        "gradient_estimation",
-        "er_sde",
-        "sa_solver",
-    ),
-    *(
-        "gradient_estimation_cfg_pp",
-        "sa_solver_pece",
-        "ddim",
-        "uni_pc",
-        "uni_pc_bh2",
         "euler_a",
         "dpm2",
         "dpm++2s_a",
         "dpm++2m",
         "tcd",
-    ),
-    *(
         "dpm++2mv2",
         "ddim_trailing",
         "res_2s",
         "euler_a_cfg_pp",
         "euler_ge",
+    ),
+    *(
         "dpm++2m_sde",
         "dpm++2m_sde_bt",
         "res_3s",
         "sample_dpmpp_2m",
-    ),
-    *(
-        "DPM++ 2M",
-        "DPM++ SDE",
-        "DPM++ 2M SDE",
-        "DPM++ 2M SDE Heun",
-        "DPM++ 2S a",
-        "DPM++ 3M SDE",
-        "Euler a",
-        "Euler",
-        "LMS",
-        "Heun",
-    ),
-    *(
-        "DPM2",
-        "DPM2 a",
-        "DPM fast",
-        "DPM adaptive",
-        "Restart",
-        "DDIM",
-        "DDIM CFG++",
-        "PLMS",
-        "UniPC",
-        "LCM",
         "DPM++ 2M Karras",
-    ),
-    *(
         "DPM2 a Karras",
         "LMS Karras",
-        "DPM++ 2M SDE Exponential",
-        "DPM++ 3M SDE Polyexponential",
-        "DPM++ 2M SDE Heun Karras",
         "k_lms",
     ),
+    *("DPM++ 2M SDE Exponential", "DPM++ 3M SDE Polyexponential", "DPM++ 2M SDE Heun Karras", "DPM++ 2M CFG++ Karras"),
 ]
 
 
@@ -223,6 +144,7 @@ def test_a_message_lists_a_few_near_names() -> None:
 def test_other_names_of_grids(name: str) -> None:
     """As an argument and in a name."""
     grid, options = known_grid(name)
+    assert known_grid(name.replace("_", "-").upper()) == (grid, options)
     counted = dpm.schedules.Discrete(betas=dpm.schedules.scaled_linear_betas())
     run = (counted if grid == "leading" else VP, 5)
     end = {"end": 0.0} if grid == "leading" else {}
@@ -318,7 +240,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("dpmpp_2m_sde:eta=0.5", {}, r"eta=0\.5 beside 'dpmpp_2m_sde' is not the eta of k-diffusion and ComfyUI: say 'dpm\+\+2m-sde'"),
     ("DPM++ SDE Karras", {"eta": 0.5}, r"eta=0\.5 beside 'DPM\+\+ SDE Karras' is not the eta of k-diffusion"),
     ("dpm++2m-sde:tau=0.5", {}, "unknown option 'tau'"),
-    ("euler_cfg_pp", {}, "the nearest is 'euler' without it"),
+    ("heun_cfg_pp", {}, "of CFG.. there are 'ddim-cfg..', .*; the nearest without it is 'heun'"),
     ("ddim@bong_tangent", {}, "there is no grid 'bong_tangent' here"),
     ("DPM adaptive", {}, r"^DPM adaptive chooses its steps while it runs, so it has no plan: sample_adaptive\(…, order=3\)"),
     ("res-2s:prediction=noise", {}, "unknown option 'prediction'"),
@@ -367,9 +289,23 @@ def test_an_eta_that_means_the_same_everywhere_is_taken_beside_every_name(eta: f
 
 
 def test_the_page_of_names_is_in_step() -> None:
-    """docs/names.md has a row for every name, with what it is here or why it is not, and no other row."""
-    expected = [f"| `{name}` | `{ours}` |" for name, ours in {**THEIRS, **GRID_ALIASES}.items()]
-    expected += [f"| `{name}` | {sentence} |" for name, sentence in {**DIFFERENT, **DIFFERENT_GRIDS}.items()]
-    page = (Path(__file__).parents[2] / "docs" / "names.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert sorted(rows) == sorted(expected), "\n".join(expected)
+    """docs/names.md is what the library says of every name: `python benchmarks/names.py` writes it."""
+    assert PAGE.PAGE.read_text() == PAGE.page()
+    rows = [row.lower() for row in re.findall(r"^\| `([^`]+)` \|", PAGE.page(), re.MULTILINE)]
+    names = {*THEIRS, *DIFFERENT, *GRID_ALIASES, *DIFFERENT_GRIDS, *PAGE.NOTES, *PAGE.GRID_NOTES}
+    assert {name.lower() for name in names} - set(rows) <= set(PAGE.SPELLED.values())
+
+
+def test_the_page_has_every_name_of_the_packages() -> None:
+    """ComfyUI's menus as its own code has them, k-diffusion's functions, and the scheduler classes of the diffusers that is installed."""
+    goldens = json.loads((Path(__file__).parents[1] / "goldens" / "comfyui.json").read_text())["names"]
+    assert set(goldens["samplers"]) <= set(PAGE.SAMPLERS["ComfyUI"])
+    assert set(goldens["schedulers"]) == set(PAGE.SCHEDULERS["ComfyUI"])
+    found = importlib.util.find_spec("k_diffusion")
+    if found is not None and found.origin is not None:
+        text = (Path(found.origin).parent / "sampling.py").read_text()
+        assert set(re.findall(r"^def (sample_\w+)", text, re.MULTILINE)) == set(PAGE.SAMPLERS["k-diffusion"])
+        assert set(re.findall(r"^def (get_sigmas_\w+)", text, re.MULTILINE)) == set(PAGE.SCHEDULERS["k-diffusion"])
+    schedulers = pytest.importorskip("diffusers.schedulers")
+    classes = {name for name in dir(schedulers) if name.endswith("Scheduler")}
+    assert classes <= set(PAGE.SAMPLERS["diffusers"])

@@ -1,4 +1,4 @@
-"""The command line: `dpmsolver sample`, `calibrate`, `check`, `compare`, `tune`, `solvers`, `plan`.
+"""The command line: `dpmsolver sample`, `calibrate`, `check`, `compare`, `tune`, `generate`, `evaluate`, `solvers`, `plan`.
 
 It calls what everybody can call from Python. What a command needs is imported when it runs, so that help and tables come without torch.
 Wrong input ends with one line on stderr and exit code 2, a run that fails with exit code 1, one that is interrupted (Ctrl-C) with 130;
@@ -16,7 +16,7 @@ from typing import Any
 import dpmsolver as dpm
 
 try:
-    from dpmsolver.cli import checking, comparing, sampling, tables, tuning
+    from dpmsolver.cli import checking, comparing, generating, sampling, tables, tuning
     from dpmsolver.cli.shared import Interrupted, app
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("typer", "rich"):
@@ -27,7 +27,7 @@ except ModuleNotFoundError as missing:
     )
     raise SystemExit(2) from None
 
-__all__ = ["app", "checking", "comparing", "main", "sampling", "tables", "tuning"]
+__all__ = ["app", "checking", "comparing", "generating", "main", "sampling", "tables", "tuning"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

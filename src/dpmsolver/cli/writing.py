@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,13 +14,11 @@ from numpy.typing import NDArray
 
 from dpmsolver.cli.shared import check_writable
 from dpmsolver.files import written_aside
+from dpmsolver.generation.pictures import Pixels, sheet, to_pixels
 
 __all__ = ["Output", "output"]
 
 _SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-_SMALL = 64  # pictures with fewer rows are magnified on a sheet by a whole number, to about this many
-
-Pictures = NDArray[np.uint8]  # (num, height, width, channels)
 
 
 def output(text: str) -> Output:
@@ -67,7 +64,7 @@ class Output:
 
     def write(self, samples: NDArray[np.float32], labels: Sequence[int] | None, seed: int) -> None:
         """Write samples (num, channels, height, width) in [-1, 1]."""
-        pixels = np.rint(np.clip(samples, -1.0, 1.0) * 127.5 + 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+        pixels = to_pixels(samples)
         if self.kind == "folder":
             _write_folder(pixels, seed, self.path)
         elif self.kind == ".npz":
@@ -76,23 +73,10 @@ class Output:
                 np.savez(file, *arrays)
         else:
             with written_aside(self.path) as aside:
-                _save(_sheet(pixels), aside, _SHEETS[self.kind])
+                _save(sheet(pixels), aside, _SHEETS[self.kind])
 
 
-def _sheet(pixels: Pictures) -> Pictures:
-    """All pictures on one (height, width, channels), as square as can be."""
-    num, height, width, channels = pixels.shape
-    columns = math.ceil(math.sqrt(num))
-    rows = math.ceil(num / columns)
-    cells = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
-    cells[:num] = pixels
-    sheet = cells.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    flat = sheet.reshape(rows * height, columns * width, channels)
-    factor = max(1, _SMALL // height)
-    return flat.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _write_folder(pixels: Pictures, seed: int, folder: Path) -> None:
+def _write_folder(pixels: Pixels, seed: int, folder: Path) -> None:
     """One PNG for each sample, named by the seed and its number in the run: both together draw it again."""
     with _folder_aside(folder) as aside:
         for i, picture in enumerate(pixels):
@@ -115,7 +99,7 @@ def _folder_aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _save(pixels: Pictures, path: Path, kind: str) -> None:
+def _save(pixels: Pixels, path: Path, kind: str) -> None:
     from PIL import Image
 
     options = {"quality": 95} if kind == "JPEG" else {}

@@ -17,6 +17,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.models.closed_form import Gaussian, Mixture
+from dpmsolver.networks.guidance import ClassifierFree
 from dpmsolver.sampling.runs import sample
 from dpmsolver.schedules import Floats, LinearVP, NoiseSchedule
 from dpmsolver.solvers import Solver, make_plan
@@ -98,6 +99,8 @@ def trajectory_errors(solver: Solver, problem: str, budgets: Sequence[int], **op
     multistep = solver.order >= 3 and solver.evaluations_per_step == 1 and solver.evaluations is None
     grid = short_first_steps(solver.order) if multistep else "logsnr"
     denoiser, x = PROBLEMS[problem].denoiser(SCHEDULE), start_states(problem)
+    if solver.answers > 1:  # the network's output for both
+        denoiser = denoiser.replace(guidance=ClassifierFree(1.0, {}))
     settings: dict[str, Any] = {"solver": solver, "grid": grid, **RUN, **full_order(solver), **options}
     results = (sample(denoiser, x, nfe=nfe, **settings) for nfe in budgets)
     return [float(np.sqrt(np.mean((result - reference(problem)) ** 2))) for result in results]

@@ -98,11 +98,10 @@ def _coefficients(plan: Plan, weights: Sequence[Floats]) -> Floats:
     x[0] = plan.start.alpha * mean
     x[1] = np.sqrt(plan.start.alpha**2 * variance + plan.start.sigma**2)
 
-    def network(u: Floats, point: Point) -> Floats:
+    def network(u: Floats, point: Point) -> tuple[Floats, ...]:
         gap = (u - point.alpha * mean * one) / (point.alpha**2 * variance + point.sigma**2)
-        return np.asarray(
-            point.sigma * gap if plan.prediction == "noise" else mean * one + point.alpha * variance * gap
-        )
+        m = np.asarray(point.sigma * gap if plan.prediction == "noise" else mean * one + point.alpha * variance * gap)
+        return (m,) * plan.answers
 
     normals = [np.concatenate([np.zeros(2), w])[:, None] for w in weights]
     return np.asarray(loop.run(loop.steps(plan, x, iter(normals), one=one), network))
@@ -214,11 +213,11 @@ def _normal(weights: Floats, path: Floats) -> Floats:
     return np.asarray(weights[used] @ path[used[0] : used[-1] + 1] if len(used) else np.zeros(path.shape[1]))
 
 
-def _network(plan: Plan, model: Mixture) -> Callable[[Floats, Point], Floats]:
+def _network(plan: Plan, model: Mixture) -> Callable[[Floats, Point], tuple[Floats, ...]]:
     """`Mixture.predict_data` for states (size,) of one coordinate, component by component: several times as fast."""
     means, variances = model.means[:, 0], model.variances[:, 0]
 
-    def network(u: Floats, point: Point) -> Floats:
+    def network(u: Floats, point: Point) -> tuple[Floats, ...]:
         totals = point.alpha**2 * variances + point.sigma**2
         gaps = [u - point.alpha * mean for mean in means]
         logs = [np.log(w / np.sqrt(v)) - (0.5 / v) * g * g for w, v, g in zip(model.weights, totals, gaps, strict=True)]
@@ -228,7 +227,8 @@ def _network(plan: Plan, model: Mixture) -> Callable[[Floats, Point], Floats]:
         for part, mean, variance, v, g in zip(parts, means, variances, totals, gaps, strict=True):
             data = data + part * (mean + point.alpha * variance / v * g)
         data = data / total
-        return np.asarray(data if plan.prediction == "data" else (u - point.alpha * data) / point.sigma)
+        m = np.asarray(data if plan.prediction == "data" else (u - point.alpha * data) / point.sigma)
+        return (m,) * plan.answers
 
     return network
 

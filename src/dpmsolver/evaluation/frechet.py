@@ -20,6 +20,7 @@ __all__ = [
     "feature_statistics",
     "frechet_bias",
     "frechet_distance",
+    "frechet_distance_between",
     "frechet_distance_to",
     "frechet_interval",
     "frechet_replicates",
@@ -98,6 +99,29 @@ def frechet_distance_to(features: ArrayLike, mean: ArrayLike, covariance: ArrayL
     values = _validated(features, "features")
     centre, matrix = _validated_statistics(mean, covariance, values.shape[1])
     return _distance(*_moments(values), centre, _square_root(matrix))
+
+
+def frechet_distance_between(
+    mean_a: ArrayLike, covariance_a: ArrayLike, mean_b: ArrayLike, covariance_b: ArrayLike
+) -> float:
+    """The Frechet distance d^2 between two sets of features of which the mean (d,) and the covariance (d, d) are known.
+
+    Returns:
+        d^2, in the unit of the features squared.
+
+    Raises:
+        ValueError: statistics that are not finite, not symmetric, or of different width.
+
+    Examples:
+        >>> frechet_distance_between([0.0], [[2.0]], [3.0], [[2.0]])
+        9.0
+    """
+    width = len(np.asarray(mean_b))
+    (centre_a, matrix_a), (centre_b, matrix_b) = (
+        _validated_statistics(mean, covariance, width)
+        for mean, covariance in ((mean_a, covariance_a), (mean_b, covariance_b))
+    )
+    return _distance(centre_a, matrix_a, centre_b, _square_root(matrix_b))
 
 
 def frechet_replicates(

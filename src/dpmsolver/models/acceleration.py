@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["compiled_network", "in_bfloat16"]
+__all__ = ["autocast", "compiled_network", "in_bfloat16"]
 
 Network = Callable[..., Any]
 
 
 def in_bfloat16(network: Network, device: str) -> Network:
-    """The network under torch's autocast. device: its kind, such as "cpu"."""
+    """The network under torch's autocast in bfloat16. device: its kind, such as "cpu"."""
+    return autocast(network, device, "bfloat16")
+
+
+def autocast(network: Network, device: str, dtype: str) -> Network:
+    """The network under torch's autocast. device: its kind, such as "cpu". dtype: "bfloat16" or "float16"."""
     import torch
 
     def run(x: Any, t: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, getattr(torch, dtype)):
             return network(x, t, **kwargs)
 
     return run
@@ -25,7 +30,8 @@ def compiled_network(network: Network) -> Network:
     """The network through torch.compile. ValueError on the first call where it cannot be compiled, as without a C++ compiler.
 
     A batch smaller than the largest one so far is filled up to that, because the compiler would start again for every other size, and
-    one time becomes one for each sample. The weights of a module on a GPU are laid out with the channels last, in which its convolutions are fastest.
+    one time becomes one for each sample. The weights of a module on a GPU are laid out with the channels last, in which its convolutions
+    are fastest.
     """
     import torch
 

@@ -28,6 +28,7 @@ __all__ = [
     "LAW_DRAWS",
     "FeatureNetwork",
     "Statistics",
+    "data_statistics",
     "has_weights",
     "law_statistics",
     "load",
@@ -96,6 +97,16 @@ def has_weights(name: str) -> bool:
         (True, False)
     """
     return name in CLASSIFIERS and CLASSIFIERS[name].WEIGHTS.is_file() and _statistics_file(name).is_file()
+
+
+def data_statistics(name: str) -> Statistics | None:
+    """The statistics of the data that a classifier was trained on; None where they are not known.
+
+    Examples:
+        >>> data_statistics("digits").mean.shape, data_statistics("inception")
+        ((64,), None)
+    """
+    return load_statistics(_statistics_file(name)) if has_weights(name) else None
 
 
 def _statistics_file(name: str) -> Path:

@@ -89,6 +89,11 @@ class Denoiser:
             raise PlanError(
                 f"{sorted(twice)} is given both in network_kwargs and in the guidance's condition: drop one"
             )
+        rule = getattr(self.guidance, "rule", None)
+        if rule is not None and rule.zero and self.predicts != "velocity":
+            raise PlanError(
+                f"ZeroStar(zero={rule.zero}) sets a velocity to 0, and this network predicts {self.predicts}: give zero=0"
+            )
         if self.data_hook is not None and not callable(self.data_hook):
             raise TypeError(f"data_hook must be a function (x0, point) -> x0, got {type(self.data_hook).__name__}")
 
@@ -313,6 +318,15 @@ class Denoiser:
         return self.answer(backend, x, label, point.time, dtype, lending)
 
     @property
+    def guided_in_data(self) -> bool:
+        """Whether the guidance wants the predicted data at every evaluation."""
+        return (
+            isinstance(self.guidance, ClassifierFree)
+            and self.guidance.rule is not None
+            and self.guidance.rule.acts_on_data
+        )
+
+    @property
     def steers(self) -> bool:
         """Whether the guidance adds a gradient to the score."""
         return isinstance(self.guidance, (Classifier, Loss))
@@ -340,9 +354,21 @@ class Denoiser:
         if self.guidance is None:
             return self._call(backend, dtype, lending, x, label, {})
         if isinstance(self.guidance, ClassifierFree):
-            return self.guidance.run(backend, partial(self._call, backend, dtype, lending), x, label, time)
+            call = partial(self._call, backend, dtype, lending)
+            to_data = _to_data(self, time) if self.guided_in_data else None
+            return self.guidance.run(backend, call, x, label, time, lending, to_data)
         # The classifier needs the label after the network, which may write into its own.
         return self._call(backend, dtype, lending, x, backend.copy_to(label), {})
+
+    def pair(
+        self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
+    ) -> tuple[Any, Any]:
+        """The guided and the unconditional output, for a plan that wants both; the guidance is classifier-free."""
+        assert isinstance(self.guidance, ClassifierFree)
+        lending = lending or Lending(backend)
+        call = partial(self._call, backend, dtype, lending)
+        to_data = _to_data(self, time) if self.guided_in_data else None
+        return self.guidance.pair(backend, call, x, label, time, lending, to_data)
 
     def _call(
         self,

@@ -142,7 +142,9 @@ def said_of(denoiser: Denoiser, *, keep: bool = False) -> dict[str, str]:
     """
     guidance = denoiser.guidance
     scale = getattr(guidance, "scale", None)
-    words = "none" if guidance is None else f"{type(guidance).__name__} {_named(scale)}"
+    rule = getattr(guidance, "rule", None)
+    kind = type(guidance).__name__ + (f"[{rule}]".replace(" ", "") if rule is not None else "")
+    words = "none" if guidance is None else f"{kind} {_named(scale)}"
     known = _kept(denoiser.network) if keep else fingerprint(denoiser.network)
     return {"network": (known or "without weights")[:16], "guidance": words}
 

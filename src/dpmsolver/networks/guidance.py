@@ -14,8 +14,10 @@ from dpmsolver.backends import Backend, arrays
 from dpmsolver.backends.arrays import linear
 from dpmsolver.errors import PlanError
 from dpmsolver.host import settled, to_host
+from dpmsolver.networks.lending import Lending
+from dpmsolver.networks.rules import Outputs, Projected, Rescaled, Rule, ZeroStar
 
-__all__ = ["Classifier", "ClassifierFree", "Loss", "Scale"]
+__all__ = ["Classifier", "ClassifierFree", "Loss", "Projected", "Rescaled", "Scale", "ZeroStar"]
 
 # A number; a function of the schedule's time; or one number per sample, in a list, an array or a tensor on any device.
 Scale: TypeAlias = Any
@@ -57,11 +59,25 @@ def _scale_at(
     if values.ndim and len(values) != batch:
         raise PlanError(f"guidance scale must be one number or one per sample: {batch} samples, {len(values)} numbers")
     if interval is not None:
-        values = np.where((times >= interval[0]) & (times <= interval[1]), values, outside)
+        values = np.where(_inside(times, interval), values, outside)
     idle = bool(np.all(values == outside))
     if not times.ndim and not values.ndim:
         return float(values), idle
     return np.array(np.broadcast_to(values, (batch,)), dtype=np.float64), idle
+
+
+def _inside(times: NDArray[np.float64], interval: _Interval) -> NDArray[np.bool_]:
+    """Whether each time lies in an interval; None is all times."""
+    if interval is None:
+        return np.full(times.shape, True)
+    return np.asarray((times >= interval[0]) & (times <= interval[1]))
+
+
+@settled
+def _shares(time: Any, interval: _Interval) -> tuple[NDArray[np.bool_], bool, bool]:
+    """Which of the times lie in an interval, whether any does, and whether all do."""
+    inside = _inside(np.asarray(time, dtype=np.float64), interval)
+    return inside, bool(inside.any()), bool(inside.all())
 
 
 def _called(scale: Callable[[float], Any], times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,8 +103,11 @@ class ClassifierFree:
         batched: both networks are evaluated in one call of twice the batch, for which arrays are joined along the batch; an array of
             another first axis is shared if it is one object on both sides. False makes two calls, which every pair of conditions
             allows, such as texts of unequal length. Where one side has None or nothing, two calls are made in any case.
+        rule: `Rescaled`, `Projected` or `ZeroStar`: how the two outputs become one, instead of the line above.
 
-    One guided evaluation counts once in `nfe`, as one call of twice the batch or as two. `Denoiser.network_kwargs` are handed to either
+    A plan of CFG++ takes the guided and the unconditional output of each evaluation, both at any scale; outside the interval the
+    conditional one is both. One guided evaluation counts once in `nfe`, as one call of twice the batch or as two.
+    `Denoiser.network_kwargs` are handed to either
     call as they are: in one batched call they are not doubled, so an array with the batch as its first axis belongs in both conditions.
 
     Raises:
@@ -113,6 +132,7 @@ class ClassifierFree:
     unconditional: Mapping[str, Any] | None = None
     interval: _Interval = None
     batched: bool = True
+    rule: Rule | None = None
     _two_calls: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -128,33 +148,88 @@ class ClassifierFree:
                 f"guidance: unconditional has {extra}, which condition lacks: give both the same names, or leave one out of "
                 f"unconditional where the network's default means no condition; condition has {sorted(self.condition)}"
             )
+        if self.rule is not None and not isinstance(self.rule, Rule):
+            raise TypeError(
+                "rule must be guidance.Rescaled(…), guidance.Projected(…), guidance.ZeroStar(…) or None, "
+                f"got {type(self.rule).__name__}"
+            )
         object.__setattr__(self, "_two_calls", not self.batched or _one_sided(self.condition, nothing))
 
     @property
     def constant(self) -> bool:
-        """Whether the scale is the same at all times."""
-        return self.interval is None and not callable(self.scale)
+        """Whether all evaluations are guided alike, at any time and in any order."""
+        alike = self.rule is None or not (self.rule.acts_on_data or self.rule.remembers or self.rule.zero)
+        return alike and self.interval is None and not callable(self.scale)
 
-    def check(self, batch: int, times: Sequence[Any]) -> None:
+    def check(self, batch: int, times: Sequence[Any], answers: int = 1) -> None:
         """PlanError where this guidance does not fit a batch, or its scale not one of the times."""
         for time in times:
             _scale_at(self.scale, 1.0, self.interval, time, index(batch))
-        if not self._two_calls and self.scale != 1.0:
-            _joined("", self.unconditional, self.condition, batch, join=lambda arrays: None)
+        if not self._two_calls and (self.scale != 1.0 or answers > 1):
+            _joined("", self.unconditional or {}, self.condition, batch, join=lambda arrays: None)
 
-    def run(self, backend: Backend, call: Callable[..., Any], x: Any, label: Any, time: Any) -> Any:
-        """The guided network output; `call(x, label, kwargs, own)` is the network, and `own` says that nobody else needs x."""
+    def run(
+        self,
+        backend: Backend,
+        call: Callable[..., Any],
+        x: Any,
+        label: Any,
+        time: Any,
+        calls: Lending,
+        to_data: tuple[Any, Any] | None = None,
+    ) -> Any:
+        """The guided network output.
+
+        Args:
+            call: `call(x, label, kwargs, own)` is the network, and `own` says that nobody else needs x.
+            calls: those of the run. to_data: (a, b) with x_0 = a x + b output, for a rule that acts on the data.
+        """
         scale, idle = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
+        if self._silent(calls):
+            return linear(backend, [0.0], [call(x, label, self.condition)])
         if idle:
             return call(x, label, self.condition)
+        return self._guided(Outputs(backend, *self._outputs(backend, call, x, label), scale, x, to_data, calls))
+
+    def pair(
+        self,
+        backend: Backend,
+        call: Callable[..., Any],
+        x: Any,
+        label: Any,
+        time: Any,
+        calls: Lending,
+        to_data: tuple[Any, Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """The guided and the unconditional output, with the arguments of `run`. Outside the interval both are the conditional one."""
+        inside, some, everywhere = _shares(time, self.interval)
+        if self._silent(calls):
+            nothing = linear(backend, [0.0], [call(x, label, self.condition)])
+            return nothing, nothing
+        if not some:
+            alone = call(x, label, self.condition)
+            return alone, alone
+        scale, _ = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
+        conditional, without = self._outputs(backend, call, x, label)
+        guided = self._guided(Outputs(backend, conditional, without, scale, x, to_data, calls))
+        return guided, without if everywhere else arrays.where(backend, inside, without, conditional)
+
+    def _silent(self, calls: Lending) -> bool:
+        """Whether the rule has no velocity at this evaluation."""
+        return self.rule is not None and calls.number is not None and calls.number < self.rule.zero
+
+    def _guided(self, outputs: Outputs) -> Any:
+        return outputs.plain() if self.rule is None else self.rule.guided(outputs)
+
+    def _outputs(self, backend: Backend, call: Callable[..., Any], x: Any, label: Any) -> tuple[Any, Any]:
+        """The conditional and the unconditional output, of two calls or of one."""
         if self._two_calls:
-            without = call(x, backend.copy_to(label), self.unconditional or {})
-            # Scaled, and so copied, before the second call: a compiled network may return the same memory twice.
-            without = linear(backend, [1.0 - scale], [without])
-            return linear(backend, [1.0, scale], [without, call(x, label, self.condition)])
-        both = _joined("", self.unconditional, self.condition, len(x), join=arrays.concatenate)
+            # Copied before the second call: a compiled network may return the same memory twice.
+            without = backend.copy_to(call(x, backend.copy_to(label), self.unconditional or {}))
+            return call(x, label, self.condition), without
+        both = _joined("", self.unconditional or {}, self.condition, len(x), join=arrays.concatenate)
         out = call(arrays.concatenate([x, x]), arrays.concatenate([label, label]), both, own=True)
-        return linear(backend, [1.0 - scale, scale], [out[: len(x)], out[len(x) :]])
+        return out[len(x) :], out[: len(x)]
 
 
 def _one_sided(condition: Any, unconditional: Any) -> bool:

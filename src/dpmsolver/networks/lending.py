@@ -1,4 +1,4 @@
-"""How a run lends its state to a network, which may write into its input."""
+"""The calls of one run: how it lends its state to a network, which may write into its input, and what it remembers of them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ class Lending:
     Args:
         backend: of the state.
         writes: whether the network writes into its input; None before the first call.
+        number: which evaluation of a plan is being made; None where there is no plan.
+        kept: what a rule of guidance keeps from one evaluation for the next.
     """
 
     backend: Backend
     writes: bool | None = None
+    number: int | None = None
+    kept: Any = None
     _given: Any = None
     _count: int | None = None
 

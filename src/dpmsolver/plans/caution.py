@@ -60,7 +60,8 @@ def warn_of_large_factor(plan: Plan, schedule: NoiseSchedule, predicts: str, con
     largest = factors.copy() if plan.prediction == "data" and predicts in ("noise", "score") else np.zeros_like(factors)
     for k, row in enumerate(plan.rows):
         for combination in (row.advance, row.predict):
-            for age, weight in enumerate(combination.outputs if combination is not None else ()):
+            for place, weight in enumerate(combination.outputs if combination is not None else ()):
+                age = place // plan.answers
                 largest[k - age] = max(largest[k - age], float(np.max(np.abs(weight))) * factors[k - age])
     k = int(np.argmax(largest))
     if largest[k] <= LARGEST_FACTOR:

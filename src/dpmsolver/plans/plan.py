@@ -34,7 +34,8 @@ class Plan:
         rows: in the order of evaluation; `nfe == len(rows)`.
         end: the point of the result.
         solver: the name of the solver that made it, for people.
-        keeps_marginals: False for the few whose rows do not: Runge-Kutta methods in time, noise prediction with noise, tuned plans.
+        keeps_marginals: False for the few whose rows do not: Runge-Kutta methods in time, Adams methods in v, noise prediction with
+            noise, tuned plans.
         begin: what makes the first evaluation's input from x_T, which stays the state: a step that asks no network (None: u = x_T).
             It counts as a row for the noise, of which it may draw one normal, and has no outputs.
         origin: the point of x_T, where `begin` is not None: the first evaluation is then elsewhere.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpmsolver.backends import Backend
-from dpmsolver.errors import SamplingError
+from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.lending import Lending
 from dpmsolver.networks.reading import evaluate
@@ -49,6 +49,11 @@ class Calls:
         each: dict[str, Any] = columns(points)
         times = each["time"]
         if self.nfe == 0 and self.denoiser.guidance is not None:
+            rule = getattr(self.denoiser.guidance, "rule", None)
+            if rule is not None and (rule.remembers or rule.zero):
+                raise PlanError(
+                    f"{rule} depends on the evaluations before, of which an adaptive run makes some in vain: take a plan, with dpm.sample"
+                )
             self.denoiser.guidance.check(len(x), [times])
         here = Point(**each)
         raw, steer = self.denoiser.call(self.backend, x, here, self.dtype, self.lending)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from dpmsolver import backends
 from dpmsolver.backends import Backend, arrays
+from dpmsolver.errors import PlanError
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.reading import recorded_state
 from dpmsolver.plans.caution import warn_of_start
@@ -140,6 +141,12 @@ class Recorded(Run):
             raise TypeError(
                 f"differentiable=True needs a framework that records, got {type(x_T).__name__}: give a torch tensor"
             )
+        rule = getattr(denoiser.guidance, "rule", None)
+        if checkpoint and rule is not None and rule.remembers:
+            raise PlanError(
+                f"checkpoint=True evaluates the network again out of its order, and {rule} depends on the evaluations before: "
+                "give checkpoint=False, or momentum=0"
+            )
         self.checkpoint = checkpoint
         self.x = recorded_state(self.backend, x_T, self.x)
 
@@ -163,7 +170,7 @@ class Recorded(Run):
 
     def predicted_data(self, index: int, u: Any, kept: Any) -> Any:
         """The predicted x_0: this run keeps m itself."""
-        point = self.plan.rows[index].point
+        point, kept = self.plan.rows[index].point, kept if self.plan.answers == 1 else kept[0]
         return self.backend.combine(conversion(self.plan.prediction, "data", point.alpha, point.sigma), (u, kept))
 
 

@@ -16,6 +16,7 @@ from dpmsolver.errors import PlanError
 from dpmsolver.host import settled
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import elsewhere, fits, said_of
+from dpmsolver.networks.guidance import ClassifierFree
 from dpmsolver.plans.caution import warn_of_large_factor, warn_of_other_network
 from dpmsolver.plans.combination import Coefficient
 from dpmsolver.plans.fused import Step, Steps
@@ -72,7 +73,7 @@ def folded(plan: Plan, denoiser: Denoiser) -> Folded:
 
     Raises:
         PlanError: the plan was made for another schedule, or for a network that predicts something else; it wants several outputs of
-            an evaluation.
+            an evaluation, and the denoiser gives one.
     """
     plan.settle()
     known = _NEWEST.get(denoiser)
@@ -82,12 +83,11 @@ def folded(plan: Plan, denoiser: Denoiser) -> Folded:
 
 
 def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
-    if plan.answers != 1:
-        raise PlanError(
-            f"this plan wants {plan.answers} outputs of each evaluation, and a denoiser gives one: run it with dpm.Stepper"
-        )
+    _check_answers(plan, denoiser)
     _check_schedule(plan, denoiser)
     columns = plan.columns
+    if denoiser.guided_in_data:  # refused here where the network's output does not determine the data
+        denoiser.conversion("data", columns["alpha"][:-1], columns["sigma"][:-1])
     a, b = denoiser.conversion(plan.prediction, columns["alpha"][:-1], columns["sigma"][:-1])
     if "network" in plan.options:  # a fitted plan says what to; its error there was measured, large factors included
         if denoiser.network is not elsewhere and not fits(plan.options, said := said_of(denoiser, keep=True)):
@@ -99,8 +99,11 @@ def _fold(plan: Plan, denoiser: Denoiser) -> Folded:
         _read(row, both, plain) for row, both in zip(plan.rows, zip(a.tolist(), b.tolist(), strict=True), strict=True)
     )
     scales = [read.scale for read in reads]
-    rows = ((_step(r.advance, scales, k), _step(r.predict, scales, k)) for k, r in enumerate(plan.rows))
-    steps = Steps(_step(plan.begin, [], -1), tuple(rows), plan.history, plan.noise_history)
+    answers = plan.answers
+    rows = (
+        (_step(r.advance, scales, k, answers), _step(r.predict, scales, k, answers)) for k, r in enumerate(plan.rows)
+    )
+    steps = Steps(_step(plan.begin, [], -1, answers), tuple(rows), plan.history, plan.noise_history, answers)
     return Folded(ref(plan), reads, steps, denoiser.label_values(columns["label"][:-1, None]), plain)
 
 
@@ -114,12 +117,12 @@ def _read(row: Row, conversion: tuple[float, float], plain: bool) -> Read:
     return Read(conversion, output, (1.0, b / a) if a else None, a or b)
 
 
-def _step(c: Combination | None, scales: Sequence[Coefficient], index: int) -> Step | None:
+def _step(c: Combination | None, scales: Sequence[Coefficient], index: int, answers: int) -> Step | None:
     """A combination in row `index` with the scales of its outputs folded in."""
     if c is None:
         return None
     drawn = [(age, z) for age, z in enumerate(c.noise) if z]  # a draw without a coefficient may not have been made
-    numbers = [c.state, *(w * scales[index - age] for age, w in enumerate(c.outputs)), *(z for _, z in drawn)]
+    numbers = [c.state, *(w * scales[index - i // answers] for i, w in enumerate(c.outputs)), *(z for _, z in drawn)]
     return Step(
         tuple([*numbers, c.constant] if c.has_constant else numbers),
         len(c.outputs),
@@ -127,6 +130,18 @@ def _step(c: Combination | None, scales: Sequence[Coefficient], index: int) -> S
         c.has_constant,
         c.elementwise or any(not isinstance(number, (float, int)) for number in numbers),
     )
+
+
+def _check_answers(plan: Plan, denoiser: Denoiser) -> None:
+    if plan.answers > 2:
+        raise PlanError(
+            f"this plan wants {plan.answers} outputs of each evaluation, and a denoiser gives two at most: run it with dpm.Stepper"
+        )
+    if plan.answers == 2 and not isinstance(denoiser.guidance, ClassifierFree):
+        raise PlanError(
+            "this plan wants 2 outputs of each evaluation, the guided and the unconditional one, and this denoiser gives one: give it "
+            "guidance=dpm.guidance.ClassifierFree(scale, condition, unconditional), or run the plan with dpm.Stepper"
+        )
 
 
 def _check_schedule(plan: Plan, denoiser: Denoiser) -> None:

@@ -38,8 +38,8 @@ def is_scanned(run: Run) -> bool:
     """Return whether a run is scanned.
 
     It is if the framework has a traced loop and traces x_T, if the plan has more than `LONG` rows, and if nothing in the run wants to know
-    at which evaluation it is: no hook, no guidance but classifier-free guidance of a constant scale. The plan must not begin with a step
-    of its own, and its coefficients must be numbers.
+    at which evaluation it is: no hook, no guidance but classifier-free guidance that is alike at all of them. The plan must not begin
+    with a step of its own, and its coefficients must be numbers.
     """
     plan, denoiser, guidance = run.plan, run.bound.denoiser, run.bound.denoiser.guidance
     traced = run.backend.scan is not None and run.backend.place(run.x) == "nowhere"
@@ -56,8 +56,8 @@ def scanned(run: Run) -> Any:
 
     def body(carry: Any, row: _Row) -> Any:
         x, u, outputs, noise = carry
-        raw, _ = bound.denoiser.answer(backend, u, row.label, time, bound.dtype, bound.lending)
-        outputs = (_mixed(row.read, (u, raw)), *outputs)[: plan.history]
+        raws, _ = bound.raws(u, row.label, time)
+        outputs = (*(_mixed(row.read, (u, raw)) for raw in raws), *outputs)[: plan.history]
         if kept:
             noise = (source.drawn(row.draw) if source.name == "independent" else row.draw, *noise)[:kept]
         x = _mixed(row.advance, (x, *outputs, *noise))

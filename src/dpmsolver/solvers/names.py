@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.grids import GRIDS
 from dpmsolver.options import Option, options_of
+from dpmsolver.solvers.aliases import ALIASES, DIFFERENT, DIFFERENT_GRIDS, GRID_ALIASES
 from dpmsolver.solvers.solver import Solver
 
 __all__ = [
@@ -39,106 +40,6 @@ class Spec(NamedTuple):
     options: dict[str, Any] = {}  # noqa: RUF012 (a tuple's default, which nobody changes)
 
 
-# The same samplers, by whose names they are: name -> ours, with the options that make it the same.
-ALIASES: dict[str, dict[str, str]] = {
-    "k-diffusion, ComfyUI": {
-        "euler_ancestral": "euler-ancestral",
-        "euler_a": "euler-ancestral",
-        "dpm_2": "dpm2",
-        "dpm_2_ancestral": "dpm2-ancestral",
-        "lms": "lms-4:lower_order_final=False",
-        "dpmpp_2s_ancestral": "dpm++2s-ancestral",
-        "dpmpp_sde": "dpm++sde",
-        "dpmpp_2m": "dpm++2m:lower_order_final=False",
-        "dpmpp_2m_sde": "dpm++2m-sde:lower_order_final=False",
-        "dpmpp_2m_sde_heun": "dpm++2m-sde:quadrature=exact:lower_order_final=False",
-        "dpmpp_3m_sde": "dpm++3m-sde:lower_quadrature=exact:lower_order_final=False",
-        "ipndm": "ipndm-4",
-        "res_multistep": "dpm++2m-exact:lower_order_final=False",
-        "res_multistep_ancestral": "dpm++2m-ancestral",
-        "exp_heun": "dpm++2s-exact:r1=1",
-        "exp_heun_2_x0": "dpm++2s-exact:r1=1",
-        "exp_heun_2_x0_sde": "dpm++sde:quadrature=exact:r1=1",
-        "er_sde": "er-sde-3",
-        "seeds_2": "dpm++sde",
-        "uni_pc": "unipc-3:variant=bh1",
-        "uni_pc_bh2": "unipc-3",
-    },
-    "AUTOMATIC1111": {
-        "DPM2 a": "dpm2-ancestral",
-        "DPM++ 2S a": "dpm++2s-ancestral",
-    },
-    "stable-diffusion.cpp": {
-        "ddim_trailing": "ddim@trailing",
-        "euler_ge": "gradient-estimation",
-    },
-    "diffusers": {
-        "DDIMScheduler": "ddim",
-        "DDIMParallelScheduler": "ddim",
-        "DDPMScheduler": "ddpm",
-        "DDPMParallelScheduler": "ddpm",
-        "PNDMScheduler": "pndm",
-        "IPNDMScheduler": "ipndm-4",
-        "LMSDiscreteScheduler": "lms-4:lower_order_final=False",
-        "EulerDiscreteScheduler": "euler",
-        "EulerAncestralDiscreteScheduler": "euler-ancestral",
-        "HeunDiscreteScheduler": "heun",
-        "KDPM2DiscreteScheduler": "dpm2",
-        "KDPM2AncestralDiscreteScheduler": "dpm2-ancestral",
-        "DPMSolverSDEScheduler": "dpm++sde",
-        "DPMSolverMultistepScheduler": "dpm++2m",
-        "UniPCMultistepScheduler": "unipc-2",
-        "DEISMultistepScheduler": "deis-logrho1",
-        "EDMEulerScheduler": "euler",
-        "EDMDPMSolverMultistepScheduler": "dpm++2m",
-        "FlowMatchEulerDiscreteScheduler": "ddim",
-    },
-}
-
-# What is not the same here, or is not here: how it differs from the nearest of ours. "chooses …": what has no plan.
-DIFFERENT: dict[str, str] = {
-    "dpm_adaptive": "chooses its steps while it runs, so it has no plan: sample_adaptive(…, order=3), with the paper's step control",
-    "dpm-12": "chooses its steps while it runs, so it has no plan: sample_adaptive(…, order=2)",
-    "dpm-23": "chooses its steps while it runs, so it has no plan: sample_adaptive(…, order=3)",
-    "rk45": "chooses its steps while it runs, so it has no plan: dpm.sample_rk45(…)",
-    "restart": "it goes back to more noise, and the times of a plan run one way; the nearest is 'heun' with s_churn, whose steps do so",
-    "ipndm_v": "its weights of 3 and 4 outputs fit equal steps alone; the nearest is 'ipndm-v-4', with the weights of any steps",
-    "deis": "ComfyUI's is 'deis-tab2:lower_order_final=False' but in the time of EDM, not the schedule's; diffusers' is 'deis-logrho1'",
-    "dpm++2mv2": "it bends the last steps of 2M by a rule of thumb; the nearest is 'dpmpp_2m', which does not",
-    "dpm++2m_sde_bt": "it is 'dpmpp_2m_sde' on a Brownian path, which belongs to a run: sample(…, noise='brownian')",
-    "res_2m": "it takes its first step by another method; the nearest is 'dpm++2m-exact', the same formula from order 1 on",
-    "res_3m": "it takes its first steps by another method; the nearest is 'dpm++3m-exact', the same formula from order 1 on",
-    "sa_solver": "ComfyUI's adds noise from 20 % to 80 % of the time alone; the nearest is 'sa-solver', which adds it everywhere",
-    "sa_solver_pece": "ComfyUI's adds noise from 20 % to 80 % of the time alone; the nearest is 'sa-solver-pece', which adds it everywhere",
-    "seeds_3": "ComfyUI's predicts data; the nearest is 'seeds-3', the paper's method, for noise prediction",
-    "cfgpp_ud10_ab": "it needs the unconditional output beside the guided one, and a row has one output; the nearest is 'ipndm-2'",
-    "dpm_solver": "it is a family: 'dpm-fast' is the paper's choice for 10 to 20 evaluations, 'dpm-2m' the multistep one",
-    "dpm_solver++": "it is a family: 'dpm++2m' is the multistep one, 'dpm++2s' the singlestep one",
-    "Euler Dy": "it resizes the picture within a step, which is no combination of states; the nearest is 'euler'",
-    "Euler SMEA Dy": "it resizes the picture within a step, which is no combination of states; the nearest is 'euler'",
-    "SASolverScheduler": "it weighs two outputs otherwise, and adds noise at labels 200 to 800 alone; the nearest is 'sa-solver'",
-    "DPMSolverSinglestepScheduler": "its stages are points of the grid; the nearest is 'dpm++2s', with stages amid a step in log-SNR",
-    "CosineDPMSolverMultistepScheduler": "it draws from a Brownian path; the nearest is 'dpm++2m-sde', in sample(…, noise='brownian')",
-    "FlowMatchHeunDiscreteScheduler": "it takes the mean of two velocities; the nearest is 'heun', the mean of two slopes in sigma/alpha",
-    "LCMScheduler": "its x_0 keeps a little of the state, and it counts its own training steps; the nearest is 'lcm'",
-    "TCDScheduler": "it rounds (1 - gamma) t down to a training step, and counts its own; the nearest is 'tcd', with its eta as gamma",
-    "DDIMInverseScheduler": "it runs from data to noise: dpm.encode(denoiser, x0, nfe=…, solver='ddim')",
-    "DPMSolverMultistepInverseScheduler": "it runs from data to noise: dpm.encode(denoiser, x0, nfe=…, solver='dpm++2m')",
-}
-
-GRID_ALIASES: dict[str, str] = {
-    "time_uniform": "time",
-    "time_quadratic": "quadratic",
-    "lu_lambdas": "logsnr",
-    "beta57": "beta:a=0.5:b=0.7",
-    "ddim_uniform": "leading:steps_offset=1:keep_last=True",
-}
-DIFFERENT_GRIDS: dict[str, str] = {
-    "uniform": "equal steps in time are 'time', equal steps in log-SNR 'logsnr'",
-    "ays": "there is one for each model: 'ays-sd15', 'ays-sdxl', 'ays-svd'",
-    "align_your_steps": "there is one for each model: 'ays-sd15', 'ays-sdxl', 'ays-svd'",
-    "bong_tangent": "it is made of two arctangents in sigma; the nearest is 'karras'",
-}
 # k-diffusion and ComfyUI have an eta for these too, which is another number: of 2M and 3M SDE the square of ours.
 _OTHER_ETA = ("dpm++2m-sde", "dpm++3m-sde", "dpm++sde")
 _TIMES = (
@@ -151,7 +52,7 @@ _LABELS = (
     *("karras", "normal", "simple", "beta"),
 )
 
-_ALL = "dpm.solvers() or `dpmsolver solvers`; names of other packages: docs/names.md"
+_ALL = "dpm.solvers() or `dpmsolver solvers`; other names: docs/names.md"
 _SPEC = re.compile(r"(?P<solver>[^:@]+?)\s*(?:@\s*(?P<grid>[^:@]+?)\s*)?(?P<options>(?::[^:=@\s]+=[^:=\s]+)*)")
 
 
@@ -305,13 +206,11 @@ def _known_solver(name: str, known: Mapping[str, Solver]) -> Spec:
         if base is not None:
             grid, more = known_grid(label)
             return Spec(base.solver, grid, {**base.options, **more})
-    if key.endswith(("cfgpp", "cfg++")):
-        base = _by_key(name, key[:-5], known)
-        nearest = f"; the nearest is {base.solver!r} without it" if base else ""
-        raise PlanError(
-            f"there is no {name!r} here: CFG++ needs the unconditional output beside the guided one, and a plan has one output a row"
-            f"{nearest}"
-        )
+    if key.endswith("cfg++"):
+        base = _by_key(name, key.removesuffix("cfg++"), known)
+        nearest = f"; the nearest without it is {base.solver!r}" if base else ""
+        there = ", ".join(repr(own) for own, solver in known.items() if solver.answers > 1)
+        raise PlanError(f"there is no {name!r} here: of CFG++ there are {there}{nearest}")
     theirs = [alias for group in ALIASES.values() for alias in group]
     raise PlanError(unknown("solver", name, ["auto", *known, *theirs], _ALL))
 
@@ -332,7 +231,7 @@ def _by_key(name: str, key: str, known: Mapping[str, Solver]) -> Spec | None:
 def _key(name: str) -> str:
     """A name without what differs between spellings of it: case, spaces, - and _, and the packages' own prefixes and suffixes."""
     plain = re.sub(r"^(sample_|k_)|_gpu$", "", name.strip().lower()).replace("dpmpp", "dpm++")
-    return re.sub(r"(?<=[a-z0-9+])[\s_-]+(?=[a-z0-9+])", "", plain)
+    return re.sub(r"(?<=[a-z0-9+])[\s_-]+(?=[a-z0-9+])", "", plain).replace("cfgpp", "cfg++")
 
 
 @cache

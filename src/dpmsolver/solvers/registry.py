@@ -22,6 +22,7 @@ from dpmsolver.schedules.span import default_end, default_start, one_time, scale
 from dpmsolver.solvers import (
     adams,
     calibrated,
+    cfgpp,
     classical,
     ddim,
     distilled,
@@ -43,7 +44,7 @@ __all__ = ["SOLVERS", "make_plan", "solvers", "table"]
 
 _FAMILIES = (
     *(ddim, singlestep, multistep, unipc, exponential_rk, adams, velocity, pndm, classical, heunpp, stochastic),
-    *(distilled, calibrated),
+    *(distilled, calibrated, cfgpp),
 )
 
 

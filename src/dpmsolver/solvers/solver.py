@@ -37,6 +37,8 @@ class Solver:
         family: the solvers it stands with in tables.
         stochastic: whether its plans add noise by default.
         calibrated: whether it needs `statistics` of the network, from `dpmsolver.calibrate`.
+        answers: how many outputs an evaluation of its plans gives; with 2 the guided and the unconditional one, and the order is meant for
+            equal ones.
         finite: whether its steps have no limit at sigma = 0 or alpha = 0. By default such a run ends at the last time that is worth an
             evaluation.
     """
@@ -55,6 +57,7 @@ class Solver:
     stochastic: bool = False
     finite: bool = False
     calibrated: bool = False
+    answers: int = 1
 
     def spend(self, nfe: int) -> tuple[int, ...]:
         """Return the evaluations of each step for a budget of exactly nfe.

@@ -29,20 +29,25 @@ def predictor_corrector(
     correct: Callable[[int], Combination | None],
     prediction: Prediction,
     keeps_marginals: bool = True,
+    output: Callable[[Point], Combination] | None = None,
 ) -> Plan:
     """The plan of a method whose step k is predicted by `predict(k)` and done again by `correct(k)` once its end was evaluated.
 
     A predicted end is the next evaluation's input and not committed: the corrector starts from where the predictor did. The last step
     has no evaluation after it and stays predicted. `correct(k)` is None for a step that is not corrected.
+
+    Args:
+        output: what the steps combine in place of the network's output, as a combination of its input and of it at a point.
     """
     rows = []
     corrected: Combination | None = None
     for k in range(len(points) - 1):
         ahead, corrector = predict(k), correct(k) if k + 2 < len(points) else None
+        kept = output and output(points[k])
         if corrector is None:
-            rows.append(Row(points[k], advance=ahead.after(corrected) if corrected else ahead))
+            rows.append(Row(points[k], advance=ahead.after(corrected) if corrected else ahead, output=kept))
         else:
-            rows.append(Row(points[k], advance=corrected, predict=ahead))
+            rows.append(Row(points[k], advance=corrected, predict=ahead, output=kept))
         # The corrector acts one evaluation later, on the same draw of noise.
         corrected = corrector and replace(corrector, noise=(0.0, *corrector.noise) if corrector.noise else ())
     return Plan(prediction, tuple(rows), points[-1], keeps_marginals=keeps_marginals)

@@ -1,23 +1,49 @@
-"""Adams-Bashforth steps in the velocity of the straight path: multistep solvers in what networks of flows predict.
+"""Adams steps in a velocity: multistep solvers in what networks of flows and of v-prediction predict.
 
-With s = sigma/(alpha + sigma) every schedule is a rectified flow of y = x/(alpha + sigma), and the diffusion ODE is dy/ds = eps - x_0. A
-solver of this family takes the velocity eps - x_0 to be a polynomial in s. It has its full order from alpha = 0 and to sigma = 0.
+A path is a way to write the state: y = x/scale as a function of a place p, whose derivative, the velocity, is a combination of x_0 and eps.
+A solver takes that velocity to be a polynomial through the newest of them. There are two paths:
+
+- The straight path: p = sigma/(alpha + sigma), y = x/(alpha + sigma), dy/dp = eps - x_0. Every schedule is a rectified flow of y.
+- The arc, for data of deviation sigma_data: p is the angle with tan p = sigma/(alpha sigma_data), y = x/sqrt((alpha sigma_data)^2 +
+  sigma^2), and dy/dp = cos(p) eps - sin(p) x_0/sigma_data is the v of v-prediction. Of normal data of that deviation it is 0, so that the
+  linear part of their ODE is solved exactly, and v is what the data have beyond it.
+
+A place is finite from alpha = 0 to sigma = 0, and polynomials in it are of full order there. On the straight path that of data of one
+point is constant, so that steps keep the marginals; on the arc it turns, and they do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
 
 from dpmsolver.errors import PlanError
+from dpmsolver.options import Option
 from dpmsolver.phi import polynomial_weights
 from dpmsolver.plans.plan import Combination, Plan, Point
 from dpmsolver.schedules import Floats, NoiseSchedule
-from dpmsolver.solvers.multistep import adams_plan
+from dpmsolver.solvers.multistep import adams_plan, orders_of_steps
 from dpmsolver.solvers.options import LOWER_ORDER_FINAL, RAMP
 from dpmsolver.solvers.solver import Solver
+from dpmsolver.solvers.unipc import predictor_corrector
 
-__all__ = ["SOLVERS", "velocity_multistep"]
+__all__ = ["SOLVERS", "arc_multistep", "velocity_multistep"]
+
+Variable: TypeAlias = Literal["angle", "lambda"]
+_QUADRATURE = np.polynomial.legendre.leggauss(64)
+
+
+class _Path(NamedTuple):
+    """A way to write the state: its scale, its place, and the velocity as a combination of the state and of x_0, each at a point."""
+
+    scale: Callable[[Point], float]
+    place: Callable[[Point], float]
+    velocity: Callable[[Point], Combination]
+    keeps_marginals: bool
 
 
 def velocity_multistep(
@@ -25,52 +51,187 @@ def velocity_multistep(
     times: Floats,
     *,
     order: int,
+    corrector: bool = False,
     lower_order_final: bool = False,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
     """The velocity as a polynomial of degree order - 1 in sigma/(alpha + sigma), through the newest `order` velocities.
 
     Args:
+        corrector: do each step but the last again with the velocity at its predicted end, which the next step has evaluated.
         lower_order_final, ramp: see `orders_of_steps`.
 
     Source: the straight path and its velocity, Liu et al. 2022, arXiv 2209.03003, eq. 1; Adams-Bashforth methods for steps of any
     length, Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, III.5. Order 1 on any schedule is DDIM.
     """
-    return adams_plan(schedule, times, _step, "data", order, lower_order_final, ramp, output=_velocity)
+    path = _Path(lambda p: p.alpha + p.sigma, _straight_place, _straight_velocity, keeps_marginals=True)
+    return _on_path(schedule, times, path, partial(_in_place, path), order, corrector, lower_order_final, ramp)
 
 
-def _place(point: Point) -> float:
+def arc_multistep(
+    schedule: NoiseSchedule,
+    times: Floats,
+    *,
+    order: int,
+    sigma_data: float = 1.0,
+    variable: Variable = "lambda",
+    corrector: bool = False,
+    lower_order_final: bool = False,
+    ramp: Sequence[int] | None = None,
+) -> Plan:
+    """The v of v-prediction as a polynomial of degree order - 1, through the newest `order` of them: exponential Adams-Bashforth.
+
+    The ODE of normal data of deviation sigma_data around 0 is solved exactly by one step, whatever the variable. With few steps it
+    extrapolates too far: below 8 evaluations on broad spectra, and below 15 on digits, other solvers are ahead (docs/solvers.md).
+
+    Args:
+        sigma_data: the deviation of the data, > 0.
+        variable: what v is a polynomial in: "lambda" (the half-log-SNR), or "angle". A step to sigma = 0 or from alpha = 0, where lambda
+            is infinite, is of first order in lambda, and of full order in the angle.
+        corrector: do each step but the last again with the v at its predicted end, which the next step has evaluated; one order more.
+        lower_order_final, ramp: see `orders_of_steps`.
+
+    Raises:
+        PlanError: sigma_data that is not a finite number > 0; another variable; a run that starts at sigma = 0.
+
+    Examples:
+        >>> from dpmsolver import make_plan, schedules
+        >>> plan = make_plan("arc-2m", schedules.EDM(), 1, sigma_data=0.5)
+        >>> round(plan.wasserstein(0.0, 0.25, to="end"), 12)  # normal data of this deviation, in one step
+        0.0
+
+    Source: the exponential integrator whose linear part is that of normal data, azula, REABSampler; the
+    angle and v: Salimans & Ho 2022, arXiv 2202.00512, appendix D; Lu & Song 2024, arXiv 2410.11081, section 3 (TrigFlow).
+    """
+    if not isinstance(sigma_data, (int, float)) or isinstance(sigma_data, bool) or not 0.0 < sigma_data < math.inf:
+        raise PlanError(f"sigma_data must be a finite number > 0, got {sigma_data!r}")
+    if variable not in ("angle", "lambda"):
+        raise PlanError(f"variable must be 'angle' or 'lambda', got {variable!r}")
+    path = _arc(float(sigma_data))
+    step = partial(_in_place if variable == "angle" else _in_lambda, path)
+    return _on_path(schedule, times, path, step, order, corrector, lower_order_final, ramp)
+
+
+def _on_path(
+    schedule: NoiseSchedule,
+    times: Floats,
+    path: _Path,
+    step: Callable[[Point, Point, Sequence[Point]], Combination],
+    order: int,
+    corrector: bool,
+    lower_order_final: bool,
+    ramp: Sequence[int] | None,
+) -> Plan:
+    """The plan of `step(source, target, nodes)`: a predictor through as many nodes as each step's order, a corrector through one more."""
+    keeps, output = path.keeps_marginals, path.velocity
+    if not corrector:
+        return adams_plan(schedule, times, step, "data", order, lower_order_final, ramp, keeps, output)
+    points = [Point.at(schedule, t) for t in times]
+    orders = orders_of_steps(len(points) - 1, order, lower_order_final, ramp)
+
+    def predict(k: int) -> Combination:
+        return step(points[k], points[k + 1], points[k::-1][: orders[k]])
+
+    def correct(k: int) -> Combination:
+        return step(points[k], points[k + 1], [points[k + 1], *points[k::-1][: orders[k]]])
+
+    return predictor_corrector(points, predict, correct, "data", keeps, output)
+
+
+def _straight_place(point: Point) -> float:
     """s = sigma/(alpha + sigma): 0 at clean data, 1 at pure noise."""
     return point.sigma / (point.alpha + point.sigma)
 
 
-def _velocity(point: Point) -> Combination:
+def _straight_velocity(point: Point) -> Combination:
     """eps - x_0 = (y - x_0)/s from the state and the data."""
+    _require_noise(point)
+    return Combination(1.0 / point.sigma, (-1.0 / _straight_place(point),))
+
+
+def _arc(sigma_data: float) -> _Path:
+    """The arc of data of this deviation."""
+
+    def scale(point: Point) -> float:
+        return math.hypot(sigma_data * point.alpha, point.sigma)
+
+    def place(point: Point) -> float:
+        return math.atan2(point.sigma, sigma_data * point.alpha)
+
+    def velocity(point: Point) -> Combination:
+        """cos(p) eps - sin(p) x_0/sigma_data, with eps = (x - alpha x_0)/sigma."""
+        _require_noise(point)
+        width = scale(point)
+        return Combination(sigma_data * point.alpha / (width * point.sigma), (-width / (sigma_data * point.sigma),))
+
+    return _Path(scale, place, velocity, keeps_marginals=False)
+
+
+def _require_noise(point: Point) -> None:
     if point.sigma == 0.0:
         raise PlanError(
             "a velocity cannot be had at sigma = 0: start at schedule.t_min, or take a noise-prediction solver"
         )
-    return Combination(1.0 / point.sigma, (-1.0 / _place(point),))
 
 
-def _step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
-    place, width = _place(source), _place(target) - _place(source)
-    scale = target.alpha + target.sigma
+def _in_place(path: _Path, source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
+    """The step for a velocity that is a polynomial in the place."""
+    place, width, scale = path.place(source), path.place(target) - path.place(source), path.scale(target)
     moments = [scale * width / (j + 1) for j in range(len(nodes))]
-    weights = polynomial_weights([(_place(node) - place) / width for node in nodes], moments)
-    return Combination(scale / (source.alpha + source.sigma), tuple(weights))
+    weights = polynomial_weights([(path.place(node) - place) / width for node in nodes], moments)
+    return Combination(scale / path.scale(source), tuple(weights))
 
 
-SOLVERS = tuple(
-    Solver(
-        name=f"velocity-{order}m",
-        build=partial(velocity_multistep, order=order),
+def _in_lambda(path: _Path, source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
+    """The step for a velocity that is a polynomial in half-log-SNR, integrated over the angle by Gauss-Legendre quadrature of 64 points.
+
+    With tan p = e^(l_0 - lambda) the measure is dp = -sin(p) cos(p) dlambda, which is smooth.
+    """
+    h = target.half_log_snr - source.half_log_snr
+    finite = [math.isfinite(node.half_log_snr) for node in nodes]
+    if not math.isfinite(h) or sum(finite) < 2:
+        first = finite.index(True) if any(finite) else 0
+        step = _in_place(path, source, target, [source])
+        return Combination(step.state, (*[0.0] * first, *step.outputs))
+    used = [node for node, seen in zip(nodes, finite, strict=True) if seen]
+    places, weights = 0.5 * (1.0 + _QUADRATURE[0]), 0.5 * _QUADRATURE[1]
+    angles = np.arctan(math.tan(path.place(source)) * np.exp(-places * h))
+    scale = path.scale(target)
+    measure = -0.5 * scale * h * weights * np.sin(2.0 * angles)
+    moments = [float((measure * places**j).sum()) for j in range(len(used))]
+    solved = polynomial_weights([(node.half_log_snr - source.half_log_snr) / h for node in used], moments)
+    found = dict(zip([i for i, seen in enumerate(finite) if seen], solved, strict=True))
+    return Combination(scale / path.scale(source), tuple(found.get(i, 0.0) for i in range(max(found) + 1)))
+
+
+_CORRECTOR = Option(
+    "corrector",
+    "True or False",
+    "whether each step is done again with the velocity at its predicted end: one order more",
+)
+_SIGMA_DATA = Option("sigma_data", "a number", "the deviation of the data, > 0")
+_VARIABLE = Option("variable", "a word", "what v is a polynomial in: 'lambda', the half-log-SNR, or 'angle'")
+_ADAMS = "Hairer, Norsett & Wanner, III.5"
+
+
+def _entry(
+    name: str, build: Callable[..., Plan], order: int, what: str, source: str, options: tuple[Option, ...]
+) -> Solver:
+    return Solver(
+        name=f"{name}-{order}m",
+        build=partial(build, order=order),
         prediction="data",
         order=order,
-        description=f"multistep in the velocity of the straight path, through {order} outputs",
-        source="Liu et al. 2022, arXiv 2209.03003, eq. 1; Hairer, Norsett & Wanner, III.5",
-        options=(LOWER_ORDER_FINAL, RAMP),
+        description=f"multistep in {what}, through {order} outputs",
+        source=source,
+        options=(*options, _CORRECTOR, LOWER_ORDER_FINAL, RAMP),
         family="velocity",
     )
-    for order in (2, 3)
+
+
+_STRAIGHT = ("the velocity of the straight path", f"Liu et al. 2022, arXiv 2209.03003, eq. 1; {_ADAMS}")
+_ARC = ("v, exact for normal data", "azula, REABSampler; Salimans & Ho 2022, arXiv 2202.00512, appendix D")
+SOLVERS = (
+    *(_entry("velocity", velocity_multistep, order, *_STRAIGHT, ()) for order in (2, 3)),
+    *(_entry("arc", arc_multistep, order, *_ARC, (_SIGMA_DATA, _VARIABLE)) for order in (2, 3)),
 )

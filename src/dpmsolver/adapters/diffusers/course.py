@@ -101,9 +101,11 @@ def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None,
     """The course of a run of `nfe` evaluations, on the steps that the pipeline gives or on those of the chosen grid.
 
     Raises:
-        PlanError: a solver that cannot spend nfe, a plan of another budget or schedule, sigmas or timesteps that are no run.
+        PlanError: a solver that cannot spend nfe, a plan of another budget or schedule, one that wants several outputs of an evaluation,
+            sigmas or timesteps that are no run.
     """
     if choice.plan is not None:
+        _require_one_answer(choice.plan)
         if choice.plan.nfe != nfe:
             raise PlanError(
                 f"this plan makes {choice.plan.nfe} evaluations, and the pipeline asks for {nfe}: "
@@ -147,7 +149,17 @@ def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None,
             times[0] = default_start(schedule, reading.predicts, needs_signal=late)
         own = {name: value for name, value in options.items() if name in entry.accepted_options()}
         plan = make_plan(entry, schedule, nfe, times, **own)
+    _require_one_answer(plan)
     return Course(reading, plan, entry, options, named, evaluations, given)
+
+
+def _require_one_answer(plan: Plan) -> None:
+    """PlanError for a plan that wants the guided and the unconditional output apart."""
+    if plan.answers > 1:
+        raise PlanError(
+            f"a pipeline hands its scheduler one output, and {plan.solver or 'this plan'} wants {plan.answers} of each evaluation: "
+            "sample dpm.from_diffusers(pipe, prompt) with dpm.sample"
+        )
 
 
 def _knots(given: Floats, evaluations: tuple[int, ...]) -> Floats:

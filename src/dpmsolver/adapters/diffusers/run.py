@@ -27,7 +27,7 @@ class _Handed(Bound):
     reading: Reading
     output: Any = None
 
-    def _answer(self, index: int, u: Any) -> tuple[Any, None]:
+    def _answers(self, index: int, u: Any) -> tuple[tuple[Any, ...], None]:
         """The output that was handed in, as the denoiser's network returns it, seen to be finite."""
         learned = (
             tuple(getattr(self.output, "shape", ())) == (u.shape[0], 2 * u.shape[1], *u.shape[2:])
@@ -41,7 +41,7 @@ class _Handed(Bound):
             self.watch.pending.clear()  # the run may go on with another output
             raise
         factors = self.reading.preconditioning(self.plan.rows[index].point.sigma)
-        return raw if factors is None else self.backend.combine(factors, (u, raw)), None
+        return (raw if factors is None else self.backend.combine(factors, (u, raw)),), None
 
 
 class _Made(NamedTuple):

@@ -133,17 +133,19 @@ def named_sampler(name: str) -> Sampler:
         return Sampler(_functions()[written], {})
     try:
         understood(written, SOLVERS)
+        return Sampler(written, {})
     except PlanError as error:
         raise AttributeError(f"no function {name!r} in dpmsolver.adapters.k_diffusion: {error}") from None
-    return Sampler(written, {})
 
 
 @cache
 def _functions() -> dict[str, str]:
     """The solver that each function is, as it is written in a name: their names come first, and what they call otherwise is left out."""
     different = {_python_name(name) for name in DIFFERENT}
-    found = {_python_name(own): own for own in SOLVERS if _python_name(own) not in different}
-    return {**found, **{name: name for name in ALIASES[_THEIRS]}}
+    single = [own for own, solver in SOLVERS.items() if solver.answers == 1]
+    found = {_python_name(own): own for own in single if _python_name(own) not in different}
+    theirs = [name for name in ALIASES[_THEIRS] if SOLVERS[understood(name, SOLVERS).solver].answers == 1]
+    return {**found, **{name: name for name in theirs}}
 
 
 def _python_name(name: str) -> str:
@@ -151,7 +153,13 @@ def _python_name(name: str) -> str:
 
 
 def _chosen(solver: str | Solver, options: Mapping[str, Any]) -> tuple[Solver, dict[str, Any]]:
-    return (solver, dict(options)) if isinstance(solver, Solver) else chosen(solver, options)
+    found, own = (solver, dict(options)) if isinstance(solver, Solver) else chosen(solver, options)
+    if found.answers > 1:
+        raise PlanError(
+            f"a model of k-diffusion's kind gives one output, and {found.name!r} wants the unconditional one beside the guided: sample a "
+            "dpm.Denoiser with guidance.ClassifierFree by dpm.sample"
+        )
+    return found, own
 
 
 def _key(solver: str | Solver) -> str:

@@ -1,0 +1,81 @@
+"""Devices: what a worker runs on, when its memory is short, and how it waits for what it asked of a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+__all__ = ["count_devices", "environment", "free_memory", "is_out_of_memory", "set_threads", "synchronize"]
+
+_LIBRARIES = ("numpy", "torch", "diffusers", "pillow", "pyarrow")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: Python's, NumPy's, or torch's of any device.
+
+    Examples:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes do not fit"))
+        (True, False)
+    """
+    said = str(error).lower()
+    known = "out of memory" in said or "can't allocate memory" in said or "not enough memory" in said
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and known)
+
+
+def free_memory() -> None:
+    """Give back what torch keeps of a GPU's memory for later."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def synchronize(like: Any) -> None:
+    """Wait until a GPU has done what it was asked for."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(like, torch.Tensor) and like.is_cuda:
+        torch.cuda.synchronize(like.device)
+
+
+def set_threads(count: int) -> None:
+    """Let torch use so many threads of a CPU; 0: as many as it wants."""
+    torch = sys.modules.get("torch")
+    if count and torch is not None:
+        torch.set_num_threads(count)
+
+
+def count_devices(device: str | None) -> int:
+    """How many devices of a kind there are: GPUs for "cuda", 1 for one that is named, and for the CPU.
+
+    Examples:
+        >>> count_devices("cpu"), count_devices("cuda:1")
+        (1, 1)
+    """
+    if device != "cuda":
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def environment(like: Any) -> dict[str, Any]:
+    """What the last bits of samples may depend on, beside the run: versions, the device, threads."""
+    import dpmsolver
+
+    torch = sys.modules.get("torch")
+    found: dict[str, Any] = {"dpmsolver": dpmsolver.__version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    on_gpu = torch is not None and isinstance(like, torch.Tensor) and like.device.type != "cpu"
+    if on_gpu:
+        assert torch is not None
+        kind = like.device.type
+        found["device"] = f"{kind}: {torch.cuda.get_device_name(like.device)}" if kind == "cuda" else kind
+    else:
+        found["device"] = f"cpu: {platform.machine()}"
+        found["threads"] = torch.get_num_threads() if torch is not None else os.environ.get("OMP_NUM_THREADS", "")
+    return found

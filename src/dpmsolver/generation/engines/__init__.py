@@ -1,0 +1,47 @@
+"""Engines: who draws the shards. All of them run `drawing.Artist`, in this process, in processes of their own, or on Ray."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+from dpmsolver.errors import unknown
+from dpmsolver.generation.engines.base import Engine
+from dpmsolver.generation.engines.inline import Inline
+
+__all__ = ["Engine", "EngineName", "Inline", "engine_of"]
+
+EngineName: TypeAlias = Literal["inline", "processes", "ray"]
+
+
+def engine_of(
+    name: str, workers: int | None = None, device: str | None = None, threads: int = 0, address: str | None = None
+) -> Engine:
+    """The engine of a name.
+
+    Args:
+        workers: how many draw; by default one per GPU, or one on a CPU ("ray": one for each of the cluster's).
+        device, threads: of a worker. address: of a Ray cluster; by default one is started here.
+
+    Raises:
+        ValueError: an unknown name, a number of workers that cannot be, an address for another engine.
+    """
+    if name not in get_args(EngineName):
+        raise ValueError(unknown("engine", name, get_args(EngineName)))
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers is an integer >= 1, got {workers!r}")
+    if address is not None and name != "ray":
+        raise ValueError(f"address={address!r} is of a Ray cluster, and the engine is {name!r}: take engine='ray'")
+    if name == "inline":
+        if workers not in (None, 1):
+            raise ValueError(
+                f"workers={workers} are for the engines 'processes' and 'ray': 'inline' draws in this process"
+            )
+        return Inline()
+    settings: dict[str, Any] = {"workers": workers, "device": device, "threads": threads}
+    if name == "processes":
+        from dpmsolver.generation.engines.processes import Processes
+
+        return Processes(**settings)
+    from dpmsolver.generation.engines.on_ray import OnRay
+
+    return OnRay(**settings, address=address)

@@ -1,0 +1,191 @@
+"""On Ray: Ray Data maps groups of shards over a pool of actors, one per GPU or per few cores.
+
+Ray restarts an actor that dies, on another node where its own is gone, and gives it its group again; the shards of the group that have a
+record are not drawn twice. The groups are small: each worker has about 64, so that the last ones end together.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from dpmsolver.generation.drawing import Artist
+from dpmsolver.generation.engines.base import Engine, Finished, Progress, packed, rebuilt, said
+from dpmsolver.generation.job import Job, Prepared
+from dpmsolver.generation.manifest import Record
+from dpmsolver.generation.preparing import prepare
+
+__all__ = ["OnRay"]
+
+_LOOK = 0.2  # seconds between two looks for the raylet
+_PATIENCE = 10.0  # seconds for a cluster to answer
+_MEMORY = 200 * 2**20  # of a cluster that is started here: what travels is numbers of shards
+_GROUPS = 64  # of shards, for each worker
+
+
+class OnRay(Engine):
+    """A cluster of Ray.
+
+    Args:
+        workers: actors; by default one per GPU of the cluster for the device "cuda", else one for every `threads` cores.
+        device: "cuda" where a worker has a GPU. threads: cores of a worker.
+        address: of the cluster, "auto" for the one that this machine belongs to; by default one is started here, and ended.
+    """
+
+    reports = False
+
+    def __init__(
+        self, workers: int | None = None, device: str | None = None, threads: int = 0, address: str | None = None
+    ) -> None:
+        try:
+            self.ray = _ray()
+        except ImportError as error:
+            raise ImportError(f"engine='ray' needs Ray ({error}): pip install 'dpmsolver[ray]'") from error
+        self.wanted, self.device, self.threads, self.address = workers, device, threads or 1, address
+        self.own = False
+
+    def __enter__(self) -> Engine:
+        ray, quiet = self.ray, {"log_to_driver": False, "logging_level": logging.ERROR}
+        if not ray.is_initialized():
+            _require_somebody(self.address)
+            self.own = True
+            try:
+                if self.address is None:
+                    cores = self.threads * (self.wanted or max(1, (os.cpu_count() or 1) // self.threads))
+                    ray.init(
+                        address="local", num_cpus=cores, object_store_memory=_MEMORY, include_dashboard=False, **quiet
+                    )
+                else:
+                    ray.init(address=self.address, **quiet)
+            except Exception as error:  # Ray raises errors of many kinds for a cluster that is not there
+                raise ValueError(
+                    f"the Ray cluster at {self.address or 'this machine'} cannot be reached ({' '.join(str(error).split())[:200]})"
+                ) from error
+        there = ray.cluster_resources()
+        kind, each = ("GPU", 1) if self.on_gpu else ("CPU", self.threads)
+        most = int(there.get(kind, 0) // each)
+        if most < 1:
+            self.__exit__(None, None, None)
+            raise ValueError(
+                f"the Ray cluster has no {kind} to draw with: it has {', '.join(sorted(there)) or 'nothing'}"
+            )
+        self.workers = min(self.wanted or most, most)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.own:
+            self.ray.shutdown()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a worker has a GPU."""
+        return (self.device or "").startswith("cuda")
+
+    @property
+    def _share(self) -> dict[str, Any]:
+        """What a worker takes of its node."""
+        return {"num_gpus": 1} if self.on_gpu else {"num_cpus": self.threads}
+
+    def prepare(self, job: Job) -> Prepared:
+        ray = self.ray
+        content = packed(job.replace(threads=self.threads), ray.cloudpickle)
+        answer = ray.get(ray.remote(_prepared).options(max_retries=3, **self._share).remote(content))
+        if isinstance(answer, tuple):
+            raise rebuilt(*answer)
+        prepared: Prepared = answer
+        return prepared
+
+    def draw(self, job: Job, shards: Iterable[int], progress: Progress, finished: Finished) -> None:
+        import ray.data as data
+
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        content = packed(job.replace(threads=self.threads), self.ray.cloudpickle)
+        waiting = list(shards)
+        size = -(-len(waiting) // (self.workers * _GROUPS))
+        groups = [{"shards": json.dumps(waiting[at : at + size])} for at in range(0, len(waiting), size)]
+        drawn = data.from_items(groups, override_num_blocks=len(groups)).map_batches(
+            _Actor,
+            fn_constructor_args=(content,),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(size=min(self.workers, len(groups))),
+            **self._share,
+        )
+        for rows in drawn.iter_batches(batch_size=None, prefetch_batches=0):
+            for text in rows["answer"]:
+                answer = json.loads(str(text))
+                if "error" in answer:
+                    raise rebuilt(*answer["error"])
+                finished(Record(**answer))
+
+
+class _Actor:
+    """An artist in an actor. Errors are answers: Ray would try again what cannot succeed."""
+
+    def __init__(self, content: bytes) -> None:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        self.artist: Artist | None = None
+        self.failure: tuple[str, str] | None = None
+        try:
+            self.artist = Artist(_ray().cloudpickle.loads(content))
+        except Exception as error:
+            self.failure = said(error)
+
+    def __call__(self, group: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for shard in json.loads(str(group["shards"][0])):
+            yield {"answer": np.array([self._answer(shard)], dtype=object)}
+
+    def _answer(self, shard: int) -> str:
+        if self.artist is None:
+            return json.dumps({"error": self.failure})
+        try:
+            return json.dumps(asdict(self.artist.draw(shard)))
+        except Exception as error:
+            return json.dumps({"error": said(error)})
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its node's raylet has died: Ray notices later, and somebody may have begun again by then."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
+
+
+def _prepared(content: bytes) -> Prepared | tuple[str, str]:
+    try:
+        return prepare(_ray().cloudpickle.loads(content))
+    except Exception as error:
+        return said(error)
+
+
+def _require_somebody(address: str | None) -> None:
+    """Raise ValueError where nobody listens at an address: Ray would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ValueError(f"the Ray cluster at {address} cannot be reached ({error})") from error
+
+
+def _ray() -> Any:
+    """The package, told to be quiet and to send nothing about its use."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    return ray

@@ -1,0 +1,179 @@
+"""Watching a run: how far it is, how fast, and how long it will take, in a file that anybody may read."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dpmsolver.generation.manifest import RECORDS, Manifest
+from dpmsolver.generation.targets import Target, open_target
+
+__all__ = ["STATUS", "Status", "Watcher", "duration", "status"]
+
+STATUS = "status.json"
+_WINDOW = 120.0  # seconds over which the rate is taken
+_STALE = 60.0  # seconds after which a run that says nothing is not at work
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Args:
+        state: "drawing", "done", or "stopped" for one that ended before its samples did.
+        samples, total: drawn and wanted. shards, all_shards: written and wanted.
+        rate: samples per second of all workers, over the last two minutes. left: seconds that the rest takes at that rate.
+        workers: how many draw. seconds: since this run of the command began. updated: seconds since 1970. host, process: of the driver.
+        cause: why it stopped.
+    """
+
+    state: str
+    samples: int
+    total: int
+    shards: int
+    all_shards: int
+    rate: float = 0.0
+    left: float | None = None
+    workers: int = 0
+    seconds: float = 0.0
+    updated: float = 0.0
+    host: str = ""
+    process: int = 0
+    cause: str = ""
+
+    def __str__(self) -> str:
+        share = 100 * self.samples // max(1, self.total)
+        text = f"{self.state}: {self.samples:,} of {self.total:,} samples ({share} %), {self.shards:,} of {self.all_shards:,} shards"
+        if self.rate and self.state == "drawing":
+            text += f"; {self.rate:.3g} samples/s with {self.workers} worker{'s' if self.workers != 1 else ''}"
+            text += "" if self.left is None else f", about {duration(self.left)} left"
+        return text + (f"; {self.cause}" if self.cause else "")
+
+
+class Watcher:
+    """Counts what is drawn, and tells it: to a function, and to the status file.
+
+    Args:
+        target: where the file goes. total, shards: what is wanted. done: samples and shards that are there already.
+        tell: called with each `Status`. every: seconds between two files.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        total: tuple[int, int],
+        done: tuple[int, int],
+        workers: int,
+        tell: Callable[[Status], object] | None,
+        every: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.target, self.total, self.workers, self.tell, self.every, self.clock = (
+            target,
+            total,
+            workers,
+            tell,
+            every,
+            clock,
+        )
+        (self.written, self.shards), self.begun = done, 0
+        self.start = self.last = clock()
+        self.seen: deque[tuple[float, int]] = deque([(self.start, 0)])
+        self.drawn = 0
+
+    def advance(self, samples: int) -> None:
+        """Count samples that were drawn, and are not written yet."""
+        self.begun += samples
+        self.drawn += samples
+        self._told()
+
+    def finish(self, samples: int, *, counted: bool) -> None:
+        """Count a shard that is written; counted: its samples have been told by `advance`."""
+        self.written, self.shards = self.written + samples, self.shards + 1
+        if counted:
+            self.begun = max(0, self.begun - samples)
+        else:
+            self.drawn += samples
+        self._told()
+
+    def _told(self) -> None:
+        now = self.clock()
+        self.seen.append((now, self.drawn))
+        while len(self.seen) > 2 and now - self.seen[1][0] > _WINDOW:
+            self.seen.popleft()
+        if self.tell is not None:
+            self.tell(self.status("drawing"))
+        if now - self.last >= self.every:
+            self.last = now
+            self.write("drawing")
+
+    def status(self, state: str, cause: str = "") -> Status:
+        """The status now."""
+        now = self.clock()
+        begin, before = self.seen[0]
+        rate = (self.drawn - before) / (now - begin) if now > begin else 0.0
+        samples = min(self.total[0], self.written + self.begun)
+        left = (self.total[0] - samples) / rate if rate else None
+        return Status(
+            state,
+            samples,
+            self.total[0],
+            self.shards,
+            self.total[1],
+            rate,
+            left,
+            self.workers,
+            now - self.start,
+            time.time(),
+            socket.gethostname(),
+            os.getpid(),
+            cause,
+        )
+
+    def write(self, state: str, cause: str = "") -> None:
+        """Write the status file."""
+        said: dict[str, Any] = asdict(self.status(state, cause))
+        self.target.write(STATUS, json.dumps(said, indent=1).encode(), lasting=False)
+
+
+def status(folder: str) -> Status:
+    """The status of a run by its folder or URL, whether it is at work or not.
+
+    Raises:
+        ValueError: there is no run.
+    """
+    target = open_target(folder)
+    content, manifest = target.read(STATUS), None
+    if content is not None:
+        found = Status(**json.loads(content))
+        silent = time.time() - found.updated
+        if found.state != "drawing" or silent < _STALE:
+            return found
+    manifest = Manifest.read(target)
+    if manifest is None:
+        raise ValueError(f"{folder} holds no run of dpmsolver generate: there is no manifest.json")
+    from dpmsolver.generation.seeds import Seeds
+
+    seeds = Seeds.of(manifest.run["seeds"], manifest.run["shard"])
+    done = sum(record.num for record in manifest.shards.values())
+    state = "done" if done == len(seeds) and not target.sizes(RECORDS) else "stopped"
+    cause = "" if state == "done" else "nobody has drawn for a minute: the same command resumes" if content else ""
+    return Status(state, done, len(seeds), len(manifest.shards), seeds.num_shards, cause=cause)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    Examples:
+        >>> duration(42), duration(3700)
+        ('42 s', '1 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,121 @@
+"""On Ray: the same bytes, whatever of it is killed, and a price for each shard that is small beside a network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generation_models import HERE, leftovers, sums
+
+from dpmsolver.generation.generating import generate
+
+pytest.importorskip("ray")
+psutil = pytest.importorskip("psutil")
+DRIVER = str(Path(__file__).with_name("generate_once.py"))
+RUN: dict[str, Any] = {"num": 1500, "nfe": 4, "shard": 50, "batch": 25}
+RAY: dict[str, Any] = {"engine": "ray", "workers": 2}
+
+
+def driver(out: Path, model: str = "sleeper", **changes: Any) -> subprocess.Popen[bytes]:
+    """A run on Ray in a process of its own, which starts Ray and ends it."""
+    given = {"model": f"{HERE}:{model}", "out": str(out), **RUN, **RAY, **changes}
+    return subprocess.Popen(
+        [sys.executable, DRIVER, json.dumps(given)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def gone(processes: list[Any]) -> None:
+    """Wait until they are, and end what is left of a Ray that lost its driver."""
+    for process in psutil.wait_procs(processes, timeout=15)[1]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+@pytest.mark.slow
+def test_ray_draws_the_bytes_of_this_process(tmp_path: Path) -> None:
+    """With one worker and with two; what a run has begun elsewhere, Ray ends."""
+    generate("mixture-2", **RUN, out=tmp_path / "here")
+    for workers in (1, 2):
+        process = driver(tmp_path / f"{workers}", "slow", workers=workers)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()
+        assert sums(tmp_path / f"{workers}") == sums(tmp_path / "here")
+        assert leftovers(tmp_path / f"{workers}") == []
+
+
+def named(process: Any, name: str) -> bool:
+    """Whether a process is there and has a name."""
+    try:
+        return name in process.name() or name in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def struck(process: subprocess.Popen[bytes], kills: int, rng: random.Random) -> int:
+    """Kill the driver, an actor or the raylet at random moments, until the run has ended; return how many were killed."""
+    own, family, done = psutil.Process(process.pid), list[Any](), 0
+    while done < kills and process.poll() is None:
+        family = own.children(recursive=True)
+        workers = [each for each in family if named(each, "MapWorker")]
+        if not workers:
+            time.sleep(0.1)
+            continue
+        time.sleep(rng.uniform(0.0, 2.0))
+        victim = rng.choice(("driver", "worker", "raylet"))
+        chosen = {"driver": [own], "worker": workers, "raylet": [each for each in family if named(each, "raylet")]}[
+            victim
+        ]
+        with contextlib.suppress(psutil.Error):
+            chosen[0].send_signal(signal.SIGKILL)
+        done += 1
+        if victim != "worker":
+            break
+    try:
+        process.communicate(timeout=30 if done else 90)
+    except subprocess.TimeoutExpired:  # a driver that waits for its raylet
+        process.kill()
+        process.communicate()
+    gone(family)
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_drivers_workers_and_raylets_leave_the_bytes_of_an_undisturbed_run(seed: int, tmp_path: Path) -> None:
+    """Five times in a row: an actor's death is Ray's to mend; with a raylet or a driver the same command begins again."""
+    generate("mixture-2", **RUN, out=tmp_path / "here")
+    rng, kills, out = random.Random(seed), 0, tmp_path / "killed"
+    for _ in range(7):
+        process = driver(out)
+        kills += struck(process, 5 - kills, rng)
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert kills >= 1
+    assert sums(out) == sums(tmp_path / "here")
+    assert leftovers(out) == []
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
+    """And not tried again: a network that returns NaN, a model that is not there."""
+    for model, said in (("broken", "NaN"), ("missing", "unknown function")):
+        process = driver(tmp_path / model, model)
+        _, text = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert said in text.decode().strip().splitlines()[-1]
+
+
+def test_a_cluster_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """At once, and nothing is made."""
+    with pytest.raises(ValueError, match=r"the Ray cluster at 127\.0\.0\.1:9 cannot be reached"):
+        generate("mixture-2", **RUN, out=tmp_path / "out", engine="ray", address="127.0.0.1:9")
+    assert not (tmp_path / "out").exists()

@@ -20,7 +20,7 @@ class SamplingError(RuntimeError):
 
 
 class ConventionWarning(UserWarning):
-    """Warns of a run that was probably not meant, such as one from a start of the wrong size. The message says what is usual, and how to get it."""
+    """Warns of a run that was probably not meant, such as one from a start of the wrong size. The message says what is usual."""
 
 
 def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str = "") -> str:

@@ -33,7 +33,7 @@ Evaluated: TypeAlias = tuple[int, Any, Any]
 
 @dataclass(frozen=True)
 class State:
-    """A moment of a run, before evaluation `index` or after the last one: its `time`, the state x and the newest predicted x_0."""
+    """A moment of a run: before evaluation `index` (or after the last one), at `time`, the state x and the newest predicted x_0."""
 
     index: int
     time: float

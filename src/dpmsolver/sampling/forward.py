@@ -30,7 +30,7 @@ def initial_noise(
     like: Any = None,
     noise: Literal["independent", "host"] = "independent",
 ) -> Any:
-    """Draw x_T: normals with standard deviation sigma(t_max). Sample i depends on the seed and on i alone, whatever the batch.
+    """x_T: normal with standard deviation sigma(t_max). Sample i depends on the seed and on i alone, whatever the batch.
 
     Args:
         shape: (B, …).
@@ -60,7 +60,7 @@ def initial_noise(
 
 
 def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> Any:
-    """Return alpha(t) x_0 + sigma(t) noise: data with the noise of a time, as in the forward process.
+    """alpha(t) x_0 + sigma(t) noise: the forward process, and nothing else.
 
     Args:
         x0, noise: arrays of one shape (B, …).
@@ -80,7 +80,7 @@ def add_noise(schedule: NoiseSchedule, x0: Any, noise: Any, time: ArrayLike) -> 
 
 
 def inpaint(x0: Any, mask: Any, noise: Any) -> Inpainting:
-    """Make a `state_hook` that keeps x0 where mask is 1, at every point at the noise level it has there, stages included.
+    """A `state_hook` that keeps x0 where mask is 1, at every point at the noise level it has there, stages included.
 
     Args:
         x0: the known data, floating point, of the state's shape and range. Where mask is 0 it may be anything, NaN included.

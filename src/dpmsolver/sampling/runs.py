@@ -128,9 +128,9 @@ def iterate(
     state_hook: StateHook | None = None,
     **options: Any,
 ) -> Iterator[State]:
-    """Yield the states of a run: one per network evaluation and the result, nfe + 1 in all, each with copies of x and of the predicted x_0.
+    """The states of a run, one per network evaluation and the result: nfe + 1 in all, each with copies of x and of the predicted x_0.
 
-    It takes the arguments of `sample` and raises the same errors, when it is called and not at the first state.
+    Arguments and errors as `sample`; wrong ones raise here, before the first state is asked for.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm

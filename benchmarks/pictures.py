@@ -1,7 +1,9 @@
-"""Pictures of the same seeds, a row for each sampler: docs/images/cifar10-seeds.png.
+"""Pictures of the same seeds, a row for each sampler: docs/images/cifar10-seeds.png, and cifar10-five.png of the README.
 
     python -m benchmarks.pictures --model cifar10 --out docs/images/cifar10-seeds.png \\
         "ddim@time=10" "ddim@time=50" "dpm++2m=5" "auto=5" "benchmarks/results/plans-cifar10=5" "dpm++3m-exact=100"
+    python -m benchmarks.pictures --model cifar10 --num 12 --plain --out docs/images/cifar10-five.png \\
+        "ddim@time=5" "benchmarks/results/plans-cifar10=5" "dpm++3m-exact=64"
 
 A row is NAME=EVALUATIONS, with names as `dpmsolver compare` takes them: solver@grid:option=value, a file or a folder of plans.
 """
@@ -55,12 +57,27 @@ def figure(rows: list[tuple[str, Any]]) -> Any:
     return made
 
 
+def sheet(rows: list[tuple[str, Any]], scale: int = 2, gap: int = 4) -> Any:
+    """Rows of colour pictures without names, enlarged, on no background."""
+    from PIL import Image
+
+    num, height, width, _ = rows[0][1].shape
+    step = scale * height + gap, scale * width + gap
+    whole = Image.new("RGBA", (num * step[1] - gap, len(rows) * step[0] - gap), (255, 255, 255, 0))
+    for i, (_, pictures) in enumerate(rows):
+        for k, picture in enumerate(pictures):
+            enlarged = Image.fromarray(picture).resize((scale * width, scale * height), Image.Resampling.LANCZOS)
+            whole.paste(enlarged, (k * step[1], i * step[0]))
+    return whole
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", type=row_of, metavar="NAME=EVALUATIONS")
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--num", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plain", action="store_true", help="no names beside the rows")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     testbed = load_testbed(args.model, features="none")
@@ -69,7 +86,10 @@ def main(argv: list[str] | None = None) -> None:
         name = "tuned" if "/" in sampler.name else sampler.name
         rows.append((f"{name}\n{nfe} evaluations", drawn(testbed, sampler, nfe, args.num, args.seed)))
     with written_aside(args.out) as aside:
-        figure(rows).savefig(aside, format="png", dpi=150)
+        if args.plain:
+            sheet(rows).save(aside, format="PNG", optimize=True)
+        else:
+            figure(rows).savefig(aside, format="png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import dpmsolver as dpm
-from benchmarks import peers_text, solvers
+from benchmarks import peers_text, reference_text, solvers
 from benchmarks.paper import cifar10_text, speedup
 from benchmarks.paper.drawing import cifar10, digest, orders, quality
 from benchmarks.paper.text import markdown, tables
@@ -29,7 +29,16 @@ from dpmsolver.files import written_aside
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images"
-PAGES = ("README.md", "docs/measurements.md", "docs/paper.md", "docs/peers.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/measurements.md",
+    "docs/paper.md",
+    "docs/peers.md",
+    "docs/reference/command-line.md",
+    "docs/reference/index.md",
+    "docs/what-the-measurements-say.md",
+)
 COMMAND = "python -m benchmarks.render"
 
 _MARK = re.compile(r"<!-- generated: (?P<name>[^<>]+?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
@@ -195,6 +204,31 @@ def gaussian_error(solver: str, grid: str | None, nfe: int) -> str:
     return f"{abs(dpm.sample(law.denoiser(schedule), x_T, plan=plan) - exact).item():.1e}".replace("e-0", "e-")
 
 
+def fitted_error(who: str, case: str, nfe: str) -> str:
+    """Mean error on noises that no fit has seen: of the fitted plan, the best preset, `auto`, or a package's best sampler."""
+    figures = data("tuning-gain")["cases"][case]
+    tuned, untuned = figures["tuned"][nfe], figures["untuned"][nfe]
+    found = {"the fitted plan": tuned, "auto": tuned["of_auto"], "the best preset": untuned["ours"], **untuned}
+    return f"{found[who]['mean']:.3f}"
+
+
+def measured_error(sampler: str, model: str, nfe: int) -> str:
+    """RMS distance of a sampler to the end of the exact trajectory, from the comparison behind a figure."""
+    (curve,) = (curve for curve in data(f"paper-fid-{model}")["curves"] if curve["solver"] == sampler)
+    (point,) = (point for point in curve["points"] if point["nfe"] == nfe)
+    return f"{point['measures']['error']['value']:.3f}"
+
+
+def step_ratio() -> str:
+    """What a step of ours costs besides the network, over what one of diffusers' does: the least and the largest ratio of all sizes."""
+    ratios = [
+        row["ratio"]
+        for row in data("overhead")
+        if row["solver"] == "dpm++2m" and row["peer"] == "diffusers DPMSolverMultistep"
+    ]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
 def _made(document: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in document["versions"].items())
     return f"Made by `{document['command']}` on {document['date']} ({versions}).\n"
@@ -214,7 +248,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cifar10 rank EDM": lambda: cifar10_text.rank(data("paper-cifar10"), "EDM"),
     "cifar10 pierret-galerne": lambda: cifar10_text.pierret_galerne(data("paper-cifar10")),
     "cifar10 needed": lambda: str(data("paper-cifar10")["gaussian"]["continuous"]["needed"][0]),
+    "step ratio": step_ratio,
     "speedup": lambda: speedup.short(data("paper-speedup-digits")["claims"], _SHARES),
+    "command line": reference_text.commands,
+    "names": reference_text.names,
     "peers": lambda: peers_text.overview([data(f"peers-{name}") for name in _PEERS]),
 }
 
@@ -229,9 +266,13 @@ def block(name: str) -> str:
         return peers(name.removeprefix("peers ")).strip()
     if found := re.fullmatch(r"gaussian error of ([^@\s]+)(?:@(\S+))? with (\d+)", name):
         return gaussian_error(found[1], found[2], int(found[3]))
+    if found := re.fullmatch(r"error of (the fitted plan|the best preset|auto|[a-z-]+) on (\S+) with (\d+)", name):
+        return fitted_error(found[1], found[2], found[3])
+    if found := re.fullmatch(r"RMS error of (\S+) on (\S+) with (\d+)", name):
+        return measured_error(found[1], found[2], int(found[3]))
     raise ValueError(
         f"nothing is generated under the name {name!r}: there are {', '.join(BLOCKS)}, 'paper KIND MODEL', 'peers MODEL', "
-        "and 'gaussian error of SOLVER@GRID with NFE'"
+        "'gaussian error of SOLVER@GRID with NFE', 'error of WHO on CASE with NFE' and 'RMS error of SOLVER on MODEL with NFE'"
     )
 
 

@@ -135,7 +135,7 @@ The columns:
 - **registers**: arrays of the state's size that a run holds between two evaluations: the state, the input of the next evaluation where
   it is another one, the network outputs that later steps use, and the draws of noise. What an evaluation needs itself is not in it.
 
-Intervals are 95 % intervals. Where none is given nothing was drawn.
+Intervals are 95 % intervals. Figures without an interval are exact.
 """
 
 # What stands beneath the tables of a family, with the command that measured it.

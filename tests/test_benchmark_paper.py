@@ -417,6 +417,7 @@ def test_an_edited_table_is_found_and_made_again(tmp_path: Path, monkeypatch: py
     """A copy of the pages, with one figure edited: found, and put right; a picture of other data too."""
     (tmp_path / "docs" / "images").mkdir(parents=True)
     for name in render.PAGES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((render.ROOT / name).read_text())
     monkeypatch.setattr(render, "ROOT", tmp_path)
     monkeypatch.setattr(render, "IMAGES", tmp_path / "docs" / "images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,11 +19,26 @@ import pytest
 import torch
 
 import dpmsolver as dpm
+from dpmsolver.evaluation.distances import sliced_wasserstein
 from research_code import VPSDE, Diffusion, EDMNet, GuidedNet, Latent
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "write-your-own.md"
-DOCUMENTS = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if "```python" in p.read_text())]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = [ROOT / "README.md", *(page for page in PAGES if "```python" in page.read_text())]
+# What somebody types into the search box, and the page that has to come up.
+SEARCHES = {
+    "img2img": "image-to-image.md",
+    "inpainting": "inpainting.md",
+    "ComfyUI": "comfyui.md",
+    "k-diffusion": "comfyui.md",
+    "Stable Diffusion": "diffusers.md",
+    "Flux": "diffusers.md",
+    "JAX": "jax.md",
+    "seed": "seeds.md",
+    "strength": "image-to-image.md",
+    "pip install": "getting-started.md",
+}
 
 
 def blocks(document: Path) -> list[str]:
@@ -99,7 +115,59 @@ def test_python_examples_run_in_order(
     if document.name == "fast.md":  # as it is traced: the compilers that follow take a minute
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     for block in blocks(document):
+        if document.name == "your-own-network.md":  # as it is written it takes a minute: the next test
+            block = block.replace("STEPS = 4000", "STEPS = 400")
         exec(compile(block, str(document), "exec"), names)
+
+
+@pytest.mark.slow
+def test_the_network_of_two_moons_learns_them_in_the_time_of_the_page() -> None:
+    """As the page has it, the samples are much nearer to data than noise is: a tenth of its distance, and a bit."""
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "your-own-network.md"):
+        exec(compile(block, "your-own-network.md", "exec"), names)
+    samples, data, x_T = (names[name].double().numpy() for name in ("samples", "data", "x_T"))
+    near, far = (sliced_wasserstein(points, data) for points in (samples, x_T))
+    assert near < 0.2 * far
+
+
+def quoted() -> list[tuple[str, str, list[str]]]:
+    """Blocks that show lines of the source: (page, file, lines without their indentation)."""
+    found = []
+    for page in PAGES:
+        for title, code in re.findall(r'```py title="(src/[^"]+)"\n(.*?)```', page.read_text(), flags=re.DOTALL):
+            found.append((page.name, title, [line.strip() for line in code.strip().splitlines()]))
+    return found
+
+
+def test_quoted_lines_stand_in_the_source() -> None:
+    """The lines of code beside the formulas are those of the file that is named, in this order, without others between them."""
+    assert len(quoted()) > 10
+    for page, name, lines in quoted():
+        source = [line.strip() for line in (ROOT / name).read_text().splitlines()]
+        places = range(len(source) - len(lines) + 1)
+        assert any(source[k : k + len(lines)] == lines for k in places), f"{page} quotes what {name} has not: {lines}"
+
+
+@pytest.mark.parametrize(("words", "page"), SEARCHES.items())
+def test_what_people_search_for_is_written_where_it_is_told(words: str, page: str) -> None:
+    """The search of the pages is one by words: the page has to have them, and to be in the navigation."""
+    assert words.lower() in (ROOT / "docs" / page).read_text().lower()
+    assert f": {page}\n" in (ROOT / "mkdocs.yml").read_text()
+
+
+@pytest.mark.slow
+def test_the_built_search_index_finds_what_people_search_for(tmp_path: Path) -> None:
+    """The documentation builds without a warning, and its index has the words under the page."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    entries = json.loads((tmp_path / "search" / "search_index.json").read_text())["docs"]
+    for words, page in SEARCHES.items():
+        place = page.removesuffix(".md") + "/"
+        found = [e for e in entries if words.lower() in f"{e['title']} {e['text']}".lower()]
+        assert any(entry["location"].startswith(place) for entry in found), words
 
 
 def library_with(module: str, folder: Path) -> Path:

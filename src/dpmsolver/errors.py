@@ -12,15 +12,15 @@ _NEAR = 5
 
 
 class PlanError(ValueError):
-    """A plan, a grid or a solver that cannot be: the message names the argument and what is accepted."""
+    """Raised for a plan, a grid or a solver that cannot be made. The message names the argument and what is accepted."""
 
 
 class SamplingError(RuntimeError):
-    """A run that cannot go on: the network returned NaN, or an adaptive run used up its evaluations."""
+    """Raised when a run cannot continue: the network returned NaN, or an adaptive run used up its evaluations."""
 
 
 class ConventionWarning(UserWarning):
-    """Something runs that is hardly meant, such as a start of the wrong size: the message says what is usual and how to get it."""
+    """Warns of a run that was probably not meant, such as one from a start of the wrong size. The message says what is usual."""
 
 
 def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str = "") -> str:

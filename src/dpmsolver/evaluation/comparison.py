@@ -122,12 +122,12 @@ class Comparison:
             or samples may be added later, and the batch may change.
         batch: samples that are drawn at once; None: 100, or on a processor fewer, down to 10, where 100 take long.
         reference_nfe, reference_solver: of the converged run that errors are measured against.
-        resamples: how often samples are drawn anew for an interval; a tenth as often for Frechet distances of more than 256 features.
+        resamples: how often samples are resampled for an interval; a tenth as often for Frechet distances of more than 256 features.
 
     Raises:
         ValueError: names that are not unique, budgets or counts that are not positive integers, nothing that can be run, a folder of
             another comparison, or of other weights under the same name.
-        PlanError: a solver, grid or option that there is not. All before the first evaluation.
+        PlanError: an unknown solver, grid or option. It is raised before the first evaluation.
 
     Examples:
         >>> import tempfile

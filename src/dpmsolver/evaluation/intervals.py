@@ -1,4 +1,4 @@
-"""Intervals of measured figures by the bootstrap: samples drawn anew with replacement.
+"""Intervals of measured figures by the bootstrap: samples are resampled with replacement.
 
 All are 95 % intervals unless told otherwise: of a hundred such intervals, made from a hundred sets of samples, about 95 hold the figure
 that endlessly many samples (for distances between distributions: endlessly many sets of as many samples) have on average.

@@ -44,7 +44,7 @@ class Measure:
         value: the number, from the rows of all batches.
         available: whether a testbed has what it takes.
         costly: its interval has to do with fewer resamples.
-        replicates: (testbed, rows, times) -> its values on so many sets of rows drawn anew, for a measure that corrects them.
+        replicates: (testbed, rows, times) -> its values on so many sets of resampled rows, for a measure that corrects them.
     """
 
     key: str
@@ -59,7 +59,7 @@ class Measure:
     replicates: Callable[[Testbed, NDArray[Any], int], NDArray[np.float64]] | None = None
 
     def resampled(self, testbed: Testbed, rows: NDArray[Any], times: int) -> NDArray[np.float64]:
-        """The values of rows drawn anew with replacement, the same rows for every run, about the value of all of them."""
+        """The values of rows that are resampled with replacement, the same rows for every run, about the value of all of them."""
         if self.replicates is not None:
             return self.replicates(testbed, rows, times)
         times = max(2, times // 5) if self.costly else times

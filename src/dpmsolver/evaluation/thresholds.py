@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 class Figure:
     """A measured value with the values that other draws of the samples would have had.
 
-    The samples are drawn anew with replacement, the same ones for every run of a comparison, so that ratios and differences of two
+    The samples are resampled with replacement, the same ones for every run of a comparison, so that ratios and differences of two
     runs have the narrow interval that the same noise gives them.
     """
 

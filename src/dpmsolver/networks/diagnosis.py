@@ -75,7 +75,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `check` found. `print` shows the finding and the table.
+    """The result of `check`. `print` shows the finding and the table.
 
     Args:
         fits: the declared convention fits, about as well as the best that was tried.

@@ -36,7 +36,7 @@ class Preconditioned:
 
 
 def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> Preconditioned:
-    """EDM's preconditioning around a raw network F: D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma)/4).
+    """Wrap a raw network F in EDM's preconditioning: D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma)/4).
 
     The result predicts data: `Denoiser(edm_preconditioned(F), EDM(), predicts="data")`. A network that is already preconditioned
     (EDM's published pickles, k-diffusion's denoisers) is handed to `Denoiser` as it is, with `predicts="data"`. Where F is a torch

@@ -28,7 +28,7 @@ _TARGETS: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
 
 
 def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
-    """The numbers (a, b) with wanted = a x + b output, for a state x = alpha x_0 + sigma eps.
+    """Return the numbers (a, b) with wanted = a x + b output, for a state x = alpha x_0 + sigma eps.
 
     Args:
         predicts, wanted: "noise" (eps), "data" (x_0), "v" (alpha eps - sigma x_0), "score" (-eps/sigma), "velocity" (eps - x_0).

@@ -89,7 +89,7 @@ def make_plan(
     predicts: Predicts | None = None,
     **options: Any,
 ) -> Plan:
-    """The plan of a solver for a budget: exactly `nfe` network evaluations.
+    """Make the plan of a solver for a budget: exactly `nfe` network evaluations.
 
     Args:
         solver: a name of `solvers()`, a `Solver` of your own, or "auto": what measurements recommend for the schedule and the budget,

@@ -1,4 +1,4 @@
-"""Transforms: from a plan to a better or cheaper plan, whatever solver made it. Pure functions; no network is asked.
+"""Transforms: from a plan to a better or cheaper plan, whatever solver made it. Pure functions; no network is evaluated.
 
 `analytic_first_step` saves the first evaluation, `denoise_to_zero` adds one that ends at the data, `richardson` and `extrapolate` raise
 the order by combining two solutions, `order_ramp` lowers it where a run is better off with fewer outputs. Where several are taken,

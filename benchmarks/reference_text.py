@@ -1,0 +1,69 @@
+"""Generated parts of the reference: the names of the package, and the commands with their options."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import dpmsolver as dpm
+from benchmarks.paper.text import markdown
+
+__all__ = ["commands", "names"]
+
+
+def names() -> str:
+    """A row for each public name of `dpmsolver`: a link to its place in the reference, and the first line of its docstring."""
+    rows = []
+    for name in sorted(dpm.__all__, key=str.lower):
+        documented = inspect.getdoc(getattr(dpm, name)) or ""
+        rows.append([f"[`{name}`][dpmsolver.{name}]", _cell(documented.partition("\n")[0])])
+    return markdown(["name", "what it is"], rows)
+
+
+def commands() -> str:
+    """A section for each command: what it does, how it is called, its options with their defaults, examples."""
+    import typer  # here, so that the other pages are rendered without it
+
+    from dpmsolver.cli import app
+
+    found: Any = typer.main.get_command(app)
+    return "\n".join(_command(name, command) for name, command in sorted(found.commands.items()))
+
+
+def _command(name: str, command: Any) -> str:
+    context = command.make_context(f"dpmsolver {name}", [], resilient_parsing=True)
+    usage = command.get_usage(context).removeprefix("Usage: ").strip()
+    rows = [_option(parameter) for parameter in command.params]
+    table = markdown(["argument", "default", "what it says"], rows)
+    examples = re.findall(r"^dpmsolver .*$", command.epilog or "", flags=re.MULTILINE)
+    shown = "\n".join(examples)
+    return f"## dpmsolver {name}\n\n{_plain(command.help)}\n\n```\n{usage}\n```\n\n{table}\nFor example:\n\n```\n{shown}\n```\n"
+
+
+def _option(parameter: Any) -> list[str]:
+    """What is typed, what holds without it, and the help text."""
+    if parameter.param_type_name == "argument":
+        typed = parameter.metavar or parameter.name
+    else:
+        typed = ", ".join([*parameter.opts, *parameter.secondary_opts])
+        typed += f" {parameter.metavar}" if parameter.metavar else ""
+    if parameter.required:
+        default = "needed"
+    elif isinstance(parameter.show_default, str):  # a description of the default instead of its value
+        default = parameter.show_default
+    else:
+        default = "" if parameter.default is None or parameter.default is False else f"`{parameter.default}`"
+    return [f"`{typed}`", default, _cell(_plain(parameter.help or ""))]
+
+
+def _plain(text: str) -> str:
+    """A help text without rich's markup."""
+    return re.sub(r"\[/?(?:bold|italic|dim|cyan)\]", "", text)
+
+
+def _cell(text: str) -> str:
+    """A line as a cell of a table: without a bar, and without markup of its own outside code."""
+    parts = text.replace("|", "\\|").split("`")
+    parts[::2] = [part.replace("*", "\\*").replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)

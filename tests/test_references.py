@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -61,6 +62,8 @@ def test_a_plan_of_nobody_cites_the_library_alone_and_a_solver_of_yours_its_sour
 def test_a_plan_of_an_earlier_file_is_read_without_a_source() -> None:
     """Files that were written before plans had one."""
     plan = dpm.make_plan("ddim", dpm.schedules.LinearVP(), 3)
-    older = plan.to_json().replace(f'"source": "{plan.source}"', '"older": 1')
+    document = json.loads(plan.to_json())
+    del document["source"]
+    older = json.dumps(document)
     assert older != plan.to_json()
     assert dpm.Plan.from_json(older).source == ""

@@ -55,6 +55,13 @@ _PAPERS: dict[str, tuple[str, str, str, str, int]] = {
         "ICLR",
         2022,
     ),
+    "2202.00512": (
+        "salimans2022progressive",
+        "Salimans, Tim and Ho, Jonathan",
+        "Progressive Distillation for Fast Sampling of Diffusion Models",
+        "ICLR",
+        2022,
+    ),
     "2202.09778": (
         "liu2022pseudo",
         "Liu, Luping and Ren, Yi and Lin, Zhijie and Zhao, Zhou",
@@ -187,6 +194,13 @@ _PAPERS: dict[str, tuple[str, str, str, str, int]] = {
         "Beta Sampling is All You Need: Efficient Image Generation Strategy for Diffusion Models using Stepwise Spectral Analysis",
         "",
         2024,
+    ),
+    "2406.08070": (
+        "chung2025cfgpp",
+        "Chung, Hyungjin and Kim, Jeongsol and Park, Geon Yeong and Nam, Hyelin and Ye, Jong Chul",
+        "{CFG++}: Manifold-constrained Classifier Free Guidance for Diffusion Models",
+        "ICLR",
+        2025,
     ),
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmsolver.brief import brief_repr
 from dpmsolver.errors import unknown
 from dpmsolver.generation.pictures import to_samples
 from dpmsolver.generation.sources import Source
@@ -44,6 +45,8 @@ class Moments:
     num: int
     mean: Floats
     scatter: Floats
+
+    __repr__ = brief_repr
 
     @classmethod
     def of(cls, features: NDArray[Any]) -> Moments:

@@ -143,7 +143,7 @@ def test_quality_against_evaluations(tmp_path: Path, capsys: pytest.CaptureFixtu
     results = json.loads((tmp_path / "f.json").read_text())
     first = ["ddpm @ time", "analytic-ddpm @ time", "ddim @ time", "analytic-ddim @ time"]
     others = ["pndm", "dpm-2", "dpm-3", "dpm-fast", "rk45", "dpm-12 adaptive", "dpm-23 adaptive"]
-    assert names(results) == [*first, *others, "dpm++2m", "unipc-2", "unipc-3", "deis-tab3"]
+    assert names(results) == [*first, *others, "dpm++2m", "unipc-2", "unipc-3", "deis-tab3", "ipndm-3", "auto"]
     assert [p["nfe"] for p in curve(results, "ddim @ time")["points"]] == [10, 15, 20]
     assert [p["nfe"] for p in curve(results, "dpm-3")["points"]] == [15]
     assert [s["nfe"] for s in curve(results, "pndm")["skipped"]] == [10]

@@ -99,7 +99,11 @@ def test_analytic_first_step_is_the_plan_with_its_first_output_replaced(
     assert calls == plan.nfe
 
 
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if "statistics" not in SOLVERS[name].accepted_options()])
+@pytest.mark.parametrize(
+    "solver",
+    # Of plans with two outputs an evaluation the first step is not analytic: it is refused.
+    [name for name in SOLVERS if "statistics" not in SOLVERS[name].accepted_options() and not name.endswith("cfg++")],
+)
 @pytest.mark.parametrize("variance", [1.0, 0.3])
 def test_analytic_first_step_is_exact_for_normal_data(solver: str, variance: float) -> None:
     """For data of mean 0 and the guess's variance the first output is the optimal one, so mean and variance of the result are equal."""

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 from numpy.typing import NDArray
 
 from dpmsolver import backends
@@ -77,8 +76,11 @@ def moved_to(backend: Backend, x: Any, like: Any) -> Any:
     """Return numbers of any kind as an array on the device and in the type of `like`."""
     if not isinstance(x, backend.array):
         return backend.from_numpy(to_host(x), like)
-    if "nowhere" not in (backend.place(x), backend.place(like)) and device(x) != device(like):
-        x = backend.xp.asarray(x, device=device(like))
+    if "nowhere" not in (backend.place(x), backend.place(like)):
+        from array_api_compat import device  # not at the import of the package; NumPy's arrays have none before NumPy 2
+
+        if device(x) != device(like):
+            x = backend.xp.asarray(x, device=device(like))
     return cast(x, like.dtype)
 
 

@@ -329,7 +329,8 @@ seconds are those of the fit without the teacher's trial, on one core of a busy 
 _QUALITY = """
 ## Frechet distance and class accuracy
 
-Of 200 judges, features of a classifier of digits. With so few samples the distance has a large offset: compare with the converged run.
+Of 200 judges, in features of a classifier of the data. With so few samples the distance has a large offset: compare with the
+converged run.
 
 """
 _SPECIAL = """

@@ -11,7 +11,7 @@ import torch
 import dpmsolver as dpm
 from dpmsolver.adapters.diffusers import PlanScheduler
 from dpmsolver.backends import one_kernel
-from dpmsolver.backends.torch import BACKEND
+from dpmsolver.backends.torch import BACKEND, LARGE
 from dpmsolver.solvers.registry import SOLVERS
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -31,7 +31,7 @@ def denoiser() -> dpm.Denoiser:
 @pytest.mark.parametrize("count", range(3, one_kernel.MOST + 1))
 @pytest.mark.parametrize("into", ["nothing", "a buffer", "the state"])
 def test_one_kernel_gives_the_combination(count: int, into: str) -> None:
-    shape = (3, one_kernel.LARGE // 3 + 5)
+    shape = (3, LARGE // 3 + 5)
     arrays = [torch.randn(shape, device="cuda") for _ in range(count)]
     numbers = torch.randn(count, dtype=torch.float64).tolist()
     exact = sum(number * array.double() for number, array in zip(numbers, arrays, strict=True))
@@ -42,7 +42,7 @@ def test_one_kernel_gives_the_combination(count: int, into: str) -> None:
 
 
 def test_the_kernel_is_there_and_leaves_to_the_chain_what_it_cannot_do() -> None:
-    x = torch.randn(one_kernel.LARGE, device="cuda")
+    x = torch.randn(LARGE, device="cuda")
     numbers = [1.0, 2.0, 3.0]
     assert one_kernel.combined(numbers, [x, x, x], None) is not None
     assert one_kernel.combined(numbers, [x.double()] * 3, None) is None

@@ -3,7 +3,7 @@
 A chain of torch's operations reads and writes the result again for every array after the second: four arrays cost it nine passes over
 memory, and this kernel five. Small states are bound by the time to launch a kernel instead, so they take the chain.
 
-The kernel needs Triton, which comes with the CUDA builds of torch.
+The kernel needs Triton, which comes with the CUDA builds of torch and takes a while to import: this module is imported when a run needs it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ try:
 except ImportError:
     triton = None
 
-__all__ = ["LARGE", "MOST", "combined"]
+__all__ = ["MOST", "combined"]
 
-LARGE = 2**18  # elements from which on memory takes longer than launches
 MOST = 8  # arrays
 _BLOCK = 1024
 

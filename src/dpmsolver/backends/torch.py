@@ -16,13 +16,15 @@ import torch.utils.checkpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpmsolver.backends import Autograd, one_kernel
+from dpmsolver.backends import Autograd
 from dpmsolver.backends.arrays import require_one_per_sample, require_state
 from dpmsolver.backends.keys import Keys, require_host_keys, stream_seed
 from dpmsolver.errors import PlanError
 from dpmsolver.host import settled
 
-__all__ = ["BACKEND", "TorchBackend", "seeds_from"]
+__all__ = ["BACKEND", "LARGE", "TorchBackend", "seeds_from"]
+
+LARGE = 2**18  # elements of a CUDA tensor from which on memory takes longer than launches
 
 
 def seeds_from(generator: Any, batch: int) -> list[tuple[int, ...]]:
@@ -135,8 +137,10 @@ class TorchBackend:
 
     def combine(self, coefficients: Sequence[float], arrays: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         first, scale, done = arrays[0], coefficients[0], 1
-        if first.is_cuda and len(arrays) > 2 and first.numel() >= one_kernel.LARGE:
-            total = one_kernel.combined(coefficients, arrays, out)
+        if first.is_cuda and len(arrays) > 2 and first.numel() >= LARGE:
+            from dpmsolver.backends.one_kernel import combined
+
+            total = combined(coefficients, arrays, out)
             if total is not None:
                 return total
         if out is first:

@@ -26,7 +26,7 @@ def few_presets() -> Iterator[None]:
     """Four presets instead of 128, which would take most of a small fit's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selecting, "CANDIDATE_SOLVERS", ("dpm++2m", "unipc-2"))
-        patch.setattr(selecting, "CANDIDATE_GRIDS", ("logsnr", "quadratic"))
+        patch.setattr(selecting, "GRIDS", ("logsnr", "quadratic"))
         yield
 
 
@@ -237,13 +237,13 @@ def test_a_loss_that_is_infinite_away_from_the_end_is_told() -> None:
 
 
 def test_files_that_are_cut_short_or_edited_are_told(tmp_path: Path) -> None:
-    """The plan, its report, and the trajectories: named, with what to do, and nothing is overwritten."""
+    """The plan, its report, and the trajectories, and those of another fit: named, with what to do, and nothing is overwritten."""
     given: dict[str, Any] = {"nfe": 3, "effort": 1500, "store": tmp_path}
     dpm.tune(peaks(), (16, 2), **given)
     plan, report = tmp_path / "plan-3.json", tmp_path / "report-3.json"
     whole = plan.read_text(), report.read_text()
     plan.write_text(whole[0][:200])
-    refused(dpm.PlanError, r"plan-3\.json: not a plan in JSON, or one that was cut short .*or delete it", **given)
+    refused(dpm.PlanError, r"plan-3\.json: not a plan in JSON, or one that was cut short .*or delete plan-3", **given)
     document = json.loads(whole[0])
     document["end"]["label"] += 1e-9
     if "checksum" in document:
@@ -251,12 +251,17 @@ def test_files_that_are_cut_short_or_edited_are_told(tmp_path: Path) -> None:
         refused(dpm.PlanError, r"plan-3\.json: this plan's numbers were changed after it was written", **given)
     plan.write_text(whole[0])
     report.write_text(whole[1][:300])
-    refused(dpm.PlanError, r"report-3\.json holds no report of a fit .*: delete it, and it is made again", **given)
+    refused(dpm.PlanError, r"report-3\.json holds no report of a fit .*: delete plan-3\.json and report-3\.json", **given)
     report.unlink()
+    refused(dpm.PlanError, r"plan-3\.json has no report-3\.json beside it: take another folder", **given)
+    report.write_text(whole[1])
+    refused(dpm.PlanError, r"was fitted to another network, to other noises or with other", **{**given, "effort": 1600})
+    refused(dpm.PlanError, r"was fitted to another network, to other noises or with other", **{**given, "seed": 1})
+    for each in (plan, report):
+        each.unlink()
     path = next((tmp_path / "teacher").glob("trajectories-*.npz"))
     path.write_bytes(path.read_bytes()[:100])
     refused(dpm.PlanError, r"trajectories-.*\.npz holds no trajectories", **given)
-    assert plan.read_text() == whole[0]
 
 
 def test_another_network_or_guidance_is_told_in_one_sentence(tuned: dpm.Tuned) -> None:

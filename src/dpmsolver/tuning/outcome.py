@@ -116,29 +116,37 @@ class Tuned:
 
     @classmethod
     def load(cls, folder: str | Path, nfe: int, key: str | None = None) -> Tuned | None:
-        """Read what `save` wrote; None where there is nothing, or the result of another fit.
+        """Read what `save` wrote, or return None where no fit has finished.
+
+        Args:
+            key: of the fit whose result is wanted; None takes any.
 
         Raises:
-            PlanError: a file that is cut short or changed.
+            PlanError: a file is cut short or changed, or the folder holds the result of another fit.
         """
         plan, report = _files(Path(folder), nfe)
-        if not (plan.exists() and report.exists()):
+        if not plan.exists():  # it is written last
             return None
+        if not report.exists():
+            raise PlanError(f"{plan} has no {report.name} beside it: take another folder, or move the plan away")
+        again = f"delete {plan.name} and {report.name}, and they are made again"
         try:
             document = json.loads(report.read_text())
-            found, known = document.pop("format"), document.pop("key")
-            if found != _FORMAT or (key is not None and known != key):
-                return None
+            said = document.pop("format"), document.pop("key")
             document["errors"] = {name: np.array(each) for name, each in document["errors"].items()}
             document["stages"] = tuple(Stage(**each) for each in document["stages"])
             plans = {name: Plan.from_json(text) for name, text in document.pop("plans").items()}
             made = Report(**{**document, "noises": tuple(document["noises"])})
         except (KeyError, TypeError, ValueError) as error:
-            raise PlanError(f"{report} holds no report of a fit ({error}): delete it, and it is made again") from None
+            raise PlanError(f"{report} holds no report of a fit ({error}): {again}") from None
+        if said != (_FORMAT, said[1] if key is None else key):
+            raise PlanError(
+                f"{plan} was fitted to another network, to other noises or with other settings: take another folder, or {again}"
+            )
         try:
             return cls(Plan.from_json(plan.read_text()), made, plans)
         except PlanError as error:
-            raise PlanError(f"{plan}: {error}; or delete it, and it is made again") from None
+            raise PlanError(f"{plan}: {error}; or {again}") from None
 
     def __str__(self) -> str:
         return str(self.report)

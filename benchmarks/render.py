@@ -31,6 +31,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 IMAGES = ROOT / "docs" / "images"
 PAGES = (
     "README.md",
+    "docs/generate.md",
     "docs/index.md",
     "docs/measurements.md",
     "docs/paper.md",
@@ -130,6 +131,39 @@ def gpu_facts() -> str:
             "second in float32 with TF32.",
             f"- In bfloat16 the samples differ from those of float32 without TF32 by {half['rms']:.4f} (RMS; that of the samples is "
             f"{half['rms_of_the_samples']:.2f}).",
+        ]
+    )
+
+
+def generation_facts() -> str:
+    """What `dpm.generate` costs beside the network."""
+    document = data("generation")
+    digits, speed, ray, million = (document[name] for name in ("digits", "throughput", "ray", "million"))
+    modes = {
+        f"{workers} {'workers' if workers > 1 else 'worker'} with {threads} {'threads' if threads > 1 else 'thread'}": each
+        for mode, each in speed.items()
+        if (found := re.fullmatch(r"(\d+) x (\d+) threads", mode))
+        for workers, threads in [map(int, found.groups())]
+    }
+    beside = "; ".join(
+        f"{name}, {each['generate']:.1f} samples a second against {each['bare']:.1f} of the loop ({each['share']:.2f}; "
+        f"{each['share by processor time']:.2f} by the time of the processors)"
+        for name, each in modes.items()
+    )
+    engines = {"processes": "two processes", "ray": "Ray with two workers", "inline": "one thread of this process"}
+    runs = ", ".join(f"{who} {digits[name]['seconds'] / 60:.0f} min" for name, who in engines.items())
+    own = million["MiB of a worker by tenths"]
+    return "\n".join(
+        [
+            f"- **Digits**, 10 evaluations, PNG in tar files, features and classes on the way, in turn with a loop of the network alone "
+            f"in the same processes ({speed['num']} samples, `… throughput`): {beside}.",
+            f"- **{digits['num']:,} digits** three times, while other programs used the cores: {runs}. All shards are "
+            f"{'the same bytes' if digits['same bytes'] else 'NOT the same bytes'} (`… digits`).",
+            f"- **A shard** on Ray: {ray['shards']:,} shards of a network that sleeps 40 ms, {ray['workers']} actors on the two cores, "
+            f"took {ray['seconds']:.0f} s, {ray['seconds'] - ray['slept']:.0f} of them beside the sleep: {ray['ms per shard']:.1f} ms a "
+            f"shard, {ray['ms per shard and worker']:.0f} ms of each actor (`… ray`).",
+            f"- **{million['num']:,} seeds** of ten Gaussians in 16 dimensions, 10 evaluations each, on Ray: {million['seconds']:.0f} s. A "
+            f"worker's own memory is {own[0]} MiB in the first tenth and {own[-1]} MiB in the last (`… million`).",
         ]
     )
 
@@ -240,6 +274,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "digits": digits_table,
     "gpu overhead": gpu_overhead,
     "gpu facts": gpu_facts,
+    "generation": generation_facts,
     "paper orders": paper_orders,
     "paper variance inside": lambda: paper_variance("inside"),
     "paper variance whole": lambda: paper_variance("whole"),

@@ -92,7 +92,7 @@ def _last(tables: Any, start: Table, most: int = _STEPS) -> Table:
 
 def _counts(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     """Rows by least squares, and refined with times, by the number of noises that they are fitted to; half as many more choose."""
-    counts = COUNTS if case.effort == "minutes" else COUNTS[:5]
+    counts = COUNTS[:5] if case.slow else COUNTS
     noises = case.some(judges.testbed, 0, counts[-1] + counts[-1] // 2)
     end, schedule = judges.end(nfe), judges.testbed.schedule
     every = [Taught(part, Lesson.given(part, end)) for part in noises.parts(range(counts[-1]), 8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,8 +74,13 @@ class Case:
 
     @property
     def pictures(self) -> bool:
-        """Whether it is a U-Net, which costs most."""
+        """Whether it is a network of pictures."""
         return self.testbed in ("digits", "cifar10") or self.testbed in trained.DIGITS
+
+    @property
+    def slow(self) -> bool:
+        """Whether an evaluation costs so much that fewer candidates are tried on all judges."""
+        return self.pictures or self.testbed == "cifar10-mixture"
 
     def load(self) -> Testbed:
         """The testbed."""
@@ -93,6 +99,9 @@ class Case:
         return Noises(denoiser, testbed.initial_noise(part, seed))
 
 
+_DIGITS = "80000"  # evaluations: between "seconds" and "minutes"
+
+
 def _quick(name: str) -> Case:
     return Case(name, "minutes", 512, 256)
 
@@ -102,10 +111,10 @@ CASES = (
     Case("cifar10-mixture"),
     Case("mixture-3072"),
     Case("cifar10-gaussian"),
-    Case("digits", noises=128),
-    Case("digits", noises=128, guidance=2.0),
-    Case("digits-flow", noises=128),
-    Case("digits-edm", noises=128),
+    Case("digits", _DIGITS, 384),
+    Case("digits", _DIGITS, 384, guidance=2.0),
+    Case("digits-flow", _DIGITS, 384),
+    Case("digits-edm", _DIGITS, 384),
     Case("cifar10", noises=128),
     Case("cifar10", noises=128, guidance=2.0),
 )
@@ -205,15 +214,30 @@ def _measured(candidates: Candidates, count: int) -> Iterator[tuple[str, Floats]
 
 @cache
 def edition() -> str:
-    """A name for the fit as it is: figures of another one are measured again."""
+    """A name for the fit as it is, whatever its words: figures of another one are measured again."""
     total = hashlib.sha256()
     for path in sorted((ROOT / "src" / "dpmsolver" / "tuning").glob("*.py")):
-        total.update(path.read_bytes())
+        if path.stem != "page":
+            total.update(ast.dump(_without_words(ast.parse(path.read_text()))).encode())
     return total.hexdigest()[:8]
 
 
+def _without_words(tree: ast.AST) -> ast.AST:
+    """The code without its docstrings."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0] = ast.Expr(ast.Constant(None))
+    return tree
+
+
 def fitted(case: Case, nfe: int, effort: str = "", noises: int = 0) -> Tuned:
-    """The fit of a case to its first noises, from the folder of runs where it has been made."""
+    """The fit of a case to its first noises, from the folder of runs where it has been made, with the trajectories of all budgets."""
     effort, noises = effort or case.effort, noises or case.noises
     chosen = "".join(map(str, case.classes))
     folder = RUNS / edition() / "-".join(filter(None, [case.name.replace(" ", "-"), chosen, effort, str(noises)]))
@@ -221,9 +245,7 @@ def fitted(case: Case, nfe: int, effort: str = "", noises: int = 0) -> Tuned:
     if found is None:
         given = case.some(case.load(), 0, noises)
         spent = int(effort) if effort.isdigit() else effort
-        found = dpm.tune(given.part(range(noises)).denoiser, given.x_T, nfe, effort=spent, seed=SEED)
-        folder.mkdir(parents=True, exist_ok=True)
-        found.save(folder)
+        found = dpm.tune(given.part(range(noises)).denoiser, given.x_T, nfe, effort=spent, seed=SEED, store=folder)
     assert isinstance(found, Tuned)
     return found
 

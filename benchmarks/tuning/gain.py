@@ -34,6 +34,7 @@ def measure(case: Case, nfes: Sequence[int] = ()) -> None:
         "untuned": {},
         "seconds": 0.0,
     }
+    figures |= {"effort": case.effort, "noises": case.noises}
     figures["tuned"] = {nfe: found for nfe, found in figures["tuned"].items() if found["fit"] == edition()}
     judges = Judges(case)
     begin = time.perf_counter()
@@ -52,8 +53,9 @@ def measure(case: Case, nfes: Sequence[int] = ()) -> None:
             figures["tuned"][str(nfe)] = _tuned(case, judges, nfe)
             note()
             print(case.name, nfe, "tuned", figures["tuned"][str(nfe)], flush=True)
-        if str(nfe) not in figures["untuned"]:
-            figures["untuned"][str(nfe)] = _untuned(case, judges, nfe)
+        known = figures["untuned"].setdefault(str(nfe), {})
+        if "ours" not in known:
+            figures["untuned"][str(nfe)] = {**_untuned(case, judges, nfe, peers=not known), **known}
             note()
             best = {who: (each["name"], each["mean"]) for who, each in figures["untuned"][str(nfe)].items()}
             print(case.name, nfe, "untuned", best, flush=True)
@@ -84,9 +86,9 @@ def _tuned(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     return found
 
 
-def _untuned(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
-    """The best of ours and of each package, with how many were tried."""
-    rounds = _ROUNDS_OF_SLOW if case.effort == "seconds" else _ROUNDS
+def _untuned(case: Case, judges: Judges, nfe: int, *, peers: bool) -> dict[str, Any]:
+    """The best of ours and, if wanted, of each package, with how many were tried."""
+    rounds = _ROUNDS_OF_SLOW if case.slow else _ROUNDS
 
     def of_table(table: Table, count: int) -> Floats:
         return judges.of_table(table, count)
@@ -94,11 +96,12 @@ def _untuned(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     def of_sampler(sampler: Sampler, count: int) -> Floats:
         return judges.of_sampler(sampler, nfe, count)
 
-    peers = [(s.name, partial(of_sampler, s)) for s in _peers(case, judges)]
     fields: dict[str, Candidates] = {
         "ours": [(p.name, partial(of_table, p.table)) for p in presets(judges.denoiser, nfe, None)]
     }
-    fields |= {who: [each for each in peers if package(each[0]) == who] for who in PACKAGES}
+    if peers:
+        theirs = [(s.name, partial(of_sampler, s)) for s in _peers(case, judges)]
+        fields |= {who: [each for each in theirs if package(each[0]) == who] for who in PACKAGES}
     found = {}
     for who, candidates in fields.items():
         left = halved(candidates, rounds)

@@ -22,6 +22,7 @@ from dpmsolver.tuning.teacher import Taught
 __all__ = ["Fit"]
 
 _RIDGES = (1e-6, 1e-4, 1e-2)
+_USUAL_RIDGE = 1e-4
 _GRIDS = 4  # on which rows are fitted
 _STEP = 1 / 6  # of what a stage may spend: the largest that the derivatives of one step may cost
 _FEW = 8  # noises that a step takes at least
@@ -88,7 +89,12 @@ class Fit:
         self.stages.append(Stage(name, error, self.course.noises.evaluations - self.begun))
 
     def _rows(self, bases: Sequence[Table], name: str = "rows by least squares") -> None:
-        tables = (fit_rows(base, self.fit, self.miss, ridge) for base in bases for ridge in _RIDGES)
+        """Fit rows on the points of the base that half of the noises prefer, on all noises and with every ridge."""
+        fit, choose = (first_noises(each, _count(each) // 2) for each in (self.fit, self.choose))
+        base = bases[0]
+        if len(bases) > 1:
+            base = min(bases, key=lambda each: self.judged(fit_rows(each, fit, self.miss, _USUAL_RIDGE), choose))
+        tables = (fit_rows(base, self.fit, self.miss, ridge) for ridge in _RIDGES)
         self._note(name, min(tables, key=self.judged))
 
     def _refine(self, name: str, share: float, rank: int = 0) -> None:
@@ -96,8 +102,7 @@ class Fit:
         table, until = self._ranked(rank), self.course.noises.evaluations + share * self._left()
         numbers, width = _numbers(self.nfe), self._width()
         each, fewest = jacobian_cost(self.nfe), max(_FEW, math.ceil(_PER_NUMBER * numbers / width))
-        total = sum(len(part) for part, _ in self.fit)
-        count = min(total, max(fewest, int(_STEP * share * self._left()) // each))
+        count = min(_count(self.fit), max(fewest, int(_STEP * share * self._left()) // each))
         some = first_noises(self.fit, count)
         found = table
         if self.course.noises.evaluations + count * each > until:
@@ -142,6 +147,11 @@ class Fit:
                 f"{self.nfe} evaluations have {numbers} numbers to fit, and the {noises} noises that fit give {noises * self._width()}: "
                 "take more noises, and a larger effort, which says how many are used"
             )
+
+
+def _count(taught: Sequence[Taught]) -> int:
+    """How many noises there are in some parts."""
+    return sum(len(part) for part, _ in taught)
 
 
 def _numbers(nfe: int) -> int:

@@ -69,7 +69,7 @@ def select(
 ) -> Selection:
     """Measure the presets on a network and rank them by their distance from its converged trajectories.
 
-    Every solver of the candidates is tried on every grid, 128 presets, by successive halving: all on four noises, twenty on 16, six on 32.
+    Every solver of the candidates is tried on every grid, 144 presets, by successive halving: all on four noises, twenty on 16, six on 32.
 
     Args:
         denoiser: the network as it will be sampled, see `tune`.

@@ -1,4 +1,4 @@
-"""Course: what all fits of a network share, its noises in three parts and their converged trajectories."""
+"""Course: the noises of a network in three parts and their converged trajectories, which all its fits share."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Course:
         self._named: tuple[Any, str] | None = None  # a network, and its name
 
     def end(self, nfe: int) -> float:
-        """Return the time at which runs of a budget end: that of plans of the budget, unless the caller said one."""
+        """Return the time at which runs of a budget end: the caller's, or else that of untuned plans of this budget."""
         start = default_start(self.schedule, self.denoiser.predicts)
         return default_end(self.schedule, nfe, start) if self.wanted_end is None else self.wanted_end
 
@@ -120,11 +120,11 @@ class Course:
             )
 
     def key(self, *settings: object) -> str:
-        """Return a name for a fit: of the network, its conditions, the noises and the settings."""
+        """Return the name of a fit, which identifies the network, its conditions, all noises and the settings."""
         return self._key(self.noises.part(self.order), self.wanted_end, *settings)
 
     def taught(self, numbers: Sequence[int], nfe: int, *, whole: bool = True) -> list[Taught]:
-        """Return noises with their trajectories to the end of a budget; whole, or the ends alone."""
+        """Return noises with their trajectories to the end of a budget, or with the ends of these alone."""
         known = (tuple(numbers), self.end(nfe), whole)
         if known not in self._taught:
             parts = self.noises.parts(numbers, self.batch)
@@ -132,7 +132,7 @@ class Course:
         return self._taught[known]
 
     def _kept(self, part: Part, end: float, whole: bool) -> Lesson:
-        """The trajectories of a part, from the store where they are known."""
+        """Return the trajectories of a part, from the store if it has them."""
         path = self._path("trajectories" if whole else "ends", "npz", part, end, self.teacher_nfe)
         if path is not None and path.exists():
             return Lesson.load(path, part)
@@ -144,11 +144,11 @@ class Course:
         return lesson
 
     def _path(self, what: str, suffix: str, part: Part, *settings: object) -> Path | None:
-        """A file of the store for what is made of a part; None without a store."""
+        """Return the path in the store of a result that belongs to a part; None without a store."""
         return None if self.store is None else self.store / f"{what}-{self._key(part, *settings)}.{suffix}"
 
     def _key(self, part: Part, *settings: object) -> str:
-        """A name for what is made of a part: of the network, its conditions, the noises and the settings."""
+        """Return a name that identifies the network, its conditions, the noises and the settings."""
         denoiser = part.denoiser
         others = {each.name: getattr(denoiser, each.name) for each in fields(denoiser) if each.name in _CONDITIONS}
         said = (
@@ -166,7 +166,7 @@ class Course:
         return total.hexdigest()[:24]
 
     def _network(self, denoiser: Denoiser) -> str:
-        """The network's fingerprint; of one without weights, that of its answer to the first noise."""
+        """Return the fingerprint of the network's weights; for a network without weights, of its output on the first noise."""
         if self._named is None or self._named[0] is not denoiser.network:
             self._named = denoiser.network, fingerprint(denoiser.network) or self._answer()
         return self._named[1]
@@ -182,7 +182,7 @@ _CONDITIONS = ("predicts", "network_kwargs", "time_label", "learned_variance", "
 
 
 def _plain(value: Any) -> Iterator[str]:
-    """What a value and those in it are, in words; of arrays the type, whose numbers are in the fingerprint."""
+    """Yield a description of a value and of the values in it. An array is described by its type; the fingerprint covers its numbers."""
     if isinstance(value, Mapping):
         value = [each for pair in value.items() for each in pair]
     elif is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Fit: one budget's way from the presets to the table that is nearest, stage after stage, within what may be spent."""
+"""Fit: the stages that lead from the presets to the nearest table for one budget, within a given number of evaluations."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Fit:
     """The fit of a budget.
 
     Args:
-        course: the noises and their teacher. spending: evaluations of single samples beside the teacher. miss: what is to be small.
+        course: the noises and their teacher. spending: evaluations of single samples beside the teacher. miss: the error to minimise.
 
     Attributes:
-        auto, selected: the default and the best preset. table: the best of all tables, by the noises that choose. stages: the record.
+        auto, selected: the default and the best preset. table: the best one by the choosing noises. stages: the record.
     """
 
     def __init__(self, course: Course, nfe: int, spending: int, miss: Miss) -> None:
@@ -65,11 +65,11 @@ class Fit:
 
     @property
     def table(self) -> Table:
-        """The best of all tables, by the noises that choose."""
+        """The table with the smallest error on the choosing noises."""
         return self._ranked(0)
 
     def judged(self, table: Table, noises: Sequence[Taught] | None = None) -> float:
-        """Return the mean error on the noises that choose, or on some, with what errors of the network's outputs would add."""
+        """Return the mean error on the choosing noises, or on the given ones, including the effect of errors in the network's outputs."""
         errors = judged_errors(table, noises or self.choose, self.miss)
         if self.miss.plain:  # a plan that multiplies errors of the network is no good one
             errors = np.hypot(errors, np.linalg.norm(table.noise()[-1]))
@@ -83,13 +83,13 @@ class Fit:
         return sorted(self._tables, key=lambda pair: pair[0])[rank][1]
 
     def _note(self, name: str, table: Table, *, instead: Table | None = None) -> None:
-        """Keep a table, in the place of the one that it was made of, and write down how far the fit is."""
+        """Keep a table, in place of the one that it improves on, and record the stage."""
         error = self.judged(table)
         self._tables = [pair for pair in self._tables if pair[1] is not instead] + [(error, table)]
         self.stages.append(Stage(name, error, self.course.noises.evaluations - self.begun))
 
     def _rows(self, bases: Sequence[Table], name: str = "rows by least squares") -> None:
-        """Fit rows on the points of the base that half of the noises prefer, on all noises and with every ridge."""
+        """Choose the base whose rows, fitted on half of the noises, err least; then fit its rows on all noises with every ridge."""
         fit, choose = (first_noises(each, _count(each) // 2) for each in (self.fit, self.choose))
         base = bases[0]
         if len(bases) > 1:
@@ -98,7 +98,7 @@ class Fit:
         self._note(name, min(tables, key=self.judged))
 
     def _refine(self, name: str, share: float, rank: int = 0) -> None:
-        """Take steps of Gauss-Newton from one of the best tables, as long as they bring something and cost less than a share."""
+        """Take Gauss-Newton steps from one of the best tables while they improve it and a share of the budget lasts."""
         table, until = self._ranked(rank), self.course.noises.evaluations + share * self._left()
         numbers, width = _numbers(self.nfe), self._width()
         each, fewest = jacobian_cost(self.nfe), max(_FEW, math.ceil(_PER_NUMBER * numbers / width))
@@ -122,7 +122,7 @@ class Fit:
             self._note(name, found, instead=table)
 
     def _search(self) -> None:
-        """Search for times from those of the best table, on as many noises as leave enough candidates, and fit rows on all."""
+        """Search for better times, from those of the best table, on so few noises that enough candidates fit; then fit rows on all."""
         most = int(_SEARCH * self._left()) // self.nfe
         count = min(_SEARCHED, self.noises, most // (_CANDIDATES * self.nfe))
         if count < _FEWEST_SEARCHED:
@@ -140,7 +140,7 @@ class Fit:
         return int(self.miss(part, lesson.end, lesson.end).shape[1])
 
     def _require_enough(self, noises: int) -> None:
-        """PlanError where the noises say less than there is to be fitted."""
+        """Raise PlanError if the noises give fewer equations than there are numbers to fit."""
         numbers = _numbers(self.nfe)
         if noises * self._width() < numbers:
             raise PlanError(
@@ -150,17 +150,17 @@ class Fit:
 
 
 def _count(taught: Sequence[Taught]) -> int:
-    """How many noises there are in some parts."""
+    """Return the number of noises in some parts."""
     return sum(len(part) for part, _ in taught)
 
 
 def _numbers(nfe: int) -> int:
-    """How many numbers are fitted: coefficients and times."""
+    """Return the number of fitted numbers, coefficients and times."""
     return sum(k + 2 for k in range(nfe)) + nfe - 1
 
 
 def _bases(best: Sequence[Preset], every: Sequence[Preset]) -> list[Table]:
-    """Tables with times that fall, on the grids of the best presets and on two that are usual."""
+    """Return tables with decreasing times, on the grids of the best presets and on two common ones."""
     usual = [preset for preset in every if preset.name in ("dpm++2m@quadratic", "dpm++2m@logsnr")]
     found: dict[tuple[float, ...], Table] = {}
     for preset in [*best, *usual]:

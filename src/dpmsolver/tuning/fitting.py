@@ -25,8 +25,8 @@ def fit_rows(table: Table, taught: Sequence[Taught], miss: Miss, ridge: float) -
     """Return the table with rows fitted on its points.
 
     Args:
-        table: whose coefficients the rows are pulled to.
-        ridge: how hard, in units of the mean square of each regressor.
+        table: the rows are pulled towards its coefficients.
+        ridge: the strength of the pull, in units of the mean square of each regressor.
     """
     states: list[Any] = [table.start(part) for part, _ in taught]
     outputs: list[tuple[Any, ...]] = [() for _ in taught]
@@ -44,7 +44,7 @@ def fit_rows(table: Table, taught: Sequence[Taught], miss: Miss, ridge: float) -
 
 
 def _noise_products(table: Table, k: int) -> Floats:
-    """The mean products of what errors of the outputs leave in the regressors of row k; the target has none."""
+    """Return the mean products of the effects that output errors have on the regressors of row k; the target's is zero."""
     start = replace(table, points=table.points[: k + 2])
     state = start.noise()[k]
     outputs = [replace(start, rows=(*table.rows[:k], np.eye(k + 2)[1 + i])).noise()[-1] for i in range(k + 1)]

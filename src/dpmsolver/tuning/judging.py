@@ -1,4 +1,4 @@
-"""Judging: which of several plans the noises prefer that none of them was fitted to or chosen on."""
+"""Judging: the choice between plans on noises to which none of them was fitted and on which none was chosen."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def ratio_of_means(errors: Floats, others: Floats, confidence: float = 0.95) -> 
 
 
 def preferred(errors: Mapping[Name, Floats], confidence: float = 0.95) -> Name:
-    """Return the plan that the noises prefer: one takes the place of those before it if its mean error is smaller for certain.
+    """Return the plan to keep: a plan replaces those before it if its mean error is smaller with the given confidence.
 
     Args:
-        errors: the errors of each plan on the same noises; the one to be kept in doubt first.
+        errors: of each plan on the same noises, float64 (N,). In doubt the earlier plan is kept.
         confidence: of the paired bootstrap that the mean error is smaller.
     """
     names = list(errors)

@@ -1,4 +1,4 @@
-"""Misses: how far the end of a run is from the end of the trajectory, sample by sample."""
+"""Misses: the distance of each run's end from the end of its trajectory."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _PROBE = 1e-2  # of the target's size: how far a feature map is probed for its d
 
 @dataclass(frozen=True)
 class Miss:
-    """What is to be small: by default the distance itself, else that of features, or a function's own number.
+    """The error to minimise: the distance of states by default, the distance of features, or the value of a loss.
 
     Args:
-        features: (B, …) -> (B, …), what is compared of both ends instead of the states.
+        features: (B, …) -> (B, …), compared instead of the states.
         loss: (x, reference) -> (B,), numbers >= 0; the miss is their root. At most one of the two is given.
     """
 
@@ -43,7 +43,7 @@ class Miss:
         return self.features is None and self.loss is None
 
     def __call__(self, part: Part, x: Any, reference: Any) -> Floats:
-        """Return what is to be zero, float64 (B, d)."""
+        """Return the miss of each sample, float64 (B, d); zero where the run reaches the reference."""
         if self.loss is not None:
             return np.sqrt(np.maximum(self._read(part, self.loss(x, reference), "loss"), 0.0))
         if self.features is not None:
@@ -51,7 +51,7 @@ class Miss:
         return part.flat(x) - part.flat(reference)
 
     def along(self, part: Part, target: Any, arrays: Sequence[Any]) -> Floats:
-        """Return arrays, and the target itself, as they change the miss near the target to first order: float64 (B, r + 1, d)."""
+        """Return the first-order effect of each array, and of the target itself, on the miss near the target: float64 (B, r + 1, d)."""
         if self.features is None:
             return np.stack([part.flat(array) for array in (*arrays, target)], axis=1)
         here, size = self._features(part, target), root_mean_square(part.flat(target))
@@ -85,7 +85,7 @@ def end_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
 
 
 def judged_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
-    """Return what `end_errors` does, and `DIVERGED` where the run, the features or the loss left the finite numbers.
+    """Return the errors of `end_errors`, with `DIVERGED` where the run, the features or the loss is not finite.
 
     A candidate may diverge where others do not: that speaks against it, and ends no fit.
     """

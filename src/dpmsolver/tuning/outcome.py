@@ -1,4 +1,4 @@
-"""Outcome: what a fit gives, the plan that is kept and what was measured on the way, with its files."""
+"""Outcome: the result of a fit, the plan that is kept and the measurements, with its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORMAT = "dpmsolver-tuned-2"
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a fit: what was done, the mean error on the noises that choose, and the evaluations of single samples until then."""
+    """A stage of a fit: its name, the mean error on the choosing noises, and the evaluations of single samples so far."""
 
     name: str
     error: float
@@ -36,13 +36,13 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a fit measured.
+    """The measurements of a fit.
 
     Args:
-        winner: "tuned", "selected" or "auto", as the noises prefer that nothing was fitted to.
+        winner: "tuned", "selected" or "auto", chosen on noises to which nothing was fitted.
         selected: the best preset, `solver@grid`.
         errors: of "auto", "selected" and "tuned", each noise's, float64 (N,), on the noises that judge.
-        stages: how the fit went. noises: how many fitted, chose and judged.
+        stages: the record of the fit. noises: the numbers of noises for fitting, choosing and judging.
         teacher_nfe, teacher_error: evaluations of a converged run, and its own mean distance from one with twice as many.
         evaluations: of single samples by the network, the teacher's included. seconds: that the fit took.
     """
@@ -84,10 +84,10 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """The plan that is kept, and what was measured on the way to it.
+    """The plan that is kept, and the measurements behind it.
 
     Args:
-        plans: all that were judged, by their names in the report: also a fitted one that is not kept.
+        plans: all plans that were judged, by their names in the report, including a fitted one that is not kept.
     """
 
     plan: Plan

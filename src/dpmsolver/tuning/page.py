@@ -1,4 +1,4 @@
-"""Page: what fits found as plain data, and as one HTML page beside their plans."""
+"""Page: the results of fits as plain data, and as one HTML page beside their plans."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ERROR = (
 
 
 def results_of(fits: Mapping[int, Tuned] | Sequence[Tuned], title: str = "a network", **said: Any) -> dict[str, Any]:
-    """Return what fits found as plain data, which `report.fits.write_fits` shows.
+    """Return the results of fits as plain data, which `report.fits.write_fits` shows.
 
     Args:
         fits: what `tune` returns for several budgets, or results of one budget each.

@@ -81,7 +81,7 @@ class Part:
         return found
 
     def first(self, count: int) -> Part:
-        """Return a part of the first so many noises."""
+        """Return a part of the first `count` noises."""
         return self._noises.part(self._numbers[:count])
 
     def combine(self, coefficients: Sequence[float] | Floats, arrays: Sequence[Any]) -> Any:
@@ -94,7 +94,7 @@ class Part:
 
 
 def denoiser_of(function: DenoiserOf, numbers: NDArray[np.int64]) -> Denoiser:
-    """Return what a caller's function gives for some noises. TypeError for anything but a denoiser."""
+    """Return the denoiser that a caller's function gives for some noises. Raise TypeError for anything else."""
     own = function(numbers)
     if not isinstance(own, Denoiser):
         raise TypeError(f"the function of noises must return dpm.Denoiser(…), got {type(own).__name__}")

@@ -63,10 +63,10 @@ def refined(
     *,
     times: bool,
 ) -> Iterator[Table]:
-    """Yield better and better tables, each after derivatives of its own, until these bring nothing.
+    """Yield improved tables, each from new derivatives, until these bring no improvement.
 
     Args:
-        judged: the error by which a step is accepted, on noises that the fit does not see.
+        judged: the error by which a step is accepted, on noises to which nothing is fitted.
         times: whether times move too.
     """
     best, tried = judged(table), range(len(_DAMPINGS))
@@ -93,7 +93,7 @@ def refined(
 def _derivatives(
     table: Table, taught: Sequence[Taught], schedule: NoiseSchedule, miss: Miss, times: bool
 ) -> tuple[list[_Number], list[Floats]]:
-    """The fitted numbers, and for each part the end's derivatives by them and, last, what is missing: (B, numbers + 1, d)."""
+    """Return the fitted numbers, and for each part the end's derivatives by them and, last, the miss to remove: (B, numbers + 1, d)."""
     every = [_differences(table, part, lesson.end, schedule, miss, times) for part, lesson in taught]
     return every[0][0], [vectors for _, vectors in every]
 
@@ -125,7 +125,7 @@ def _differences(
 
 
 def _noise(table: Table, schedule: NoiseSchedule, numbers: Sequence[_Number]) -> Floats:
-    """As `_derivatives`, of what errors of the outputs leave in the end, which is to be small too: (numbers + 1, nfe)."""
+    """Return the same for the effect of output errors on the end, which is minimised too: (numbers + 1, nfe)."""
     here = table.noise()[-1]
     found = []
     for number in numbers:
@@ -135,7 +135,7 @@ def _noise(table: Table, schedule: NoiseSchedule, numbers: Sequence[_Number]) ->
 
 
 def _later(table: Table, schedule: NoiseSchedule, k: int, move: float) -> tuple[Table, float]:
-    """The table with the time of point k moved in half-log-SNR as far as its neighbours allow, and how far that is."""
+    """Return the table with point k moved in half-log-SNR as far as its neighbours allow, and the distance moved."""
     here = table.points[k].half_log_snr
     low, high = table.points[k - 1].half_log_snr, table.points[k + 1].half_log_snr
     highest = float(schedule.half_log_snr(schedule.t_min))
@@ -149,7 +149,7 @@ def _later(table: Table, schedule: NoiseSchedule, k: int, move: float) -> tuple[
 
 
 def _step(products: Floats, damping: float) -> Floats:
-    """The change of all numbers that makes the mean of the samples' errors smallest, to first order, by reweighted least squares."""
+    """Return the change of all numbers that minimises the mean error of the samples to first order, by reweighted least squares."""
     errors = np.sqrt(products[:, -1, -1])
     change = np.zeros(products.shape[1] - 1)
     for _ in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""Searching: the times of a table by a search without derivatives, each candidate with rows fitted anew."""
+"""Searching: a derivative-free search for the times of a table, which refits the rows for each candidate."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def searched(
     ridge: float,
     candidates: int,
 ) -> Table:
-    """Return the best of so many tables, found by Nelder and Mead's simplex over the logs of the gaps between times in half-log-SNR.
+    """Return the best of `candidates` tables, found by Nelder and Mead's simplex over the logs of the gaps between times in half-log-SNR.
 
     Args:
         table: where the search starts, and whose coefficients the rows of all candidates are pulled to.
-        judged: the error by which candidates are compared, on noises that the fit does not see.
+        judged: the error by which candidates are compared, on noises to which nothing is fitted.
     """
     from scipy.optimize import minimize  # here, because it is slow to import
 

@@ -53,7 +53,7 @@ class Preset:
 
 
 def presets(denoiser: Denoiser, nfe: int, end: float | None) -> Iterator[Preset]:
-    """Yield what `auto` would take, then every solver of the candidates on every grid, as far as the budget and the schedule allow."""
+    """Yield the choice of `auto`, then every candidate solver on every grid that the budget and the schedule allow."""
     seen = set()
     names = ("auto", *(f"{solver}@{grid}" for solver in CANDIDATE_SOLVERS for grid in GRIDS))
     for name in names:
@@ -69,7 +69,7 @@ def presets(denoiser: Denoiser, nfe: int, end: float | None) -> Iterator[Preset]
 
 
 def ranked(candidates: Sequence[Preset], taught: Sequence[Taught], miss: Miss) -> list[Preset]:
-    """Return the candidates of the last round, each measured on its noises, the best first. The first candidate stays in to the end."""
+    """Return the candidates of the last round with their errors, the best first. The first candidate is never dropped."""
     alive, total = list(candidates), sum(len(part) for part, _ in taught)
     for noises, kept in _ROUNDS:
         some = first_noises(taught, min(noises, total))
@@ -92,7 +92,7 @@ def _mean(errors: Floats) -> float:
 
 
 def first_noises(taught: Sequence[Taught], count: int) -> list[Taught]:
-    """Return the first so many noises, or all, in parts."""
+    """Return the first `count` noises, or all, in parts."""
     found: list[Taught] = []
     while count > 0 and len(found) < len(taught):
         each = taught[len(found)]

@@ -1,4 +1,4 @@
-"""Table: a plan in the form that is fitted, where each input of the network is made of the one before and of every output so far.
+"""Table: a plan in the form that is fitted, where each network input is a combination of the previous input and all outputs so far.
 
 Every plan without noise has this form. Its states are linear in x_T and in the outputs, so that a step from one network input to the next
 is one combination: a corrector, a predictor and the stages of a singlestep method are special cases of
@@ -71,7 +71,7 @@ class Table:
         return cls((*(row.point for row in plan.rows), plan.end), tuple(rows), factor, plan.origin, predicts)
 
     def plan(self, solver: str, schedule: str, grid: str, options: Mapping[str, Any]) -> Plan:
-        """Return the table as a plan, with what is to be said of its making."""
+        """Return the table as a plan with its provenance."""
         steps_of = [Combination(float(row[0]), tuple(map(float, row[1:]))) for row in self.rows]
         begin = None
         if self.origin is not None:
@@ -92,7 +92,7 @@ class Table:
         )
 
     def noise(self) -> list[Floats]:
-        """Return what an error of each output makes of each network input, and last of the end: nfe + 1 vectors, float64 (nfe,).
+        """Return the effect of an error in each output on each network input and, last, on the end: nfe + 1 vectors, float64 (nfe,).
 
         A network is not exact to all digits: it runs in float32 or less, and another plan's inputs are a little elsewhere. An error of
         `NOISE` in a predicted noise is one of `NOISE` sigma/alpha in the predicted x_0; where the network predicts something else, it is

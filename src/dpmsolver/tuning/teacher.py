@@ -1,4 +1,4 @@
-"""Teacher: the converged trajectories that plans are fitted to, known at every time between their start and their end."""
+"""Teacher: the converged trajectories to which plans are fitted, known at every time between start and end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Lesson:
 
     @classmethod
     def given(cls, part: Part, end: float, nfe: int = TEACHER_NFE) -> Lesson:
-        """Follow a part's noises to a time with so many evaluations; one more where that is clean data, 0."""
+        """Follow a part's noises to the time `end` with `nfe` evaluations, and one more if `end` is 0."""
         schedule = part.denoiser.schedule
         last = schedule.last_time(1000) if end == 0.0 else end
         # Of order 4 to the end: steps of lower order there are for few evaluations (Gaussian data, 64 to t = 0.01: off 2e-5, else 2e-4).
@@ -78,7 +78,7 @@ class Lesson:
 
     @classmethod
     def load(cls, path: Path, part: Part) -> Lesson:
-        """Read what `save` wrote. PlanError for a file that is cut short."""
+        """Read the file that `save` wrote. Raise PlanError for a file that is cut short."""
         try:
             with path.open("rb") as opened, np.load(opened) as file:
                 points = tuple(Point(*row) for row in file["points"].tolist())
@@ -105,7 +105,7 @@ class Lesson:
 
 
 def _answered(part: Part, x: Any, point: Point) -> Any:
-    """The network's answer on the way of the teacher, where each has to be finite."""
+    """Return the network's output on a trajectory of the teacher. Raise SamplingError if it is not finite."""
     try:
         return part(x, point)
     except SamplingError as error:
@@ -119,7 +119,7 @@ class Taught(NamedTuple):
     lesson: Lesson
 
     def first(self, count: int) -> Taught:
-        """Return the first so many samples of it."""
+        """Return its first `count` samples."""
         states, outputs = (tuple(x[:count] for x in arrays) for arrays in (self.lesson.states, self.lesson.outputs))
         return Taught(self.part.first(count), Lesson(self.lesson.points, states, outputs))
 

@@ -148,9 +148,9 @@ def tune(
     """Fit a plan to a network: its coefficients and its times, from forward passes alone.
 
     Converged trajectories of the noises are the teacher. The presets are measured (`select`), rows are fitted to the trajectories by least
-    squares, all numbers are refined for the end by Gauss-Newton, and with enough effort the times are searched for. A part of the noises
-    is never fitted to: by these the fitted plan has to be better than the best preset, and that than `auto`, with 95 % confidence, or
-    it is not kept. So the result is not worse than the default.
+    squares, all numbers are refined for the end by Gauss-Newton, and with enough effort the times are searched for. Other noises judge:
+    the fitted plan is kept only if it errs less than the best preset on them with 95 % confidence, and the best preset only if it errs
+    less than `auto`. So the result is not worse than the default.
 
     Args:
         denoiser: the network as it will be sampled, with its guidance and conditions; arrays in them with as many rows as there are
@@ -161,8 +161,8 @@ def tune(
         effort: how much to spend on each budget beside the teacher: "seconds", "minutes" or "hours", for a small network on a CPU,
             or the number of single samples that the network evaluates (20,000, 250,000 and 2,500,000).
         end: time at which runs end; by default where untuned plans of the budget end.
-        features: what is compared of two ends instead of the states, (B, …) -> (B, …), such as a network's features.
-        loss: what is to be small, (x, reference) -> (B,), numbers >= 0.
+        features: a function (B, …) -> (B, …), such as a network's features; these are compared instead of the states.
+        loss: a function (x, reference) -> (B,), numbers >= 0, to minimise instead of the distance.
         batch: samples that the network evaluates at once.
         seed: of the noises where a shape is given, and of their division into parts.
         store: a folder for trajectories and finished plans. A second call finds them there, and an interrupted one resumes.
@@ -215,7 +215,7 @@ def tune(
 
 
 def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
-    """The fit of one budget, and the plan that the noises prefer which had no part in it."""
+    """Fit a plan for one budget, and keep the plan that the judging noises prefer."""
     began, before, thirds = time.perf_counter(), course.noises.evaluations, course.thirds()
     fit = Fit(course, nfe, spending, miss)
     judges = course.taught(thirds.judge, nfe, whole=False)
@@ -239,7 +239,7 @@ def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
 
 
 def _provenance(course: Course, report: Report) -> dict[str, Any]:
-    """What a tuned plan says of its making, in plain values."""
+    """Return the provenance of a tuned plan, in plain values."""
     tuned, selected = report.summaries["tuned"], report.summaries["selected"]
     return {
         **said_of(course.denoiser),
@@ -267,7 +267,7 @@ def _check(budgets: Sequence[Any], effort: Any, batch: Any) -> None:
 
 
 def _noises(denoiser: Denoiser | DenoiserOf, noises: Any, seed: int = 0) -> Noises:
-    """The noises, drawn here where a shape is given."""
+    """Return the noises; draw them if a shape is given."""
     if not callable(denoiser) and not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(…) or a function of noises, got {type(denoiser).__name__}")
     if isinstance(noises, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in noises):

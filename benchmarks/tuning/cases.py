@@ -80,7 +80,7 @@ class Case:
     @property
     def slow(self) -> bool:
         """Whether an evaluation costs so much that fewer candidates are tried on all judges."""
-        return self.pictures or self.testbed == "cifar10-mixture"
+        return self.pictures or self.testbed in ("cifar10-mixture", "mixture-3072")
 
     def load(self) -> Testbed:
         """The testbed."""
@@ -99,7 +99,7 @@ class Case:
         return Noises(denoiser, testbed.initial_noise(part, seed))
 
 
-_DIGITS = "80000"  # evaluations: between "seconds" and "minutes"
+_BETWEEN = "80000"  # evaluations, between "seconds" and "minutes"
 
 
 def _quick(name: str) -> Case:
@@ -108,13 +108,13 @@ def _quick(name: str) -> Case:
 
 CASES = (
     *map(_quick, ("mixture-16", "moons-linear", "moons-flow", "moons-edm", "mixture-2", "gaussian", "empirical")),
-    Case("cifar10-mixture"),
-    Case("mixture-3072"),
-    Case("cifar10-gaussian"),
-    Case("digits", _DIGITS, 384),
-    Case("digits", _DIGITS, 384, guidance=2.0),
-    Case("digits-flow", _DIGITS, 384),
-    Case("digits-edm", _DIGITS, 384),
+    Case("cifar10-mixture", _BETWEEN, 256),
+    Case("mixture-3072", _BETWEEN, 256),
+    Case("cifar10-gaussian", _BETWEEN, 256),
+    Case("digits", _BETWEEN, 384),
+    Case("digits", _BETWEEN, 384, guidance=2.0),
+    Case("digits-flow", _BETWEEN, 384),
+    Case("digits-edm", _BETWEEN, 384),
     Case("cifar10", noises=128),
     Case("cifar10", noises=128, guidance=2.0),
 )

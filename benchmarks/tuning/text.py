@@ -315,7 +315,7 @@ and with 8 as that with 12. On networks of digits: 5 as 6, 6 as 8, 8 as 10, 10 a
 """
 _MEANS = """
 Mean error by the number of evaluations. Candidates are tried on 8 of the judges, and the best 12 of each package on all; on networks of
-pictures and on `cifar10-mixture` on 4, the best 12 on 16, and the best 4 on all. On `digits` the peers are those that are the best of
+pictures and in 3072 dimensions on 4, the best 12 on 16, and the best 4 on all. On `digits` the peers are those that are the best of
 their package somewhere in [Against other packages](peers.md).
 
 """

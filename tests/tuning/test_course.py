@@ -87,3 +87,22 @@ def test_a_file_of_the_teacher_that_is_cut_short_is_named(tmp_path: Path) -> Non
     next(tmp_path.glob("converged-*.json")).write_text("[6")
     with pytest.raises(dpm.PlanError, match=r"converged-.*\.json says no teacher .*: delete it, and it is made again"):
         course(store=tmp_path).prepare(4)
+
+
+def rough(which: Any) -> dpm.Denoiser:
+    """Data near two points, and for some noises whatever the last digits of the state say."""
+
+    def network(x: Any, t: Any, rough: Any) -> Any:
+        return np.tanh(x) + rough[:, None] * np.sign(np.sin(1e7 * x))
+
+    return dpm.Denoiser(network, SCHEDULE, "data", network_kwargs={"rough": np.asarray(which, float)})
+
+
+def test_one_undecided_sample_does_not_speak_for_the_teacher() -> None:
+    """It carries the mean of the errors, which is told, and not their median; all of them together are no teacher."""
+    one = course(rough([1.0] + [0.0] * 15))
+    one.prepare(4)
+    assert one.teacher_nfe == 64
+    assert one.teacher_error > 0.01
+    with pytest.raises(dpm.PlanError, match="the teacher has not converged: .* apart in the median"):
+        course(rough(np.ones(16))).prepare(4)

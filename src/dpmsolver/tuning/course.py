@@ -26,7 +26,7 @@ from dpmsolver.tuning.teacher import TEACHER_NFE, Lesson, Taught
 __all__ = ["Course", "Thirds"]
 
 _TRIAL = 8  # noises on which the teacher's own error is measured
-_NEAR = 0.1  # of the error of `auto`: a teacher whose own error is larger has not converged
+_NEAR = 0.1  # of the error of `auto`: a teacher whose own error is larger, in the median, has not converged
 _LARGEST_TEACHER = 4 * TEACHER_NFE
 _SAME = 1e-3  # of the output's size: how far apart two calls of one network may be
 
@@ -96,15 +96,16 @@ class Course:
         auto = Table.of(make_plan("auto", self.schedule, nfe, end=self.wanted_end, predicts=self.denoiser.predicts))
         while True:
             finer = Lesson.given(part, end, 2 * count)
-            own = float(np.sqrt(np.square(part.flat(lesson.end) - part.flat(finer.end)).mean(axis=1)).mean())
-            usual = float(end_errors(auto, [Taught(part, finer)], Miss()).mean())
+            errors = np.sqrt(np.square(part.flat(lesson.end) - part.flat(finer.end)).mean(axis=1))
+            # The median: a sample between two modes is undecided for any teacher, and carries the mean.
+            own, usual = float(np.median(errors)), float(np.median(end_errors(auto, [Taught(part, finer)], Miss())))
             if own <= _NEAR * usual:
-                self.teacher_nfe, self.teacher_error = count, own
+                self.teacher_nfe, self.teacher_error = count, float(errors.mean())
                 return
             if 2 * count > _LARGEST_TEACHER:
                 raise PlanError(
-                    f"the teacher has not converged: runs of {count} and {2 * count} evaluations end {own:.3g} apart, and auto with {nfe} "
-                    f"evaluations ends {usual:.3g} from them: tune for fewer evaluations, or in a higher precision"
+                    f"the teacher has not converged: runs of {count} and {2 * count} evaluations end {own:.3g} apart in the median, "
+                    f"and auto with {nfe} evaluations ends {usual:.3g} from them: tune for fewer evaluations, or in a higher precision"
                 )
             count, lesson = 2 * count, finer
 

@@ -24,6 +24,8 @@ from benchmarks import peers_text, reference_text, solvers
 from benchmarks.paper import cifar10_text, speedup
 from benchmarks.paper.drawing import cifar10, digest, orders, quality
 from benchmarks.paper.text import markdown, tables
+from benchmarks.tuning import gain
+from benchmarks.tuning.cases import case_of
 from dpmsolver.files import written_aside
 
 ROOT = Path(__file__).parent.parent
@@ -238,6 +240,13 @@ def gaussian_error(solver: str, grid: str | None, nfe: int) -> str:
     return f"{abs(dpm.sample(law.denoiser(schedule), x_T, plan=plan) - exact).item():.1e}".replace("e-0", "e-")
 
 
+def fitted_bars() -> str:
+    """How many of the bars of fitted plans are met."""
+    found = [bar for name, case in data("tuning-gain")["cases"].items() for bar in gain.bars(case_of(name), case)]
+    bars = [bar["met"] for bar in found if bar["kind"] == "bar"]
+    return f"{sum(bars)} of {len(bars)}"
+
+
 def fitted_error(who: str, case: str, nfe: str) -> str:
     """Mean error on noises that no fit has seen: of the fitted plan, the best preset, `auto`, or a package's best sampler."""
     figures = data("tuning-gain")["cases"][case]
@@ -282,6 +291,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cifar10 rank VP": lambda: cifar10_text.rank(data("paper-cifar10"), "VP"),
     "cifar10 rank EDM": lambda: cifar10_text.rank(data("paper-cifar10"), "EDM"),
     "cifar10 pierret-galerne": lambda: cifar10_text.pierret_galerne(data("paper-cifar10")),
+    "fitted bars": fitted_bars,
     "cifar10 needed": lambda: str(data("paper-cifar10")["gaussian"]["continuous"]["needed"][0]),
     "step ratio": step_ratio,
     "speedup": lambda: speedup.short(data("paper-speedup-digits")["claims"], _SHARES),

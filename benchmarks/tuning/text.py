@@ -89,7 +89,20 @@ def _gain(cases: Mapping[str, Any]) -> Iterator[str]:
             yield markdown(["", "by", *map(str, gain.NFES)], [row for name in chosen for row in _means(name, cases)])
     yield _WHOLE
     yield markdown(
-        ["", "evaluations", "plan", "mean", "median", "95 %", "RMS", "selected / tuned", "auto / tuned", "seconds"],
+        [
+            "",
+            "evaluations",
+            "plan",
+            "mean",
+            "median",
+            "95 %",
+            "RMS",
+            "selected / tuned",
+            "auto / tuned",
+            "noises",
+            "spent",
+            "seconds",
+        ],
         [row for name in _ordered(cases) for row in _whole(name, cases[name])],
     )
 
@@ -124,10 +137,15 @@ def _whole(name: str, figures: Mapping[str, Any]) -> Iterator[list[str]]:
         tuned, untuned = figures["tuned"][str(nfe)], figures["untuned"].get(str(nfe), {})
         ratios = ["{} ({} to {})".format(*map(_digits, tuned[f"of_{each}"]["ratio"])) for each in ("selected", "auto")]
         kept = "tuned" if tuned["kept"] == "tuned" else f"{tuned['kept']} kept"
-        yield [f"`{name}`", str(nfe), kept, *_four(tuned), *ratios, f"{tuned['fit_seconds']:.0f}{_where(tuned)}"]
+        spent = [
+            str(sum(tuned["of_noises"])),
+            f"{tuned['evaluations']:,}",
+            f"{tuned['fit_seconds']:.0f}{_where(tuned)}",
+        ]
+        yield [f"`{name}`", str(nfe), kept, *_four(tuned), *ratios, *spent]
         if untuned:
             who, best = min(untuned.items(), key=lambda item: item[1]["mean"])
-            yield ["", "", best["name"] if who == "ours" else f"{who} {best['name']}", *_four(best), "", "", ""]
+            yield ["", "", best["name"] if who == "ours" else f"{who} {best['name']}", *_four(best), *[""] * 5]
 
 
 def _where(tuned: Mapping[str, Any]) -> str:
@@ -323,9 +341,9 @@ _WHOLE = """
 ### The whole distribution
 
 What was kept by the gate of `tune`, and under it the best untuned of all packages with as many evaluations. "selected / tuned" is the
-mean error of the preset that `tune` itself selected on its noises over the tuned plan's, with a 95 % interval of paired resampling;
-seconds are those of the fit on one core of a busy machine. The first fit of a case, with 5 evaluations, follows the teacher's
-trajectories, which the others share.
+mean error of the preset that `tune` itself selected on its noises over the tuned plan's, with a 95 % interval of paired resampling.
+"Spent" are the evaluations of single samples and "seconds" the time of the fit, on one core of a busy machine. The first fit of a case
+follows the teacher's trajectories, which the others share.
 
 """
 _QUALITY = """

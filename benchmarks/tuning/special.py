@@ -20,7 +20,8 @@ from dpmsolver.tuning.teacher import Lesson, Taught
 __all__ = ["NFES", "measure"]
 
 NFES = tuple(range(3, 11))
-SHOWN, PROBED = 64, 16  # noises: that the recipes see, and that dynamic programming with the student's states sees
+# Noises: of a fit, of the recipes, and of dynamic programming with the student's states.
+FITTED, SHOWN, PROBED = 160, 64, 16
 SOLVERS = ("ddim", "ipndm-4")
 _SEARCHED = 20_000  # evaluations of single samples for a search of times
 
@@ -49,7 +50,7 @@ def _measured(
     schedule, predicts = judges.testbed.schedule, judges.denoiser.predicts
     best = ranked(list(presets(judges.denoiser, nfe, None)), taught, Miss())
     tables: dict[str, Table] = {
-        "tuned": Table.of(fitted(case, nfe).plan),
+        "tuned": Table.of(fitted(case, nfe, "seconds", FITTED).plan),
         "selected": best[0].table,
     }
     whole = shown.part(range(SHOWN))

@@ -185,7 +185,7 @@ def _special(cases: Mapping[str, Any]) -> Iterator[str]:
     ]
     first = next(iter(cases.values()))
     verdict = f"is behind on {', '.join(behind)}" if behind else "is ahead everywhere"
-    yield _SPECIAL.format(verdict=verdict, noises=first["noises"], probed=first["probed"])
+    yield _SPECIAL.format(verdict=verdict, noises=first["noises"], probed=first["probed"], fitted=special.FITTED)
     for name in _ordered(cases):
         figures = cases[name]
         rows: dict[str, list[str]] = {}
@@ -367,7 +367,8 @@ Special cases of a table, from the same teacher, on {noises} noises of the fit (
   the times of the best preset's solver, its coefficients rebuilt, with the evaluations of `effort="seconds"`. LD3 itself follows
   gradients, and moves labels apart from times.
 
-Compared with all of these and with the preset that was selected on the same noises, a tuned plan {verdict}.
+A plan tuned with `effort="seconds"` on {fitted} noises, of which 60 are fitted to, compared with all of these and with the preset that was
+selected on the same noises, {verdict}.
 """
 _STABILITY = """
 ## Many fresh noises

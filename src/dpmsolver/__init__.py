@@ -1,10 +1,10 @@
-"""dpmsolver: samples from pretrained diffusion models in about ten network evaluations.
+"""dpmsolver draws samples from pretrained diffusion models in about ten network evaluations.
 
-import dpmsolver as dpm
+    import dpmsolver as dpm
 
-schedule = dpm.schedules.Discrete(betas=betas)
-denoiser = dpm.Denoiser(network, schedule, predicts="noise")
-x0 = dpm.sample(denoiser, x_T, nfe=10)
+    schedule = dpm.schedules.Discrete(betas=betas)
+    denoiser = dpm.Denoiser(network, schedule, predicts="noise")
+    x0 = dpm.sample(denoiser, x_T, nfe=10)
 """
 
 from importlib import import_module

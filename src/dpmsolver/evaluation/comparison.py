@@ -258,7 +258,7 @@ class Comparison:
 
     @property
     def has_floor(self) -> bool:
-        """Whether exact draws of the data, as many as the samples, tell how small a Frechet distance can be."""
+        """True if exact draws of the data, as many as the samples, tell how small a Frechet distance can be."""
         return self.testbed.data is not None and any(measure.key == "frechet" for measure in self.measures)
 
     def _items(self) -> Iterator[_Item]:

@@ -59,7 +59,7 @@ PROBLEMS: dict[str, Mixture] = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
 
 
 def order_of_convergence(solver: Solver, problem: str = "gaussian", **options: Any) -> float:
-    """The measured order of a solver: the slope of its error over the network evaluations, between two budgets.
+    """Return the measured order of a solver: the slope of its error over the network evaluations, between two budgets.
 
     Args:
         solver: a `Solver`; one that adds noise is measured in law, which is exact on the Gaussian and not to be had on the mixture.
@@ -78,7 +78,7 @@ def order_of_convergence(solver: Solver, problem: str = "gaussian", **options: A
 
 
 def errors(solver: Solver, problem: str, **options: Any) -> list[float]:
-    """The errors behind `order_of_convergence`, one for each of `error_budgets`: of the law with noise, else of the final states."""
+    """Return the errors behind `order_of_convergence`, one for each of `error_budgets`: of the law with noise, else of the final states."""
     if problem not in PROBLEMS:
         raise PlanError(unknown("problem", problem, PROBLEMS))
     if not _adds_noise(solver, **options):
@@ -89,7 +89,7 @@ def errors(solver: Solver, problem: str, **options: Any) -> list[float]:
 
 
 def error_budgets(solver: Solver, **options: Any) -> tuple[int, ...]:
-    """The two budgets between which the slope is taken: more with noise, where plans are followed and no network is called."""
+    """Return the two budgets between which the slope is taken: more with noise, where plans are followed and no network is called."""
     wanted = LAW_BUDGETS if _adds_noise(solver, **options) else BUDGETS
     return tuple(affordable(solver, nfe) for nfe in wanted)
 
@@ -124,12 +124,12 @@ def slope(errors: Sequence[float], budgets: Sequence[int]) -> float:
 
 
 def full_order(solver: Solver) -> dict[str, bool]:
-    """The option that keeps the last steps at full order, where there is one."""
+    """Return the option that keeps the last steps at full order, where there is one."""
     return {"lower_order_final": False} if "lower_order_final" in solver.accepted_options() else {}
 
 
 def affordable(solver: Solver, nfe: int) -> int:
-    """The smallest budget of at least `nfe` that the solver can spend.
+    """Return the smallest budget of at least `nfe` that the solver can spend.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
@@ -146,7 +146,7 @@ def affordable(solver: Solver, nfe: int) -> int:
 
 
 def short_first_steps(order: int) -> Callable[..., Floats]:
-    """The grid uniform in lambda with step h, but for a j-th step of h^(order/(j + 1)) while that is shorter.
+    """Return the grid uniform in lambda with step h, but for a j-th step of h^(order/(j + 1)) while that is shorter.
 
     A multistep solver of order p has j outputs in its j-th step, which is of order j and leaves a local error of (step)^(j + 1). On a
     uniform grid the first one's h^2 is more than the h^p that the rest of the run makes; shortened like this it is h^p as well.

@@ -36,7 +36,7 @@ def coupled_plans(solver: Solver, steps: Sequence[int], **options: Any) -> list[
 
 
 def path_weights(plans: Sequence[Plan]) -> list[list[Floats]]:
-    """The normals of each plan as combinations of J independent normals, those of the path between all points where a draw begins or ends.
+    """Return the normals of each plan as combinations of J independent normals, those of the path between all points where a draw begins or ends.
 
     With the clock c = (alpha/sigma)^2, the draw from a to b is the sum of sqrt(dc/(c_b - c_a)) times the normals in between.
 
@@ -64,7 +64,7 @@ def path_weights(plans: Sequence[Plan]) -> list[list[Floats]]:
 
 
 def strong_order(solver: Solver, steps: Sequence[int] = (64, 128, 256), **options: Any) -> float:
-    """The strong order on Gaussian data, exactly: nothing is drawn.
+    """Return the strong order on Gaussian data, exactly: nothing is drawn.
 
     The optimal network of Gaussian data is affine. So each result is an affine function of the start and of the path's normals, and the
     root mean square distance of two results is that of their coefficients.
@@ -124,11 +124,11 @@ class Coupled:
     exact: Floats
 
     def weak_order(self) -> tuple[float, float, float]:
-        """The slope of the distance in (E x, E x^2) between N and 2N steps, for the two largest N, and the ends of its 95 % interval."""
+        """Return the slope of the distance in (E x, E x^2) between N and 2N steps, for the two largest N, and the ends of its 95 % interval."""
         return self._interval(lambda chosen: np.linalg.norm(self._changes[chosen].mean(axis=0), axis=1))
 
     def strong_order(self) -> tuple[float, float, float]:
-        """The slope of the root mean square distance between N and 2N steps, likewise."""
+        """Return the slope of the root mean square distance between N and 2N steps, likewise."""
         return self._interval(lambda chosen: np.sqrt(self.squares[chosen].mean(axis=0)))
 
     def resolved(self, errors: float = 10.0) -> Coupled:
@@ -142,7 +142,7 @@ class Coupled:
         )
 
     def distances(self) -> tuple[list[float], list[float]]:
-        """The distances in (E x, E x^2) behind `weak_order`, and the standard error of each."""
+        """Return the distances in (E x, E x^2) behind `weak_order`, and the standard error of each."""
         errors = self._changes.std(axis=0, ddof=1) / np.sqrt(len(self.moments))
         changes = np.linalg.norm(self._changes.mean(axis=0), axis=1)
         return changes.tolist(), np.linalg.norm(errors, axis=1).tolist()

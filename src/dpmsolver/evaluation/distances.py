@@ -70,7 +70,7 @@ def decibels(errors: ArrayLike, peak: float = 2.0) -> Floats:
 
 
 def sliced_wasserstein(a: Any, b: Any, projections: int = 128, seed: int = 0) -> float:
-    """The sliced 2-Wasserstein distance of two sets: the root mean square, over directions, of W2 between their projections.
+    """Return the sliced 2-Wasserstein distance of two sets: the root mean square, over directions, of W2 between their projections.
 
     In one dimension W2 is the root mean square distance of the quantile functions, here exact for sets of any two sizes. Directions are
     orthonormal in blocks, so that a shift by delta costs |delta|/sqrt(D) exactly where `projections` is a multiple of the dimension D.
@@ -105,7 +105,7 @@ def sliced_wasserstein(a: Any, b: Any, projections: int = 128, seed: int = 0) ->
 
 
 def energy_distance(a: Any, b: Any) -> float:
-    """The energy distance of two sets, sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|): 0 only for equal distributions.
+    """Return the energy distance of two sets, sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|): 0 only for equal distributions.
 
     In one dimension it is scipy.stats.energy_distance. Means are over all pairs, those of a point and itself too, which makes it
     never negative and biased upwards: compare only distances between sets of equal sizes.

@@ -52,7 +52,7 @@ def feature_statistics(features: ArrayLike) -> tuple[NDArray[np.float64], NDArra
 
 
 def frechet_distance(features_a: ArrayLike, features_b: ArrayLike) -> float:
-    """The Frechet distance d^2 between two sets of features: symmetric, never negative, 0 for a set and itself.
+    """Return the Frechet distance d^2 between two sets of features: symmetric, never negative, 0 for a set and itself.
 
     It is biased upwards, by an amount that falls as the sets grow: compare only distances between sets of equal sizes.
 
@@ -81,7 +81,7 @@ def frechet_distance(features_a: ArrayLike, features_b: ArrayLike) -> float:
 
 
 def frechet_distance_to(features: ArrayLike, mean: ArrayLike, covariance: ArrayLike) -> float:
-    """The Frechet distance d^2 between a set of features and statistics, such as those of a training set.
+    """Return the Frechet distance d^2 between a set of features and statistics, such as those of a training set.
 
     Args:
         features: real numbers (n, d), n >= 2. mean, covariance: (d,) and (d, d), as `feature_statistics` makes them.
@@ -104,7 +104,7 @@ def frechet_distance_to(features: ArrayLike, mean: ArrayLike, covariance: ArrayL
 def frechet_distance_between(
     mean_a: ArrayLike, covariance_a: ArrayLike, mean_b: ArrayLike, covariance_b: ArrayLike
 ) -> float:
-    """The Frechet distance d^2 between two sets of features of which the mean (d,) and the covariance (d, d) are known.
+    """Return the Frechet distance d^2 between two sets of features of which the mean (d,) and the covariance (d, d) are known.
 
     Returns:
         d^2, in the unit of the features squared.
@@ -199,7 +199,7 @@ def frechet_interval(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Interval:
-    """The Frechet distance to statistics, with the interval from `frechet_replicates`.
+    """Return the Frechet distance to statistics, with the interval from `frechet_replicates`.
 
     It is the interval of the distance that sets of n samples have on average, which is larger than that of endlessly many.
 

@@ -76,7 +76,7 @@ def resampled_rows(num: int, resamples: int, seed: int = 0, strata: int = 1) -> 
 
 
 def centred_interval(value: float, drawn: ArrayLike, confidence: float = 0.95) -> Interval:
-    """The interval of a value from those of resampled sets, without the bias that resampling has.
+    """Return the interval of a value from those of resampled sets, without the bias that resampling has.
 
     A resampled set has repeats. A distance to something is therefore larger for it on average, and the percentiles of such distances lie
     above the value. Here they are moved by the difference between the mean of what was drawn and the value.

@@ -59,7 +59,7 @@ class Measure:
     replicates: Callable[[Testbed, NDArray[Any], int], NDArray[np.float64]] | None = None
 
     def resampled(self, testbed: Testbed, rows: NDArray[Any], times: int) -> NDArray[np.float64]:
-        """The values of rows that are resampled with replacement, the same rows for every run, about the value of all of them."""
+        """Return the values of rows that are resampled with replacement, the same rows for every run, about the value of all of them."""
         if self.replicates is not None:
             return self.replicates(testbed, rows, times)
         times = max(2, times // 5) if self.costly else times
@@ -70,7 +70,7 @@ class Measure:
 
 
 def host(array: Any) -> NDArray[np.float64]:
-    """An array of any framework as float64 NumPy."""
+    """Return an array of any framework as float64 NumPy."""
     return np.asarray(to_host(array), dtype=np.float64)
 
 
@@ -184,5 +184,5 @@ MEASURES: dict[str, Measure] = {measure.key: measure for measure in _ALL}
 
 
 def measures_of(testbed: Testbed) -> tuple[Measure, ...]:
-    """The measures that a testbed has what it takes for."""
+    """Return the measures that a testbed has what it takes for."""
     return tuple(measure for measure in _ALL if measure.available(testbed))

@@ -43,7 +43,7 @@ class Reference:
         return "closed form" if self.exact else f"{self.solver} with {self.nfe} evaluations"
 
     def plans(self, end: float) -> list[Plan]:
-        """The runs that lead to an end, one after the other."""
+        """Return the runs that lead to an end, one after the other."""
         schedule = self.testbed.schedule
         if end > 0.0:
             return [

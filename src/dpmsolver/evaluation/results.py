@@ -67,7 +67,7 @@ def limit_bias(comparison: Comparison) -> float:
 
 
 def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
-    """The results of what has been drawn so far: plain data, as `results.json` holds them.
+    """Return the results of what has been drawn so far: plain data, as `results.json` holds them.
 
     Runs whose samples are not all there count with those that are. A run whose network output was not finite is skipped, with the error.
     """
@@ -118,7 +118,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
 
 
 def stored(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
-    """The samples of a run, or of the reference, that are there, in order, batch by batch."""
+    """Return the samples of a run, or of the reference, that are there, in order, batch by batch."""
     key = next((run.key for run in comparison.runs if (run.sampler.name, run.setting) == (name, setting)), name)
     reach = min(comparison.store.reach(key, setting), comparison.num)
     return comparison.store.read(key, setting, range(reach))
@@ -268,7 +268,7 @@ def _versions() -> dict[str, str]:
 
 
 def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.float32]]:
-    """The first samples of every run, (K, …), by the curve's name and its evaluations; those of the converged run as "reference", 0."""
+    """Return the first samples of every run, (K, …), by the curve's name and its evaluations; those of the converged run as "reference", 0."""
     shown = {}
     for run in comparison.runs:
         batches = [b for b in stored(comparison, run.sampler.name, run.setting) if "shown" in b]

@@ -48,7 +48,7 @@ class Counter:
     seen: Callable[[int], object] | None = None
 
     def counted(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser, with every call of its network counted here."""
+        """Return the denoiser, with every call of its network counted here."""
         network = denoiser.network
 
         def counting(x: Any, t: Any, **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ class Counter:
 
 
 def rewired(denoiser: Denoiser, network: Callable[..., Any]) -> Denoiser:
-    """The denoiser with a function around its network, which still gets its input in the float type of the weights."""
+    """Return the denoiser with a function around its network, which still gets its input in the float type of the weights."""
     network.weights_of = denoiser.network  # type: ignore[attr-defined]
     return denoiser.replace(network=network, dtype=denoiser.dtype or _weights_dtype(denoiser.network))
 
@@ -108,7 +108,7 @@ class Sampler:
 
 
 def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = None, **options: Any) -> Sampler:
-    """A solver of the registry on a grid, with options; named `solver @ grid, option=value` unless told otherwise."""
+    """Return a solver of the registry on a grid, with options; named `solver @ grid, option=value` unless told otherwise."""
 
     def plan(schedule: NoiseSchedule, nfe: int, predicts: Predicts | None = None) -> Plan:
         return make_plan(
@@ -124,7 +124,7 @@ def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = Non
 
 
 def saved_sampler(path: str | Path) -> Sampler:
-    """The plan of a file that `Plan.to_json` wrote, such as plan-6.json; or those of a folder, plan-*.json, each at its own budget.
+    """Return the plan of a file that `Plan.to_json` wrote, such as plan-6.json; or those of a folder, plan-*.json, each at its own budget.
 
     Raises:
         PlanError: a file that holds no plan, a folder without any, or with two for one budget.

@@ -58,7 +58,7 @@ class Store:
                 aside.write_text(_text(made_with))
 
     def reach(self, run: str, setting: float) -> int:
-        """The number of samples that are there: those with the indices 0 … reach - 1."""
+        """Return the number of samples that are there: those with the indices 0 … reach - 1."""
         reach = 0
         for part in sorted(_ranges(self._folder("batches", run, setting), ".npz"), key=lambda part: part.start):
             if part.start > reach:
@@ -67,7 +67,7 @@ class Store:
         return reach
 
     def has(self, run: str, setting: float, part: range) -> bool:
-        """Whether the samples with these indices are there, with all before them."""
+        """Return whether the samples with these indices are there, with all before them."""
         return part.stop <= self.reach(run, setting)
 
     def write(self, run: str, setting: float, part: range, arrays: Arrays) -> None:
@@ -83,7 +83,7 @@ class Store:
                 folder.rmdir()
 
     def read(self, run: str, setting: float, part: range) -> list[Arrays]:
-        """The samples with these indices, in order, piece by piece: rows of batches, and the numbers of each batch.
+        """Return the samples with these indices, in order, piece by piece: rows of batches, and the numbers of each batch.
 
         Raises:
             KeyError: they are not all there.
@@ -105,11 +105,11 @@ class Store:
         return pieces
 
     def record(self, run: str, setting: float, part: range) -> Path:
-        """The folder for what is known of a batch before it is whole."""
+        """Return the folder for what is known of a batch before it is whole."""
         return self._folder("begun", run, setting) / f"{part.start}-{part.stop}"
 
     def begun(self, run: str, setting: float) -> list[range]:
-        """The batches that were begun and are not whole."""
+        """Return the batches that were begun and are not whole."""
         return _ranges(self._folder("begun", run, setting), "")
 
     def _folder(self, kind: str, run: str, setting: float) -> Path:

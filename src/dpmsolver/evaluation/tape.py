@@ -83,7 +83,7 @@ class Tape:
 
     @property
     def replaying(self) -> bool:
-        """Whether the next output is one of those that were kept."""
+        """True if the next output is one of those that were kept."""
         return self._count < self.kept
 
     def write(self) -> None:

@@ -43,7 +43,7 @@ def excess(figure: Figure, limit: Figure | None, off: float = 0.0) -> Floats:
 
 
 def from_which_on(budgets: Sequence[float], missed: Floats, within: float) -> Floats:
-    """The smallest budget from which on all are within, in each column; infinite where the largest is not.
+    """Return the smallest budget from which on all are within, in each column; infinite where the largest is not.
 
     Examples:
         >>> from_which_on([10, 20, 40], np.array([[0.02, 0.9], [0.2, 0.04], [0.01, 0.01]]), 0.05).tolist()
@@ -69,7 +69,7 @@ def ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
 
 
 def interval(values: Floats) -> dict[str, Any]:
-    """The value and 95 % of its resamples: bounds that occur among them, as budgets have no values between. None: not reached."""
+    """Return the value and 95 % of its resamples: bounds that occur among them, as budgets have no values between. None: not reached."""
     drawn = values[1:] if len(values) > 1 else values
     low, high = (float(v) for v in np.percentile(drawn, [2.5, 97.5], method="inverted_cdf"))
     return {"value": float(values[0]), "low": low, "high": high if np.isfinite(high) else None}

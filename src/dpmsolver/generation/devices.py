@@ -15,7 +15,7 @@ _LIBRARIES = ("numpy", "torch", "diffusers", "pillow", "pyarrow")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: Python's, NumPy's, or torch's of any device.
+    """Return whether an error says that memory is short: Python's, NumPy's, or torch's of any device.
 
     Examples:
         >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes do not fit"))

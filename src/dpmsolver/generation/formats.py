@@ -91,7 +91,7 @@ class Format:
 
 
 def format_of(name: str | None, pictures: bool) -> Format:
-    """The format of a name; by default webdataset for pictures and npy for anything else. ValueError for an unknown name."""
+    """Return the format of a name; by default webdataset for pictures and npy for anything else. ValueError for an unknown name."""
     chosen = name or ("webdataset" if pictures else "npy")
     if chosen not in FORMATS:
         raise ValueError(unknown("format", chosen, FORMATS))

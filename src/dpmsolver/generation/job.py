@@ -69,7 +69,7 @@ class Job:
             raise ValueError(f"batch is from 1 to {self.seeds.size}, the seeds of a shard, or 'auto', got {self.batch}")
 
     def replace(self, **changes: Any) -> Job:
-        """The job with changes."""
+        """Return the job with changes."""
         return replace(self, **changes)
 
     @property
@@ -136,7 +136,7 @@ class Prepared:
 
 
 def label_of(seed: int, classes: Sequence[int] | Literal["all", "random"], num_classes: int) -> int:
-    """The class of a sample, from its seed alone.
+    """Return the class of a sample, from its seed alone.
 
     Examples:
         >>> [label_of(seed, "all", 10) for seed in (8, 9, 10)], [label_of(seed, (3, 7), 10) for seed in (8, 9, 10)]

@@ -22,7 +22,7 @@ _VERSION = 1
 
 
 def stem(shard: int) -> str:
-    """The name of a shard, without an ending.
+    """Return the name of a shard, without an ending.
 
     Examples:
         >>> stem(12)
@@ -32,12 +32,12 @@ def stem(shard: int) -> str:
 
 
 def digest(files: Mapping[str, bytes]) -> str:
-    """The sha256 of a shard: that of its file; of several, that of what `sha256sum` prints of them in the order of their names."""
+    """Return the sha256 of a shard: that of its file; of several, that of what `sha256sum` prints of them in the order of their names."""
     return combined({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
 
 
 def combined(sums: Mapping[str, str]) -> str:
-    """The sha256 of a shard from those of its files, by name."""
+    """Return the sha256 of a shard from those of its files, by name."""
     if len(sums) == 1:
         return next(iter(sums.values()))
     return hashlib.sha256("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()).hexdigest()
@@ -67,17 +67,17 @@ class Record:
         return f"{RECORDS}/{stem(self.shard)}.json"
 
     def text(self) -> bytes:
-        """The record as a file."""
+        """Return the record as a file."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def read(cls, target: Target, shard: int) -> Record | None:
-        """The record of a shard that has its own file; None where there is none."""
+        """Return the record of a shard that has its own file; None where there is none."""
         return cls.parsed(target.read(f"{RECORDS}/{stem(shard)}.json"))
 
     @classmethod
     def parsed(cls, content: bytes | None) -> Record | None:
-        """A record from its file; None for one that is not there, or that a power failure left empty."""
+        """Return a record from its file; None for one that is not there, or that a power failure left empty."""
         try:
             return None if content is None else cls(**json.loads(content))
         except (ValueError, TypeError):
@@ -102,7 +102,7 @@ class Manifest:
 
     @classmethod
     def read(cls, target: Target) -> Manifest | None:
-        """The manifest of a folder, with the records beside it; None where there is none.
+        """Return the manifest of a folder, with the records beside it; None where there is none.
 
         Raises:
             ValueError: it cannot be read.
@@ -160,7 +160,7 @@ def _short(value: Any) -> str:
 
 
 def files_by_shard(names: Iterable[str], size: int) -> dict[int | None, list[str]]:
-    """The files in `samples` by the shard that their names say; None: names that no shard has."""
+    """Return the files in `samples` by the shard that their names say; None: names that no shard has."""
     found: dict[int | None, list[str]] = {}
     for name in names:
         inside = name.removeprefix(f"{SAMPLES}/")

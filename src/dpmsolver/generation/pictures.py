@@ -32,7 +32,7 @@ def to_samples(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
-    """The PNG file of a picture (height, width, 1 or 3)."""
+    """Return the PNG file of a picture (height, width, 1 or 3)."""
     from PIL import Image
 
     file = io.BytesIO()

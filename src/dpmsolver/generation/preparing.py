@@ -83,7 +83,7 @@ def _end(source: Source, seeds: list[int], decoded: bool = False) -> object:
 
 
 def probed(source: Source, batch: int, parts: int) -> str:
-    """The sum of what two evaluations make of the first chunk of a run, evaluated in parts: equal sums, equal bits."""
+    """Return the sum of what two evaluations make of the first chunk of a run, evaluated in parts: equal sums, equal bits."""
     start = source.job.seeds.first * source.job.seeds.size
     total = hashlib.sha256()
     for at in range(start, start + batch, parts):

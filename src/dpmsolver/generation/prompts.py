@@ -18,7 +18,7 @@ __all__ = ["prompted"]
 
 
 def prompted(job: Job) -> tuple[Testbed, Callable[[Any], Any], list[Any]]:
-    """The testbed of a pipeline, what decodes its latents, and its modules, by whose weights it is known.
+    """Return the testbed of a pipeline, what decodes its latents, and its modules, by whose weights it is known.
 
     Raises:
         ValueError: a model that is no pipeline of text to image, or cannot be loaded. ImportError: diffusers is missing.

@@ -90,7 +90,7 @@ class Seeds:
         return range(shard * self.size, (shard + 1) * self.size)
 
     def of_shard(self, shard: int) -> list[int]:
-        """The seeds of a shard, ascending."""
+        """Return the seeds of a shard, ascending."""
         block = self.block(shard)
         parts = (range(max(part.start, block.start), min(part.stop, block.stop)) for part in self.ranges)
         return [seed for part in parts for seed in part]

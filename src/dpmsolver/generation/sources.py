@@ -39,7 +39,7 @@ class Source:
 
     @property
     def pictures(self) -> bool:
-        """Whether samples are pictures: 1 or 3 channels in [-1, 1]."""
+        """True if samples are pictures: 1 or 3 channels in [-1, 1]."""
         return self.testbed.pictures or self.decode is not None
 
     @property
@@ -48,12 +48,12 @@ class Source:
         return self.testbed.num_classes
 
     def labels(self, seeds: Sequence[int]) -> list[int] | None:
-        """The class, or the number of the prompt, of each seed."""
+        """Return the class, or the number of the prompt, of each seed."""
         classes, known = self.job.classes, self.num_classes
         return None if classes is None or known is None else [label_of(seed, classes, known) for seed in seeds]
 
     def denoiser(self, seeds: Sequence[int]) -> Denoiser:
-        """The denoiser of some samples."""
+        """Return the denoiser of some samples."""
         if self.job.prompts is not None:  # the guidance is inside
             return self.testbed.denoiser(self.labels(seeds))
         return self.testbed.denoiser(self.labels(seeds), 1.0 if self.job.guidance is None else self.job.guidance)
@@ -94,7 +94,7 @@ class Source:
 
 
 def load_source(job: Job) -> Source:
-    """The source of a job, its network loaded where the job says.
+    """Return the source of a job, its network loaded where the job says.
 
     Raises:
         ValueError, ImportError: what `load_testbed` refuses; a model that the job's options are not for.

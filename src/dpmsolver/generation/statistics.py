@@ -68,7 +68,7 @@ class Moments:
 
 
 def merged(parts: Iterable[Moments]) -> Moments:
-    """The moments of all parts together."""
+    """Return the moments of all parts together."""
     total: Moments | None = None
     for part in parts:
         total = part if total is None else total + part
@@ -91,7 +91,7 @@ class ShardStatistics:
     right: int | None = None
 
     def content(self) -> bytes:
-        """The statistics as a file."""
+        """Return the statistics as a file."""
         width = len(self.moments.mean)
         upper = np.triu_indices(width)
         arrays: dict[str, Any] = {
@@ -137,13 +137,13 @@ class Eyes:
     def of_shard(
         self, features: NDArray[Any], seen: NDArray[np.int64] | None, labels: Any, rows: bool
     ) -> ShardStatistics:
-        """The statistics of a shard from the features, the classes that were seen and those that were asked for."""
+        """Return the statistics of a shard from the features, the classes that were seen and those that were asked for."""
         right = None if seen is None or labels is None else int(np.equal(seen, np.asarray(labels)).sum())
         return ShardStatistics(Moments.of(features), np.asarray(features, np.float32) if rows else None, right)
 
 
 def network_eyes(name: str, shape: tuple[int, ...], device: Any = "cpu") -> Eyes:
-    """The eyes of a feature network for pictures of a shape (channels, height, width), given as bytes (n, height, width, channels)."""
+    """Return the eyes of a feature network for pictures of a shape (channels, height, width), given as bytes (n, height, width, channels)."""
     network = feature_networks.load(name, shape, device)
 
     def seen(look: Callable[[Any], Any], pixels: NDArray[Any]) -> Any:
@@ -156,12 +156,12 @@ def network_eyes(name: str, shape: tuple[int, ...], device: Any = "cpu") -> Eyes
 
 
 def plain_eyes() -> Eyes:
-    """The numbers of a sample as its features."""
+    """Return the numbers of a sample as its features."""
     return Eyes("samples", lambda values: np.asarray(values, np.float64).reshape(len(values), -1))
 
 
 def eyes_of(source: Source, name: str, stored: tuple[int, ...]) -> Eyes | None:
-    """The eyes of a job; None for features "none", and for "auto" where nothing fits.
+    """Return the eyes of a job; None for features "none", and for "auto" where nothing fits.
 
     Args:
         stored: the shape of a sample as it is stored: (height, width, channels) for pictures as bytes.

@@ -37,18 +37,18 @@ class Target(ABC):
 
     @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
-        """The files in a folder and in the folders in it, by name, with their sizes; empty where there is no such folder."""
+        """Return the files in a folder and in the folders in it, by name, with their sizes; empty where there is no such folder."""
 
     @abstractmethod
     def has(self, name: str) -> bool:
-        """Whether there is a file."""
+        """Return whether there is a file."""
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The content of a file, None where there is none."""
+        """Return the content of a file, None where there is none."""
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The content of many small files, at once where a store can; those that are not there are left out."""
+        """Return the content of many small files, at once where a store can; those that are not there are left out."""
         found = ((name, self.read(name)) for name in names)
         return {name: content for name, content in found if content is not None}
 
@@ -81,7 +81,7 @@ class Target(ABC):
 
 
 def open_target(out: str | Path) -> Target:
-    """The target of a path or URL.
+    """Return the target of a path or URL.
 
     Raises:
         ValueError: an empty name, a protocol that fsspec does not know.

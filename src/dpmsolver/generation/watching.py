@@ -114,7 +114,7 @@ class Watcher:
             self.write("drawing")
 
     def status(self, state: str, cause: str = "") -> Status:
-        """The status now."""
+        """Return the status now."""
         now = self.clock()
         begin, before = self.seen[0]
         rate = (self.drawn - before) / (now - begin) if now > begin else 0.0
@@ -143,7 +143,7 @@ class Watcher:
 
 
 def status(folder: str) -> Status:
-    """The status of a run by its folder or URL, whether it is at work or not.
+    """Return the status of a run by its folder or URL, whether it is at work or not.
 
     Raises:
         ValueError: there is no run.

@@ -24,7 +24,7 @@ _BLOCKS = 3  # of two convolutions, at each of the three resolutions: 22 layers 
 
 
 def build_classifier() -> Classifier:
-    """The network with fresh weights, in training mode: images (B, 3, 32, 32) -> features (B, 128) -> logits (B, 10).
+    """Return the network with fresh weights, in training mode: images (B, 3, 32, 32) -> features (B, 128) -> logits (B, 10).
 
     Examples:
         >>> sum(weight.numel() for weight in build_classifier().network.parameters())
@@ -71,7 +71,7 @@ def _residual_block(inputs: int, outputs: int, stride: int) -> torch.nn.Module:
 
 
 def load_classifier(weights: Path = WEIGHTS) -> Classifier:
-    """The trained network, float32 on the CPU, in evaluation mode and without gradients.
+    """Return the trained network, float32 on the CPU, in evaluation mode and without gradients.
 
     Args:
         weights: a safetensors file of `build_classifier().network`; without it, the embedded one.

@@ -56,7 +56,7 @@ class Classifier:
 
 
 def with_weights(classifier: Classifier, weights: Path) -> Classifier:
-    """The classifier with weights from a safetensors file of its `network`, in evaluation mode and without gradients.
+    """Return the classifier with weights from a safetensors file of its `network`, in evaluation mode and without gradients.
 
     Raises:
         FileNotFoundError: there is no such file.

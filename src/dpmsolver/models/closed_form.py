@@ -34,7 +34,7 @@ class ClosedForm(ABC):
         """E[x_0 | x_t = x], the optimal data prediction, of x's shape and framework."""
 
     def denoiser(self, schedule: NoiseSchedule, predicts: Predicts = "data") -> Denoiser:
-        """The optimal network of this distribution under a schedule; `predicts` as in `Denoiser`.
+        """Return the optimal network of this distribution under a schedule; `predicts` as in `Denoiser`.
 
         The network takes, per sample, whatever else `predict_data` takes, such as the `class_labels` of a `Mixture` with classes.
         """
@@ -164,7 +164,7 @@ class Mixture(ClosedForm):
         return backend.from_numpy(self.basis.inverse(data), x)
 
     def log_density(self, x: Any, alpha: float = 1.0, sigma: float = 0.0, class_labels: Any = None) -> Any:
-        """The log density of x_t = alpha x_0 + sigma eps, of the data by default: float64 (n,). Arguments as in `predict_data`.
+        """Return the log density of x_t = alpha x_0 + sigma eps, of the data by default: float64 (n,). Arguments as in `predict_data`.
 
         Examples:
             >>> model = Gaussian(mean=[0.0], variance=[1.0])

@@ -20,7 +20,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "digits-classifier.safetensors"
 
 
 def build_classifier() -> Classifier:
-    """The network with fresh weights, in training mode: images (B, 1, 28, 28) -> features (B, 64) -> logits (B, 10).
+    """Return the network with fresh weights, in training mode: images (B, 1, 28, 28) -> features (B, 64) -> logits (B, 10).
 
     Examples:
         >>> sum(weight.numel() for weight in build_classifier().network.parameters())
@@ -51,7 +51,7 @@ def build_classifier() -> Classifier:
 
 
 def load_classifier(weights: Path = WEIGHTS) -> Classifier:
-    """The trained network, float32 on the CPU, in evaluation mode and without gradients.
+    """Return the trained network, float32 on the CPU, in evaluation mode and without gradients.
 
     Args:
         weights: a safetensors file of `build_classifier().network`; without it, the embedded one.

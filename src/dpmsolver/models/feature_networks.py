@@ -76,7 +76,7 @@ class FeatureNetwork:
 
 
 def load(name: str, shape: Sequence[int], device: Any = "cpu") -> FeatureNetwork:
-    """The feature network "digits", "cifar10", "efficientnet" or "inception" for samples of a shape.
+    """Return the feature network "digits", "cifar10", "efficientnet" or "inception" for samples of a shape.
 
     Raises:
         ValueError: samples that it cannot see, a classifier without weights.
@@ -93,7 +93,7 @@ def load(name: str, shape: Sequence[int], device: Any = "cpu") -> FeatureNetwork
 
 
 def has_weights(name: str) -> bool:
-    """Whether there is a classifier of that name, with its weights and the statistics of its data.
+    """Return whether there is a classifier of that name, with its weights and the statistics of its data.
 
     Examples:
         >>> has_weights("digits"), has_weights("letters")
@@ -103,7 +103,7 @@ def has_weights(name: str) -> bool:
 
 
 def data_statistics(name: str) -> Statistics | None:
-    """The statistics of the data that a classifier was trained on; None where they are not known.
+    """Return the statistics of the data that a classifier was trained on; None where they are not known.
 
     Examples:
         >>> data_statistics("digits").mean.shape, data_statistics("inception")
@@ -140,7 +140,7 @@ def load_statistics(path: Path) -> Statistics:
 
 
 def law_statistics(name: str, network: FeatureNetwork, data: Callable[[int, int], Floats]) -> Statistics:
-    """The mean and the covariance of the features of `LAW_DRAWS` exact draws of a law.
+    """Return the mean and the covariance of the features of `LAW_DRAWS` exact draws of a law.
 
     They take a minute or two on a processor, so they are kept in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache), in a file named
     after the law, the weights of the network and the first draws. If the folder cannot be written, every process computes them.

@@ -89,7 +89,7 @@ class Pretrained:
         return ()
 
     def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0, *, clip: bool = False) -> Denoiser:
-        """The denoiser of a batch.
+        """Return the denoiser of a batch.
 
         Args:
             labels: one class per sample. None: no class, for unconditional models and those with a null label.

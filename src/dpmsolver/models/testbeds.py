@@ -140,11 +140,11 @@ class Testbed:
             raise ValueError(f"gaussian has the shape {self.gaussian.shape}, samples have {self.shape}")
 
     def labels(self, part: range) -> list[int] | None:
-        """The class of each sample in `part`: sample i has class i % num_classes. None where there are no classes."""
+        """Return the class of each sample in `part`: sample i has class i % num_classes. None where there are no classes."""
         return None if self.num_classes is None else [i % self.num_classes for i in part]
 
     def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0) -> Denoiser:
-        """The denoiser of a batch, from one class label per sample, or None where there are no classes.
+        """Return the denoiser of a batch, from one class label per sample, or None where there are no classes.
 
         Args:
             guidance: scale of classifier-free guidance; 1 is none. ValueError where the testbed cannot be guided.
@@ -188,7 +188,7 @@ def load_testbed(
     schedule: NoiseSchedule | None = None,
     predicts: Predicts | None = None,
 ) -> Testbed:
-    """A testbed by its name.
+    """Return a testbed by its name.
 
     Args:
         name: one of `TESTBEDS`; in a checkout of the repository one of `trained.TRAINED`; a folder in diffusers format or a hub id (see

@@ -112,7 +112,7 @@ class Denoiser:
         guidance: float = 1.0,
         network_kwargs: Mapping[str, Any] | None = None,
     ) -> Denoiser:
-        """The denoiser of a preconditioned network of EDM or EDM2: the `EDM` schedule, data prediction.
+        """Return the denoiser of a preconditioned network of EDM or EDM2: the `EDM` schedule, data prediction.
 
         Args:
             net: `net(x, sigma, class_labels=None, …) -> denoised x` with the attributes `img_resolution` and `label_dim`, as EDM's pickles
@@ -152,7 +152,7 @@ class Denoiser:
 
     @staticmethod
     def score_sde(model: Callable[..., Any], sde: Any, *, continuous: bool = True) -> Denoiser:
-        """The denoiser of a network of score_sde, with the schedule, the labels and the prediction that its SDE implies.
+        """Return the denoiser of a network of score_sde, with the schedule, the labels and the prediction that its SDE implies.
 
         Args:
             model: `model(x, labels)`, in evaluation mode.
@@ -187,7 +187,7 @@ class Denoiser:
         classifier: Callable[..., Any] | None = None,
         classifier_scale: float = 1.0,
     ) -> Denoiser:
-        """The denoiser of a network of guided-diffusion or improved-diffusion, with its classifier if there is one.
+        """Return the denoiser of a network of guided-diffusion or improved-diffusion, with its classifier if there is one.
 
         Args:
             model: `model(x, timesteps, **model_kwargs)`, with the doubled channels of a learned variance if the diffusion says so.
@@ -229,7 +229,7 @@ class Denoiser:
     def latent_diffusion(
         model: Any, cond: Any = None, uncond: Any = None, scale: Any = 1.0, *, batched: bool = True
     ) -> Denoiser:
-        """The denoiser of a LatentDiffusion of CompVis's code, Stable Diffusion's included; it samples latents.
+        """Return the denoiser of a LatentDiffusion of CompVis's code, Stable Diffusion's included; it samples latents.
 
         Args:
             model: with `apply_model(x, t, cond)`, `alphas_cumprod` and `parameterization` ("eps", "x0" or "v").
@@ -263,7 +263,7 @@ class Denoiser:
         return html_table(f"Denoiser of {brief(self.network)}", rows)
 
     def replace(self, **changes: Any) -> Denoiser:
-        """A copy with other settings: `denoiser.replace(guidance=…)`."""
+        """Return a copy with other settings: `denoiser.replace(guidance=…)`."""
         return replace(self, **changes)
 
     def label(self, schedule_label: float) -> float:
@@ -273,7 +273,7 @@ class Denoiser:
         return float(round(schedule_label)) if self.time_label == "round" else schedule_label
 
     def conversion(self, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
-        """The numbers (a, b) with wanted = a x + b output for this network: `conversion`, with the sign of the schedule's velocity."""
+        """Return the numbers (a, b) with wanted = a x + b output for this network: `conversion`, with the sign of the schedule's velocity."""
         a, b = conversion(self.predicts, wanted, alpha, sigma)
         return a, (self.schedule.velocity_sign * b if self.predicts == "velocity" else b)
 
@@ -329,7 +329,7 @@ class Denoiser:
 
     @property
     def guided_in_data(self) -> bool:
-        """Whether the guidance wants the predicted data at every evaluation."""
+        """True if the guidance wants the predicted data at every evaluation."""
         return (
             isinstance(self.guidance, ClassifierFree)
             and self.guidance.rule is not None
@@ -338,13 +338,13 @@ class Denoiser:
 
     @property
     def steers(self) -> bool:
-        """Whether the guidance adds a gradient to the score."""
+        """True if the guidance adds a gradient to the score."""
         return isinstance(self.guidance, (Classifier, Loss))
 
     def answer(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
     ) -> tuple[Any, tuple[Any, Any] | None]:
-        """The network's output as `output` has it, and what its guidance adds to the score: a factor and a gradient, or None."""
+        """Return the network's output as `output` has it, and what its guidance adds to the score: a factor and a gradient, or None."""
         if isinstance(self.guidance, Loss):
             to_data = _to_data(self, time)
             call = partial(self._call, backend, dtype, lending or Lending(backend), kwargs={})
@@ -355,7 +355,7 @@ class Denoiser:
     def output(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
     ) -> Any:
-        """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples.
+        """Return the network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples.
 
         Args:
             lending: how a run lends x to the network; by default as a copy.
@@ -373,7 +373,7 @@ class Denoiser:
     def pair(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
     ) -> tuple[Any, Any]:
-        """The guided and the unconditional output, for a plan that wants both; the guidance is classifier-free."""
+        """Return the guided and the unconditional output, for a plan that wants both; the guidance is classifier-free."""
         assert isinstance(self.guidance, ClassifierFree)
         lending = lending or Lending(backend)
         call = partial(self._call, backend, dtype, lending)

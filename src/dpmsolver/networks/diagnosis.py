@@ -99,7 +99,7 @@ class Diagnosis:
         return cut(f"<Diagnosis of {self.calls} calls: {self.finding}>")
 
     def table(self, rows: int = 8) -> str:
-        """The declared convention and the best others, with their errors over all levels and for each, from noisy to clean."""
+        """Return the declared convention and the best others, with their errors over all levels and for each, from noisy to clean."""
         others = [h for h in self.hypotheses if h is not self.declared][: rows - 1]
         width = max(len(h.name) for h in (self.declared, *others))
         times = "".join(f"{f't={t:.2g}':>10}" for t in self.times)

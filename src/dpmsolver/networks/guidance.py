@@ -160,7 +160,7 @@ class ClassifierFree:
 
     @property
     def constant(self) -> bool:
-        """Whether all evaluations are guided alike, at any time and in any order."""
+        """True if all evaluations are guided alike, at any time and in any order."""
         alike = self.rule is None or not (self.rule.acts_on_data or self.rule.remembers or self.rule.zero)
         return alike and self.interval is None and not callable(self.scale)
 
@@ -181,7 +181,7 @@ class ClassifierFree:
         calls: Lending,
         to_data: tuple[Any, Any] | None = None,
     ) -> Any:
-        """The guided network output.
+        """Return the guided network output.
 
         Args:
             call: `call(x, label, kwargs, own)` is the network, and `own` says that nobody else needs x.
@@ -204,7 +204,7 @@ class ClassifierFree:
         calls: Lending,
         to_data: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """The guided and the unconditional output, with the arguments of `run`. Outside the interval both are the conditional one."""
+        """Return the guided and the unconditional output, with the arguments of `run`. Outside the interval both are the conditional one."""
         inside, some, everywhere = _shares(time, self.interval)
         if self._silent(calls):
             nothing = linear(backend, [0.0], [call(x, label, self.condition)])
@@ -405,7 +405,7 @@ class Loss:
         time: Any,
         to_data: tuple[Any, Any],
     ) -> tuple[Any, tuple[Any, Any] | None]:
-        """The network's output, and (-scale, gradient), or None outside the interval. `to_data`: (a, b) with x_0 = a x + b output."""
+        """Return the network's output, and (-scale, gradient), or None outside the interval. `to_data`: (a, b) with x_0 = a x + b output."""
         scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
         if idle:
             return network(x, label), None

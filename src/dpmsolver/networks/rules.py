@@ -130,7 +130,7 @@ class Projected:
 
     @property
     def remembers(self) -> bool:
-        """Whether an evaluation depends on the ones before it."""
+        """True if an evaluation depends on the ones before it."""
         return self.momentum != 0.0
 
     def guided(self, outputs: Outputs) -> Any:

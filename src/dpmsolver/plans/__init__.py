@@ -1,1 +1,1 @@
-"""Plans: a sampling run as a table of coefficients, the loop that executes it, and its exact law for Gaussian data."""
+"""Plans: a sampling run as a table of coefficients, the loop that executes it, and the exact law of its result for Gaussian data."""

@@ -34,7 +34,7 @@ def budgets(results: Mapping[str, Any]) -> list[int]:
 
 
 def summary(results: Mapping[str, Any]) -> str | None:
-    """The finding in one sentence: who comes near the limit first, and what DDIM needs. None if no run comes near it."""
+    """Return the finding in one sentence: who comes near the limit first, and what DDIM needs. None if no run comes near it."""
     thresholds = results.get("thresholds") or {"within": [], "rows": []}
     for column, within in sorted(enumerate(thresholds["within"]), key=lambda pair: pair[1]):
         reached = {

@@ -13,7 +13,7 @@ IDENTITY = Combination(1.0)
 
 
 def older(c: Combination) -> Combination:
-    """The same combination one evaluation later, when every output and every draw of noise is one older."""
+    """Return the same combination one evaluation later, when every output and every draw of noise is one older."""
     outputs, noise = ((0.0, *values) if values else () for values in (c.outputs, c.noise))
     return replace(c, outputs=outputs, noise=noise)
 

@@ -15,7 +15,7 @@ __all__ = ["analytic_first_step", "denoise_to_zero"]
 
 
 def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
-    """The plan with its first output guessed instead of evaluated: one evaluation less.
+    """Return the plan with its first output guessed instead of evaluated: one evaluation less.
 
     The guess is what the optimal network says for normal data of mean 0 and variance c, a multiple of x_T: sigma x/(alpha^2 c + sigma^2)
     for noise, alpha c x/(alpha^2 c + sigma^2) for data. Wherever the plan used the output, the multiple of x_T takes its place, so
@@ -76,7 +76,7 @@ def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
 
 
 def denoise_to_zero(plan: Plan) -> Plan:
-    """The plan with one more evaluation, at its end, whose predicted x_0 is the result.
+    """Return the plan with one more evaluation, at its end, whose predicted x_0 is the result.
 
     Args:
         plan: any plan from noise to data that ends before it, with noise or without.

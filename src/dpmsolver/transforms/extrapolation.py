@@ -82,7 +82,7 @@ def richardson(fine: Plan, coarse: Plan, order: int, ratio: float | None = None)
 
 
 def extrapolate(plan: Plan, window: int = 2) -> Plan:
-    """A first-order plan whose every `window` steps are extrapolated with the one long step that reuses their first output: order 2.
+    """Return a first-order plan whose every `window` steps are extrapolated with the one long step that reuses their first output: order 2.
 
     With steps of h_i in sigma/alpha that add up to H, one step of order 1 leaves an error proportional to H^2 and the window's steps one
     proportional to sum h_i^2. So x = (x_steps - S x_long)/(1 - S) with S = sum (h_i/H)^2 cancels it, on any grid and at no

@@ -22,7 +22,7 @@ _SAME_PLACE = 1e-9  # of half-log-SNR: two evaluations at one point, but for rou
 def order_ramp(
     plan: Plan, orders: int | Sequence[int] | None = None, *, start: Sequence[int] = (), end: Sequence[int] = ()
 ) -> Plan:
-    """The plan with at most so many outputs in each row's combinations, the newest ones: a multistep solver at lower order there.
+    """Return the plan with at most so many outputs in each row's combinations, the newest ones: a multistep solver at lower order there.
 
     An output that is dropped is replaced by what the polynomial in half-log-SNR lambda through the q newest outputs has at its place. So
     the new weights c_j, j < q, of nodes lambda_j have the moments of the old ones, sum c_j lambda_j^i = sum b_j lambda_j^i for i < q. For

@@ -62,7 +62,7 @@ _BETAS: dict[str, Callable[[float, float, int], Floats]] = {
 
 
 def schedule_from_config(config: Mapping[str, Any], *, mu: float | None = None) -> NoiseSchedule:
-    """The noise schedule of a diffusers scheduler config, with the labels that its networks get.
+    """Return the noise schedule of a diffusers scheduler config, with the labels that its networks get.
 
     Args:
         config: `scheduler.config`, or what `scheduler_config.json` holds. Classes with betas give `Discrete`, flow matching gives
@@ -110,7 +110,7 @@ def predicts_from_config(config: Mapping[str, Any]) -> Predicts:
 
 
 def data_hook_from_config(config: Mapping[str, Any], *, clip: bool = True) -> Callable[[Any, Point], Any] | None:
-    """The correction of every predicted x_0 that a config asks for, as a `data_hook` of `Denoiser`; None where it asks for none.
+    """Return the correction of every predicted x_0 that a config asks for, as a `data_hook` of `Denoiser`; None where it asks for none.
 
     Args:
         config: as for `schedule_from_config`. `thresholding` gives `thresholding.dynamic`, `clip_sample` gives `thresholding.static`;

@@ -61,7 +61,7 @@ class Course:
     given: Floats | None = None
 
     def after(self, index: int) -> Plan:
-        """The plan of a run that begins at evaluation `index`: made from there, without the outputs before it.
+        """Return the plan of a run that begins at evaluation `index`: made from there, without the outputs before it.
 
         It has the steps of the whole run where a step begins at that evaluation, else steps of its own.
 
@@ -98,7 +98,7 @@ class Course:
 
 
 def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None, timesteps: Any = None) -> Course:
-    """The course of a run of `nfe` evaluations, on the steps that the pipeline gives or on those of the chosen grid.
+    """Return the course of a run of `nfe` evaluations, on the steps that the pipeline gives or on those of the chosen grid.
 
     Raises:
         PlanError: a solver that cannot spend nfe, a plan of another budget or schedule, one that wants several outputs of an evaluation,
@@ -227,7 +227,7 @@ def _times_of_levels(reading: Reading, levels: Floats) -> Floats:
 
 
 def fitted(plan: Plan, reading: Reading) -> Plan:
-    """The plan in the times of the config's schedule.
+    """Return the plan in the times of the config's schedule.
 
     Raises:
         PlanError: it was made for another schedule.

@@ -63,7 +63,7 @@ class Fields:
         return default
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A field that is a number, but not NaN."""
+        """Return a field that is a number, but not NaN."""
         value = self.value(name, default)
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or math.isnan(value):
             raise ValueError(
@@ -72,7 +72,7 @@ class Fields:
         return float(value)
 
     def whole(self, name: str) -> int:
-        """A field that is a whole number >= 1, also written as a float."""
+        """Return a field that is a whole number >= 1, also written as a float."""
         value = self.number(name)
         if not value.is_integer() or value < 1:
             raise ValueError(
@@ -81,14 +81,14 @@ class Fields:
         return int(value)
 
     def flag(self, name: str) -> bool:
-        """A field that is true or false."""
+        """Return a field that is true or false."""
         value = self.value(name, False)
         if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
             raise ValueError(f"{name}={value!r} in the scheduler config must be true or false")
         return bool(value)
 
     def name(self, name: str, accepted: Iterable[str], default: str | None = None) -> str:
-        """A field that is one of the accepted names."""
+        """Return a field that is one of the accepted names."""
         value = self.value(name, default)
         if not isinstance(value, str) or value not in accepted:
             raise ValueError(unknown(name, value, accepted))
@@ -126,7 +126,7 @@ class Fields:
 
 
 def class_of(config: Mapping[str, Any]) -> Any:
-    """The scheduler class that a config is read as: of a `PlanScheduler` the one whose config it was made from."""
+    """Return the scheduler class that a config is read as: of a `PlanScheduler` the one whose config it was made from."""
     name, ours = config.get("_class_name"), config.get(PRIVATE)
     known = name in FAMILIES or name in NOT_SERVED
     return ours.get("class") if isinstance(ours, Mapping) and not known else name

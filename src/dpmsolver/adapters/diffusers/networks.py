@@ -34,7 +34,7 @@ class Network:
 
 
 def network(module: Any, config: Mapping[str, Any] | None = None) -> Callable[..., Any]:
-    """A diffusers model as the network of a `Denoiser`: network(x, t, **kwargs) -> tensor.
+    """Return a diffusers model as the network of a `Denoiser`: network(x, t, **kwargs) -> tensor.
 
     Args:
         module: UNet2DModel, UNet2DConditionModel, a transformer: called as module(x, t, **kwargs, return_dict=False). A model in half

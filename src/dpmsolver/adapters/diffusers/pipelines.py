@@ -61,7 +61,7 @@ def from_diffusers(
     width: int | None = None,
     mu: float | None = None,
 ) -> Denoiser:
-    """The denoiser of a diffusers pipeline, for `dpm.sample`, adaptive solving and comparisons.
+    """Return the denoiser of a diffusers pipeline, for `dpm.sample`, adaptive solving and comparisons.
 
     The text encoders run once, here; guidance is inside. The states are the pipeline's latents: of Stable Diffusion, SDXL, SD3, PixArt
     and DiT of shape (B, C, height/8, width/8), of Flux packed, (B, height/16 * width/16, 64), of DDPM pictures.

@@ -88,7 +88,7 @@ class Reading:
 
     @property
     def wants_mu(self) -> bool:
-        """Whether the schedule is that of a flow with dynamic shifting."""
+        """True if the schedule is that of a flow with dynamic shifting."""
         fields = self.fields
         return fields.is_flow and "use_dynamic_shifting" in fields.reads and fields.flag("use_dynamic_shifting")
 
@@ -103,7 +103,7 @@ class Reading:
         return alphas**2
 
     def training(self, steps: int) -> list[float]:
-        """The timesteps of training, from noise to data."""
+        """Return the timesteps of training, from noise to data."""
         times = np.linspace(self.schedule.t_max, self.schedule.t_min, steps)
         return [self.timestep(self.schedule.label(time)) for time in times.tolist()]
 
@@ -133,11 +133,11 @@ class Reading:
         return 0.25 * math.log(label) if self.scaling is not None else label
 
     def label(self, timestep: float) -> float:
-        """The inverse of `timestep`."""
+        """Return the inverse of `timestep`."""
         return math.exp(4.0 * timestep) if self.scaling is not None else timestep
 
     def level(self, point: Point) -> float:
-        """The entry of `sigmas` for a point: sigma/alpha; on a flow sigma, or alpha where its levels are inverted."""
+        """Return the entry of `sigmas` for a point: sigma/alpha; on a flow sigma, or alpha where its levels are inverted."""
         if isinstance(self.schedule, Flow):
             return point.alpha if self.schedule.reversed else point.sigma
         return point.rho
@@ -147,7 +147,7 @@ class Reading:
         return 1.0 if self.scaling is None else 1.0 / math.hypot(sigma, self.scaling[0])
 
     def times_from_sigmas(self, sigmas: Any) -> Floats:
-        """The times of a run from a pipeline's sigmas, with the run's end.
+        """Return the times of a run from a pipeline's sigmas, with the run's end.
 
         Those of a flow are its levels before the shift, without the 0 at the end; all others are sigma/alpha, the end included.
         """
@@ -171,7 +171,7 @@ class Reading:
         return np.append(times, 0.0)
 
     def times_from_timesteps(self, timesteps: Any, end: float) -> Floats:
-        """The times of a run from a pipeline's timesteps, and its end."""
+        """Return the times of a run from a pipeline's timesteps, and its end."""
         given = to_host(timesteps).ravel()
         labels = np.array([self.label(float(t)) for t in given])
         rises = isinstance(self.schedule, Flow) and self.schedule.reversed
@@ -179,20 +179,20 @@ class Reading:
         return np.append(from_labels(self.schedule, labels), end)
 
     def times_of(self, timesteps: Any) -> Floats:
-        """The time of each timestep, in any order."""
+        """Return the time of each timestep, in any order."""
         labels = [self.label(float(t)) for t in to_host(timesteps).ravel()]
         return from_labels(self.schedule, np.array(labels))
 
     @property
     def clean(self) -> bool:
-        """Whether the config lets runs end at clean data, as it does unless its final_sigmas_type is "sigma_min"."""
+        """True if the config lets runs end at clean data, as it does unless its final_sigmas_type is "sigma_min"."""
         return bool(self.fields.value("final_sigmas_type", "zero") != "sigma_min") or isinstance(
             self.schedule, (EDM, Flow)
         )
 
 
 def falling(name: str, values: Any) -> Floats:
-    """A vector that falls strictly.
+    """Return a vector that falls strictly.
 
     Raises:
         PlanError: it rises or repeats itself; the message names the two values.
@@ -212,7 +212,7 @@ def falling(name: str, values: Any) -> Floats:
 
 
 def one_timestep(timestep: Any) -> float:
-    """The timestep of a whole batch, as the float32 of `timesteps` has it.
+    """Return the timestep of a whole batch, as the float32 of `timesteps` has it.
 
     Raises:
         PlanError: timesteps that differ between samples.

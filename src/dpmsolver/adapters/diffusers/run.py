@@ -123,7 +123,7 @@ class Run:
         return self._shown
 
     def denoised(self, dtype: Any) -> Any:
-        """The predicted x_0 of the newest evaluation, in a float type."""
+        """Return the predicted x_0 of the newest evaluation, in a float type."""
         return cast(self._bound.denoised(*self._last), dtype)
 
     def _spare(self, moment: Moment, output: Any) -> Any:

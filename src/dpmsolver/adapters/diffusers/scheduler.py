@@ -251,7 +251,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             self._labels = self.timesteps.tolist()
 
     def index_for_timestep(self, timestep: Any, schedule_timesteps: Any = None) -> int:
-        """The first place of a timestep among those of the run. PlanError for one that is not among them."""
+        """Return the first place of a timestep among those of the run. PlanError for one that is not among them."""
         self._ready()
         labels = self._labels if schedule_timesteps is None else to_host(schedule_timesteps).ravel().tolist()
         wanted = one_timestep(timestep)
@@ -262,7 +262,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return labels.index(wanted)
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The state as the model wants it: itself, or for EDM's models times c_in of the timestep that is next."""
+        """Return the state as the model wants it: itself, or for EDM's models times c_in of the timestep that is next."""
         if self._reading.scaling is None:
             return sample
         plan = self._ready()
@@ -326,7 +326,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return noisy.to(original_samples.dtype)
 
     def scale_noise(self, sample: torch.Tensor, timestep: Any, noise: torch.Tensor) -> torch.Tensor:
-        """The same as `add_noise`, as pipelines of flows call it."""
+        """Return the same as `add_noise`, as pipelines of flows call it."""
         return self.add_noise(sample, noise, timestep)
 
     def _check(self) -> None:

@@ -122,7 +122,7 @@ def sampler(solver: str | Solver | Plan | Path, **options: Any) -> Sampler:
 
 
 def function_names() -> list[str]:
-    """The names of the functions, `sample_` and a name of ours or of k-diffusion and ComfyUI."""
+    """Return the names of the functions, `sample_` and a name of ours or of k-diffusion and ComfyUI."""
     return [f"sample_{name}" for name in _functions()]
 
 

@@ -163,7 +163,7 @@ def places_of(plan: Plan) -> tuple[Floats, dict[int, int]]:
 
 
 def is_flow(plan: Plan) -> bool:
-    """Whether a plan's states are those of a flow: alpha + sigma = 1 at every point."""
+    """Return whether a plan's states are those of a flow: alpha + sigma = 1 at every point."""
     points = (plan.start, *(row.point for row in plan.rows), plan.end)
     return all(abs(p.alpha + p.sigma - 1.0) < _SAME_FLOW for p in points)
 

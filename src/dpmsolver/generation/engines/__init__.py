@@ -16,7 +16,7 @@ EngineName: TypeAlias = Literal["inline", "processes", "ray"]
 def engine_of(
     name: str, workers: int | None = None, device: str | None = None, threads: int = 0, address: str | None = None
 ) -> Engine:
-    """The engine of a name.
+    """Return the engine of a name.
 
     Args:
         workers: how many draw; by default one per GPU, or one on a CPU ("ray": one for each of the cluster's).

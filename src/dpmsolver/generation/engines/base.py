@@ -53,7 +53,7 @@ class Engine(ABC):
 
 
 def packed(job: Job, pickler: Any = pickle) -> bytes:
-    """A job as bytes.
+    """Return a job as bytes.
 
     Raises:
         ValueError: its model cannot be sent to another process.
@@ -74,7 +74,7 @@ def packed(job: Job, pickler: Any = pickle) -> bytes:
 
 
 def said(error: Exception) -> tuple[str, str]:
-    """An error as two texts that can be sent: the kind and the message; of an error that is nobody's fault here, with its place."""
+    """Return an error as two texts that can be sent: the kind and the message; of an error that is nobody's fault here, with its place."""
     kind = next((kind for kind in _KINDS if isinstance(error, kind)), None)
     if kind is not None:
         return kind.__name__, str(error) or kind.__name__
@@ -84,6 +84,6 @@ def said(error: Exception) -> tuple[str, str]:
 
 
 def rebuilt(kind: str, message: str) -> Exception:
-    """The error that `said` put into words."""
+    """Return the error that `said` put into words."""
     known = {each.__name__: each for each in _KINDS}
     return known.get(kind, RuntimeError)(message)

@@ -90,7 +90,7 @@ class OnRay(Engine):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a worker has a GPU."""
+        """True if a worker has a GPU."""
         return (self.device or "").startswith("cuda")
 
     @property

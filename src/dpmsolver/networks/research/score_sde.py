@@ -36,7 +36,7 @@ class GeometricSteps(EDM):
     num_steps: int = 1000
 
     def label(self, t: float) -> float:
-        """The number of the step, from 0 for sigma_max to N - 1 for sigma_min and for clean data."""
+        """Return the number of the step, from 0 for sigma_max to N - 1 for sigma_min and for clean data."""
         share = math.log(self.sigma_max / max(t, self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
         return (self.num_steps - 1) * share
 

@@ -1,5 +1,7 @@
 """dpmsolver draws samples from pretrained diffusion models in about ten network evaluations.
 
+With a network and the noise schedule that it was trained on:
+
     import dpmsolver as dpm
 
     schedule = dpm.schedules.Discrete(betas=betas)

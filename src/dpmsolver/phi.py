@@ -28,8 +28,8 @@ _SERIES_TERMS = 20  # 1/20! = 4e-19: below float64's resolution at |z| = 1
 def phi(k: int, z: float) -> float:
     """Return phi_k(z), where phi_0(z) = e^z and phi_{k+1}(z) = (phi_k(z) - 1/k!) / z.
 
-    It is accurate to a few units in the last place for every finite z (the recurrence itself loses all digits near z = 0), and gives the limit
-    0 for z = -inf and k >= 1.
+    It is accurate to a few units in the last place for every finite z (the recurrence itself loses all digits near z = 0), and gives the
+    limit 0 for z = -inf and k >= 1.
 
     Args:
         k: index, an integer >= 0.

@@ -55,8 +55,8 @@ def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float, roun
 def linspace(schedule: NoiseSchedule, steps: int, start: float, end: float, keep_last: bool = False) -> Floats:
     """Return times uniform over the training steps, from `start` down to the first step, rounded to whole steps.
 
-    This is timestep_spacing="linspace" of diffusers, for `Discrete` schedules. The schedulers of diffusers treat the last point, step 0, in two
-    ways: see `keep_last`.
+    This is timestep_spacing="linspace" of diffusers, for `Discrete` schedules. The schedulers of diffusers treat the last point, step 0, in
+    two ways: see `keep_last`.
 
     Args:
         keep_last: False: `end` replaces the last point (DPMSolverMultistep, UniPC, DEIS). True: the network is evaluated at the last
@@ -89,8 +89,8 @@ def leading(
     """Return every n-th training step counted from the first one, n = floor(N/points): timestep_spacing="leading" of diffusers.
 
     This grid alone does not begin at `start`: it leaves out the noisiest steps (10 points of 1000 begin at step 900), which Lin et al. 2024
-    call a flaw. Use it to reproduce runs of diffusers, whose initial noise is that of the last training step nevertheless. It is for `Discrete`
-    schedules and whole runs: start must be t_max.
+    call a flaw. Use it to reproduce runs of diffusers, whose initial noise is that of the last training step nevertheless. It is for
+    `Discrete` schedules and whole runs: start must be t_max.
 
     Args:
         steps_offset: added to every step; 1 for Stable Diffusion.

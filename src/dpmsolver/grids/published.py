@@ -29,10 +29,10 @@ def interpolated(schedule: NoiseSchedule, steps: int, start: float, end: float, 
     """Return times on a table of noise levels sigma/alpha, for any number of steps, by log-linear interpolation.
 
     The first and the last level of the table stand for the start and the end of a whole run. A run that starts or ends inside the table
-    (image-to-image) takes the part of the table between its ends, in even steps of the table's index. If a run starts at alpha = 0 or ends at
-    sigma = 0, where the logarithm is infinite, the table's own first or last level is used for the interpolation (or the schedule's last time,
-    if that comes first), and this time is then moved to the limit; the times between are the published ones. A rising grid is the falling one
-    in reverse order.
+    (image-to-image) takes the part of the table between its ends, in even steps of the table's index. If a run starts at alpha = 0 or ends
+    at sigma = 0, where the logarithm is infinite, the table's own first or last level is used for the interpolation (or the schedule's last
+    time, if that comes first), and this time is then moved to the limit; the times between are the published ones. A rising grid is the
+    falling one in reverse order.
 
     Args:
         sigmas: the table, at least two falling levels, such as those of a paper or of your own search.

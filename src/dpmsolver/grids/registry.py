@@ -111,8 +111,8 @@ def make_grid(
             `default_grid`.
         start, end: times; by default the schedule's own start, and its end for the budget. start < end runs the ODE backwards.
         nfe: the budget of the run, which determines the default end; by default one evaluation a step.
-        options: the options of the grid, by the names of its function's arguments: `rho` of karras, `a` and `b` of beta, `shift` of shifted,
-            `image_seq_len` of dynamic-shift, `round` of trailing, `steps_offset` and `keep_last` of leading, …
+        options: the options of the grid, by the names of its function's arguments: `rho` of karras, `a` and `b` of beta, `shift` of
+            shifted, `image_seq_len` of dynamic-shift, `round` of trailing, `steps_offset` and `keep_last` of leading, …
 
     Raises:
         PlanError: the grid is unknown, or the times lie outside the schedule, are not strictly monotone, or are not steps + 1 in number.

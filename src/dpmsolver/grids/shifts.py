@@ -51,8 +51,8 @@ def dynamic_shift(
 ) -> Floats:
     """Return a uniform grid after a flow shift by exp(mu), where mu grows with the number of tokens of the image, for times in [0, 1].
 
-    Flux and SD3.5 use it. mu is base_shift at base_seq_len tokens and max_shift at max_seq_len, and linear in the number of tokens. The defaults
-    are the models' own. On `Flow()` the times are the noise levels sigma; a shift of the schedule would be applied in addition.
+    Flux and SD3.5 use it. mu is base_shift at base_seq_len tokens and max_shift at max_seq_len, and linear in the number of tokens. The
+    defaults are the models' own. On `Flow()` the times are the noise levels sigma; a shift of the schedule would be applied in addition.
 
     Args:
         image_seq_len: the number of tokens of one image, for Flux height/16 * width/16. The default is that of 1024 by 1024 pixels.

@@ -49,7 +49,7 @@ def normal(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
 
 @either_way
 def sgm_uniform(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Return times with even steps from the start towards the first training step, the last of which leads to the end instead. Raise as `simple`.
+    """Return times with even steps from the start to the first training step, which the end replaces. Raise as `simple`.
 
     Examples:
         >>> sgm_uniform(Flow(), 3, 1.0, 0.0).round(4)

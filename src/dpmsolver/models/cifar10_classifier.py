@@ -1,6 +1,6 @@
-"""A small classifier of CIFAR-10: the feature network behind the Frechet distance of the `cifar10` model, where Inception is not at hand.
+"""A small classifier of CIFAR-10, whose features give the Frechet distance of the `cifar10` model if Inception is not available.
 
-A wide residual network, whose features are the activations before its last layer, averaged over the picture.
+It is a wide residual network; the features are the activations before its last layer, averaged over the picture.
 `training/cifar10_classifier.py` makes its weights. Importing this module does not import torch; calling its functions does.
 """
 
@@ -77,6 +77,6 @@ def load_classifier(weights: Path = WEIGHTS) -> Classifier:
         weights: a safetensors file of `build_classifier().network`; without it, the embedded one.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     return with_weights(build_classifier(), weights)

@@ -1,4 +1,7 @@
-"""Warnings about runs that are possible but probably not intended. Each is one `ConventionWarning` at the caller's line that names the remedy."""
+"""Warnings about runs that are possible but probably not intended.
+
+Each is one `ConventionWarning` at the caller's line that names the remedy.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ _CONSTANT = 1e-6  # times sigma: the deviation that rounding gives a constant
 def far_deviation(shape: tuple[int, ...], deviation: float, point: Point) -> str | None:
     """Return a sentence if the standard deviation of a start of this shape is far from that of a state at a point, else None.
 
-    A state alpha x_0 + sigma eps has at least the standard deviation sigma: too small means less than half of it. The upper bound depends on
-    the data, whose standard deviation is taken to be 10 at most: too large means more than twice sigma + 10 alpha. Starts with fewer than 100
-    numbers and constant starts are not judged.
+    A state alpha x_0 + sigma eps has at least the standard deviation sigma: too small means less than half of it. The upper bound depends
+    on the data, whose standard deviation is taken to be 10 at most: too large means more than twice sigma + 10 alpha. Starts with fewer
+    than 100 numbers and constant starts are not judged.
     """
     if math.prod(shape) < _FEWEST or deviation <= _CONSTANT * point.sigma:
         return None

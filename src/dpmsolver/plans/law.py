@@ -24,9 +24,9 @@ Begins = Literal["marginal", "noise"]
 def moments(plan: Plan, mean: ArrayLike, variance: ArrayLike, begins: Begins) -> tuple[Floats, Floats]:
     """Return mean and variance of the result of a plan for Gaussian data and the optimal network, exactly and without sampling.
 
-    The optimal network of Gaussian data is affine in the state. Therefore the result is an affine function of independent normals, the start
-    and each draw of noise. The loop runs on arrays of its coefficients: of the constant 1, of the start's normal, and of each draw. If an
-    evaluation gives several outputs, all of them are those of the optimal network.
+    The optimal network of Gaussian data is affine in the state. Therefore the result is an affine function of independent normals, the
+    start and each draw of noise. The loop runs on arrays of its coefficients: of the constant 1, of the start's normal, and of each draw.
+    If an evaluation gives several outputs, all of them are those of the optimal network.
 
     Args:
         mean, variance: of independent coordinates, shape (D,) or numbers. For data with a covariance, give its eigenvalues and the mean

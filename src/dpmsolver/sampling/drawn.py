@@ -37,8 +37,8 @@ def plot_trajectory(
         samples: the number of samples that are drawn, the first of the batch; for points and curves, 32 times that number.
         columns: the largest number of states in a row of pictures, the first and the last included.
         value_range: the values of black and of white in pictures.
-        decode: a function that turns what is shown into pictures, such as `lambda z: vae.decode(z / scale).sample` for latents: (samples, …) to
-            pictures.
+        decode: a function that turns what is shown into pictures, such as `lambda z: vae.decode(z / scale).sample` for latents: (samples,
+            …) to pictures.
         figure: a figure of matplotlib to draw into; by default a new one of pyplot.
 
     Returns:

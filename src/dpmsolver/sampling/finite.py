@@ -52,7 +52,7 @@ class Watch:
             raise self._error(index, values)
 
     def finish(self, x: Any) -> None:
-        """Raise for numbers since the start that were not finite, or for the result x, if checking them earlier had to wait for a device."""
+        """Raise for numbers that were not finite since the start, or in the result x, if earlier checks had to wait for a device."""
         self.check(self.plan.nfe, x)
         if self.pending:
             place = arrays.first_false([flag for _, flag in self.pending])

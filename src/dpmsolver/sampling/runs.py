@@ -170,7 +170,8 @@ def encode(
         denoiser: the network with its schedule.
         x0: the data, shape (B, …), NumPy, torch or JAX. They are not changed.
         nfe: the number of network evaluations. Required unless a plan is given.
-        solver: by default dpm-2m. It predicts noise, which damps errors on the way from data to noise, where data prediction amplifies them.
+        solver: by default dpm-2m. It predicts noise, which damps errors on the way from data to noise, where data prediction amplifies
+            them.
         start, end: the times where the run starts and ends, start < end. By default they are the schedule's last time worth an evaluation
             and the time at which `sample` starts for this denoiser.
         options: `grid`, `plan`, `progress`, `callback`, `state_hook` as in `sample`, and the options of the solver and the grid.

@@ -37,9 +37,9 @@ class _Row(NamedTuple):
 def is_scanned(run: Run) -> bool:
     """Return whether a run is traced as one loop.
 
-    The framework must have a traced loop and must be tracing x_T, and the plan must have more than `LONG` rows. Nothing in the run may depend
-    on the number of the evaluation: no hooks, and no guidance except classifier-free guidance that is the same at all evaluations. The plan
-    must not begin with a step of its own, and its coefficients must be numbers.
+    The framework must have a traced loop and must be tracing x_T, and the plan must have more than `LONG` rows. Nothing in the run may
+    depend on the number of the evaluation: no hooks, and no guidance except classifier-free guidance that is the same at all evaluations.
+    The plan must not begin with a step of its own, and its coefficients must be numbers.
     """
     plan, denoiser, guidance = run.plan, run.bound.denoiser, run.bound.denoiser.guidance
     traced = run.backend.scan is not None and run.backend.place(run.x) == "nowhere"

@@ -32,7 +32,8 @@ class Stepper(Generic[Array]):
 
     Args:
         plan: from `make_plan` or `Plan.from_json`. For a network that predicts noise or score, give `predicts=` to `make_plan`.
-        x_T: the start, shape (B, …), NumPy or torch, with the standard deviation of the plan's start: see `initial_noise`. It is not changed.
+        x_T: the start, shape (B, …), NumPy or torch, with the standard deviation of the plan's start: see `initial_noise`. It is not
+            changed.
         predicts: what the network returns: "noise" (eps), "data" (x_0), "v", "score" or "velocity" (eps - x_0).
         generator: the randomness of stochastic plans: a seed, a generator, or one of these per sample, as in `sample`.
         noise: "independent", "host" or "brownian", as in `sample`.

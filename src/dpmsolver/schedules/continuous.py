@@ -149,8 +149,8 @@ _ALWAYS = ("shift", "t_min", "t_max")
 class Flow(NoiseSchedule):
     """Rectified flow: alpha = 1 - sigma, sigma = shift t / (1 + (shift - 1) t).
 
-    At t = 1 the state is pure noise (alpha = 0), and runs end at sigma = 0. Here time always grows towards the noise. For a network whose time
-    grows towards the data, set `reversed`: its label is then 1 - sigma instead of sigma, and its velocity data - noise.
+    At t = 1 the state is pure noise (alpha = 0), and runs end at sigma = 0. Here time always grows towards the noise. For a network whose
+    time grows towards the data, set `reversed`: its label is then 1 - sigma instead of sigma, and its velocity data - noise.
 
     Source: Liu et al. 2023, arXiv 2209.03003; the shift: Esser et al. 2024, arXiv 2403.03206, eq. 23.
 

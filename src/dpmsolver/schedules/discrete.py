@@ -23,8 +23,8 @@ def scaled_linear_betas(beta_start: float = 0.00085, beta_end: float = 0.012, nu
 class Discrete(NoiseSchedule):
     """The schedule of a model that was trained on steps n = 0 … N-1, from its betas or its alphas_cumprod.
 
-    Step n is at time t_n = (n + 1)/N; between steps log alpha is linear in t (DPM-Solver, appendix D.2). The network's label is t N - 1: the
-    step number at the steps, and a fraction between them. Betas that end in 1, or alphas_cumprod that end in 0 (zero terminal SNR,
+    Step n is at time t_n = (n + 1)/N; between steps log alpha is linear in t (DPM-Solver, appendix D.2). The network's label is t N - 1:
+    the step number at the steps, and a fraction between them. Betas that end in 1, or alphas_cumprod that end in 0 (zero terminal SNR,
     Lin et al. 2024), are accepted: alpha is then linear in t on the last interval.
 
     Args:

@@ -62,10 +62,10 @@ def default_start(schedule: NoiseSchedule, predicts: str | None = None, *, needs
 
 
 def scale_of_start(schedule: NoiseSchedule, start: float) -> float:
-    """Return the factor by which x_T, with the standard deviation of the schedule's own start, is multiplied if a run starts at another time.
+    """Return the factor that x_T, drawn for the schedule's own start, needs in a run that starts at another time.
 
-    The factor is 1 if both standard deviations agree within 1 %, as they do unless the variance explodes. Otherwise it is their ratio: x_T is
-    scaled as if the network had predicted, between the two times, that all of x_T is noise.
+    The factor is 1 if both standard deviations agree within 1 %, as they do unless the variance explodes. Otherwise it is their ratio: x_T
+    is scaled as if the network had predicted, between the two times, that all of x_T is noise.
 
     Examples:
         >>> from dpmsolver.schedules import EDM, CosineVP

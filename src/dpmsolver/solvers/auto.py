@@ -64,8 +64,8 @@ def run_of(
     """Return the solver, the grid and the start of a run with solver="auto".
 
     A caller's grid replaces the recommended one. Solvers that predict noise have no step from alpha = 0. If the caller's times begin there,
-    a solver that predicts data is taken; if the caller's `start` lies there, the run begins at the schedule's own start, just above which such
-    a solver starts. A network that predicts noise cannot start at alpha = 0 with any solver; its start is kept, and refused later.
+    a solver that predicts data is taken; if the caller's `start` lies there, the run begins at the schedule's own start, just above which
+    such a solver starts. A network that predicts noise cannot start at alpha = 0 with any solver; its start is kept, and refused later.
     """
     check_nfe(nfe)
     solver, suited = recommended(schedule, nfe, predicts)
@@ -85,8 +85,8 @@ def _begin_without_signal(schedule: NoiseSchedule, times: Any) -> bool:
 def recommended(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> tuple[str, str]:
     """Return the solver and the grid for a budget, by the kind of schedule and by what the network predicts.
 
-    There are three kinds of schedules: alpha falls, alpha is 1, or alpha falls to 0 or nearly so (flows, zero SNR, cosine betas). In the third
-    kind, networks that predict noise or score form a kind of their own.
+    There are three kinds of schedules: alpha falls, alpha is 1, or alpha falls to 0 or nearly so (flows, zero SNR, cosine betas). In the
+    third kind, networks that predict noise or score form a kind of their own.
 
     Examples:
         >>> from dpmsolver.schedules import EDM, Flow, LinearVP

@@ -63,14 +63,14 @@ def dpm_v3(
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """Return the plan of DPM-Solver-v3: the linear part of the network, as measured, is integrated exactly, the rest as a polynomial in lambda.
+    """Return the plan of DPM-Solver-v3: the measured linear part of the network is integrated exactly, the rest as a polynomial.
 
     With l, s and b of `ModelStatistics`, f = (sigma eps - l x)/alpha, L(u) = int_{lambda_s}^u l and S, B(u) = int e^{-S} b likewise,
 
         x_t = alpha_t e^{-L(lambda_t)} (x_s/alpha_s - int e^{L + S} (g + B) dlambda),     g = e^{-S} f - B,
 
-    is exact, and g is replaced by the polynomial through `order` of its values. If the network is affine in x with the measured coefficients,
-    g is constant and any step is exact. Coefficients are arrays, one element per coordinate of the state.
+    is exact, and g is replaced by the polynomial through `order` of its values. If the network is affine in x with the measured
+    coefficients, g is constant and any step is exact. Coefficients are arrays, one element per coordinate of the state.
 
     Args:
         statistics: measurements on this schedule whose levels include those of the run.

@@ -1,7 +1,7 @@
 """Classical Runge-Kutta methods: in sigma/alpha (Euler, Heun, DPM2, with EDM's churn), in time and in lambda.
 
-Those in sigma/alpha are exact in the linear part, because y = x/alpha has dy/drho = eps; they keep the marginals. The others treat the whole
-right-hand side numerically, like the baselines in table 1 of DPM-Solver, and leave the marginals.
+Those in sigma/alpha are exact in the linear part, because y = x/alpha has dy/drho = eps; they keep the marginals. The others treat the
+whole right-hand side numerically, like the baselines in table 1 of DPM-Solver, and leave the marginals.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def euler(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations:
 
 
 def heun(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
-    """Return the rows of an Euler step followed by the trapezoidal rule (Karras et al. 2022, algorithm 1), or of Euler's for one evaluation.
+    """Return the rows of an Euler step and the trapezoidal rule (Karras et al. 2022, algorithm 1); of Euler's for one evaluation.
 
-    The network is not evaluated at sigma = 0. A step that ends there with two evaluations takes the second at t_min and integrates the line.
+    The network is not evaluated at sigma = 0. A step that ends there with two evaluations takes the second at t_min and integrates the
+    line.
     """
     if evaluations == 1:
         yield from euler(schedule, source, target, evaluations=1)
@@ -78,8 +79,8 @@ def churned(
 ) -> Plan:
     """Return the plan of a method in sigma with EDM's stochastic churn: noise raises sigma by min(s_churn/N, sqrt 2 - 1) before a step.
 
-    The first step is not churned, and sigma is never raised above that of t_max. Algorithm 2 also churns the first step: to reproduce it, start
-    the run at the raised sigma, with that noise in x_T.
+    The first step is not churned, and sigma is never raised above that of t_max. Algorithm 2 also churns the first step: to reproduce it,
+    start the run at the raised sigma, with that noise in x_T.
 
     Args:
         s_churn: the strength of the churn, >= 0; 0 is the ODE.
@@ -129,8 +130,8 @@ def ancestral(
 ) -> Plan:
     """Return the plan of an ancestral sampler of k-diffusion: each step solves the ODE to a smaller noise sigma_down and adds noise back.
 
-    The noise is s_noise eta sigma_t sqrt(1 - e^{-2h}), which is DDIM's for s_noise = 1; other values leave the marginals. A step to sigma = 0
-    adds none.
+    The noise is s_noise eta sigma_t sqrt(1 - e^{-2h}), which is DDIM's for s_noise = 1; other values leave the marginals. A step to sigma =
+    0 adds none.
     """
     points = [Point.at(schedule, t) for t in times]
     rows: list[Row] = []

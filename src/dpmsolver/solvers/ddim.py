@@ -20,8 +20,8 @@ __all__ = ["SOLVERS", "ancestral_split", "ddim", "ddpm_large"]
 def ddim(schedule: NoiseSchedule, times: Floats, *, eta: float = 0.0) -> Plan:
     """Return the plan of DDIM: x_t = alpha_t x0 + sqrt(sigma_t^2 - s^2) eps + s z with s = eta sigma_t sqrt(1 - e^{-2h}) (eq. 12 and 16).
 
-    eta = 0 is the first-order solver of the ODE (DPM-Solver-1), eta = 1 the ancestral step of DDPM, any eta k-diffusion's Euler ancestral. It
-    is written for data prediction, so that it can start at alpha = 0. Order 1.
+    eta = 0 is the first-order solver of the ODE (DPM-Solver-1), eta = 1 the ancestral step of DDPM, any eta k-diffusion's Euler ancestral.
+    It is written for data prediction, so that it can start at alpha = 0. Order 1.
     """
     points = [Point.at(schedule, t) for t in times]
     return Plan("data", tuple(Row(s, advance=_step(s, t, eta)) for s, t in pairwise(points)), points[-1])

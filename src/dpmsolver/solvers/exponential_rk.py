@@ -31,8 +31,8 @@ Weight: TypeAlias = Mapping[tuple[int, float], float]
 class Tableau:
     """The coefficients of a method.
 
-    nodes: c_2 … c_s. stages: for each node its weights on m_1 …; the last entry holds those of the step. The weights of m_1 follow from their
-    sum.
+    nodes: c_2 … c_s. stages: for each node its weights on m_1 …; the last entry holds those of the step. The weights of m_1 follow from
+    their sum.
     """
 
     nodes: tuple[float, ...]

@@ -14,10 +14,11 @@ __all__ = ["SOLVERS", "heunpp2"]
 
 
 def heunpp2(schedule: NoiseSchedule, times: Floats) -> Plan:
-    """Return the plan of Heun++: steps in rho = sigma/alpha with the slope w_1 eps(s) + w_2 eps(t) + w_3 eps(u), for successive grid points s, t, u.
+    """Return the plan of Heun++: steps in rho = sigma/alpha with the slope w_1 eps(s) + w_2 eps(t) + w_3 eps(u).
 
-    Euler steps reach t and u. w_2 and w_3 are rho_t and rho_u over three times the largest rho of the run, its first, and w_1 is the rest: a rule
-    of thumb, of order 1. The step before the last has no u, and its w_2 is rho_t over twice the largest rho. The last step is Euler's.
+    s, t and u are successive points of the grid; Euler steps reach t and u. w_2 and w_3 are rho_t and rho_u over three times the largest
+    rho of the run, its first, and w_1 is the rest: a rule of thumb, of order 1. The step before the last has no u, and its w_2 is rho_t
+    over twice the largest rho. The last step is Euler's.
 
     Source: sd-webui-samplers-scheduler (Carzit); ComfyUI, sample_heunpp2. Unlike there, no churn is available here.
     """

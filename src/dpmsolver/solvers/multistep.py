@@ -84,9 +84,9 @@ def adams_plan(
 def orders_of_steps(steps: int, order: int, lower_order_final: bool, ramp: Sequence[int] | None = None) -> list[int]:
     """Return the order of each step of a multistep method.
 
-    The first steps have fewer outputs and are of order 1, 2, …. With `lower_order_final` the last steps fall to …, 2, 1 too, which keeps runs
-    with few steps stable: extrapolation is worst in the last step. The official code does so below 10 steps, diffusers below 15; here the
-    option decides, whatever the number of steps. `ramp` gives the order of every step instead.
+    The first steps have fewer outputs and are of order 1, 2, …. With `lower_order_final` the last steps fall to …, 2, 1 too, which keeps
+    runs with few steps stable: extrapolation is worst in the last step. The official code does so below 10 steps, diffusers below 15; here
+    the option decides, whatever the number of steps. `ramp` gives the order of every step instead.
 
     Examples:
         >>> orders_of_steps(6, 3, True), orders_of_steps(6, 3, False), orders_of_steps(4, 3, True, [1, 2, 2, 1])
@@ -176,8 +176,8 @@ def multistep_sde(
 def multistep_ancestral(schedule: NoiseSchedule, times: Floats, *, eta: float = 1.0, s_noise: float = 1.0) -> Plan:
     """Return the plan of ancestral sampling with `dpm++2m-exact`: steps to less noise than the target has, and noise back.
 
-    The previous output lies behind by the length of the last step, which went to less noise than the state has now. eta and s_noise are those
-    of `ancestral_split`; a step to sigma = 0 adds no noise.
+    The previous output lies behind by the length of the last step, which went to less noise than the state has now. eta and s_noise are
+    those of `ancestral_split`; a step to sigma = 0 adds no noise.
 
     Source: ComfyUI, sample_res_multistep_ancestral; the step: Zhang et al. 2023, arXiv 2308.02157.
     """

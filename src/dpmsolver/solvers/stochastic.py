@@ -41,8 +41,8 @@ def er_sde(
         x_t/alpha_t = r x_s/alpha_s + (1 - r) x0 + (Delta + phi(rho_t) I_1) x0' + (Delta^2/2 + phi(rho_t) I_2) x0''
                       + sqrt(rho_t^2 - r^2 rho_s^2) z,
 
-    where I_1 = int_{rho_t}^{rho_s} 1/phi, I_2 = int (rho - rho_s)/phi, and the derivatives are backward divided differences. In order 3, x0' is
-    still of first order, as published.
+    where I_1 = int_{rho_t}^{rho_s} 1/phi, I_2 = int (rho - rho_s)/phi, and the derivatives are backward divided differences. In order 3,
+    x0' is still of first order, as published.
 
     Args:
         noise_scale: phi, a function of float64 arrays. It must not fall more slowly than rho, because the noise would then have a negative
@@ -87,8 +87,8 @@ def _er_step(s: Point, t: Point, nodes: Sequence[Point], phi: Callable[[Floats],
 def euler_maruyama(schedule: NoiseSchedule, times: Floats, *, improved: bool, eta: float = 1.0) -> Plan:
     """Return the plan of Euler-Maruyama for the reverse SDE in time, or of its improved form.
 
-    The SDE is dx = [f x + (1 + eta^2)/2 g^2/sigma eps] dt + eta g dw. The improved step uses the mean of the drift at the step's start and at
-    its predicted end, both with the same draw of noise (stochastic improved Euler); the evaluation at the end is used once and not kept.
+    The SDE is dx = [f x + (1 + eta^2)/2 g^2/sigma eps] dt + eta g dw. The improved step uses the mean of the drift at the step's start and
+    at its predicted end, both with the same draw of noise (stochastic improved Euler); the evaluation at the end is used once and not kept.
 
     Source: Song et al. 2021, arXiv 2011.13456, eq. 6 and appendix E; Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1.
     """

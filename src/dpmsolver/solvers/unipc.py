@@ -33,8 +33,8 @@ def predictor_corrector(
 ) -> Plan:
     """Return the plan of a method that predicts step k by `predict(k)`, and repeats it by `correct(k)` after its end was evaluated.
 
-    A predicted end is the input of the next evaluation and does not replace the state: the corrector starts where the predictor did. The last
-    step has no evaluation after it and stays predicted. `correct(k)` is None for a step that is not corrected.
+    A predicted end is the input of the next evaluation and does not replace the state: the corrector starts where the predictor did. The
+    last step has no evaluation after it and stays predicted. `correct(k)` is None for a step that is not corrected.
 
     Args:
         output: what the steps combine in place of the network's output, as a combination of its input and of it at a point.

@@ -1,15 +1,15 @@
 """Adams steps in a velocity: multistep solvers in the quantity that networks of flows and of v-prediction predict.
 
-A path writes the state as y = x/scale, a function of a position p, whose derivative, the velocity, is a combination of x_0 and eps. A solver
-takes that velocity to be a polynomial through its newest values. There are two paths:
+A path writes the state as y = x/scale, a function of a position p, whose derivative, the velocity, is a combination of x_0 and eps. A
+solver takes that velocity to be a polynomial through its newest values. There are two paths:
 
 - The straight path: p = sigma/(alpha + sigma), y = x/(alpha + sigma), dy/dp = eps - x_0. In y every schedule is a rectified flow.
-- The arc, for data of standard deviation sigma_data: p is the angle with tan p = sigma/(alpha sigma_data), y = x/sqrt((alpha sigma_data)^2 +
-  sigma^2), and dy/dp = cos(p) eps - sin(p) x_0/sigma_data is the v of v-prediction. It is 0 for normal data of that standard deviation, so
-  that the linear part of their ODE is solved exactly, and v contains only the deviation of the data from normal data.
+- The arc, for data of standard deviation sigma_data: p is the angle with tan p = sigma/(alpha sigma_data), y = x/sqrt((alpha sigma_data)^2
+  + sigma^2), and dy/dp = cos(p) eps - sin(p) x_0/sigma_data is the v of v-prediction. It is 0 for normal data of that standard deviation,
+  so that the linear part of their ODE is solved exactly, and v contains only the deviation of the data from normal data.
 
-Positions are finite from alpha = 0 to sigma = 0, and polynomials in them have full order there. On the straight path the velocity of data of
-one point is constant, so that steps keep the marginals; on the arc it is not, and they do not.
+Positions are finite from alpha = 0 to sigma = 0, and polynomials in them have full order there. On the straight path the velocity of data
+of one point is constant, so that steps keep the marginals; on the arc it is not, and they do not.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def initial_noise(
     like: Any = None,
     noise: Literal["independent", "host"] = "independent",
 ) -> Any:
-    """Draw x_T, the start of a run: normals with standard deviation sigma(t_max), where t_max is the schedule's default start.
+    """Draw x_T, the start of a run: normals with the standard deviation sigma of the schedule's start.
 
     Sample i depends only on the seed and on i, whatever the size of the batch.
 

@@ -59,7 +59,7 @@ class SupportsArray(Protocol):
 Array = TypeVar("Array", bound=ArrayOf)
 """The arrays of a run: the result has the type of the input."""
 
-# A test holds these four to the registries, and prints them as they should stand.
+# The names of the registries: `python -m benchmarks.render` writes them, and a test compares them.
 # fmt: off
 SolverName: TypeAlias = Literal[
     "auto", "ddim", "ddpm", "ddpm-large", "dpm-1", "dpm-fast", "dpm++fast", "dpm-2", "dpm-2-exact", "dpm-3",

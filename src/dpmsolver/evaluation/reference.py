@@ -62,7 +62,7 @@ class Reference:
         return make_plan("ddim", self.testbed.schedule, 1, [self.last_time, 0.0])
 
     def last_step(self, denoiser: Denoiser, x: Any) -> Any:
-        """From the end of a run at the schedule's last time to sigma = 0."""
+        """Return the step from the end of a run at the schedule's last time to sigma = 0."""
         return sample(denoiser, x, plan=self._last_step)
 
     def cost(self, end: float) -> int:
@@ -70,7 +70,7 @@ class Reference:
         return 0 if self.exact else sum(plan.nfe for plan in self.plans(end))
 
     def end_states(self, denoiser: Denoiser, x_T: Any, end: float) -> Any:
-        """Where the trajectories from x_T are at time `end`."""
+        """Return where the trajectories from x_T are at time `end`."""
         if self.testbed.gaussian is not None:
             schedule = self.testbed.schedule
             return self.testbed.gaussian.trajectory(schedule, x_T, schedule.default_start(), end)

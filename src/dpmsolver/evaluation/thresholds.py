@@ -32,7 +32,7 @@ class Figure:
 
 
 def excess(figure: Figure, limit: Figure | None, off: float = 0.0) -> Floats:
-    """By how much the limit is missed, as a share of it less `off`; without a limit, the figure itself."""
+    """Return the relative distance from the limit, less `off`; without a limit, the figure itself."""
     own = np.concatenate([[figure.value], figure.drawn])
     if limit is None:
         return own

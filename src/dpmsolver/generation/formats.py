@@ -1,11 +1,11 @@
 """Formats of shards: the files into which samples are written, the same bytes in every process, and reading them back.
 
-webdataset  a tar file with, for each sample, SEED.png (SEED.npy of what is no picture), SEED.cls with its class and SEED.json with what
-            is known of it: what webdataset, and datasets' "webdataset", read.
-parquet     columns image (an `Image` for datasets; "sample", a list of numbers, of what is no picture), seed, label and prompt.
-npz         arr_0, bytes (n, height, width, channels), and arr_1, the classes: what guided-diffusion's evaluator reads.
-png         a PNG for each sample, in folders of 1000 named after their first seed, as EDM's generate.py writes them and its fid.py reads.
-npy         an array of floats as the sampler left them, and the classes in an array beside it: for latents and whatever is no picture.
+- `webdataset`: a tar file with three files for each sample: SEED.png (SEED.npy if the sample is not a picture), SEED.cls with its class,
+  and SEED.json with the other information. webdataset, and the format "webdataset" of datasets, read it.
+- `parquet`: the columns image (an `Image` for datasets; "sample", a list of numbers, if it is not a picture), seed, label and prompt.
+- `npz`: arr_0, bytes (n, height, width, channels), and arr_1, the classes, for guided-diffusion's evaluator.
+- `png`: a PNG for each sample, in folders of 1000 named after their first seed, like those of EDM's generate.py, which its fid.py reads.
+- `npy`: an array of the sampler's floats, and the classes in a second array, for latents and other samples that are not pictures.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 `load_testbed` makes one by name. The closed-form testbeds have the optimal network. Their schedule is that of DDPM (1000 betas from 1e-4
 to 0.02; Ho et al. 2020), they predict the noise, so that every package can sample from them, and their states are float64 NumPy:
 
-gaussian       64 dimensions; the variance of axis k falls as 1/k, as that of natural images does. Its ODE is solved in closed form.
-mixture-2      eight narrow Gaussians on the unit circle.
-mixture-16     ten Gaussians in 16 dimensions, and
-mixture-3072   in 3072, as many as CIFAR-10's pictures have; spectra as above, means and variances from a fixed seed.
-empirical      300 points on a spiral in the plane: the ideal denoiser of a finite data set, which memorises it.
-cifar10-gaussian   the Gaussian with the mean and the spectrum of CIFAR-10, and
-cifar10-mixture    a mixture of Gaussians fitted to CIFAR-10 by class: pictures, with classes (`dpmsolver.models.cifar10_laws`).
+- `gaussian`: 64 dimensions. The variance of axis k falls as 1/k, like that of natural images. The ODE has a closed form.
+- `mixture-2`: eight narrow Gaussians on the unit circle.
+- `mixture-16` and `mixture-3072`: ten Gaussians in 16 dimensions, and in 3072, the dimension of CIFAR-10's pictures. Their spectra fall as
+  above; means and variances come from a fixed seed.
+- `empirical`: 300 points on a spiral in the plane. It is the ideal denoiser of a finite data set, which memorises the data.
+- `cifar10-gaussian` and `cifar10-mixture`: the Gaussian with the mean and the spectrum of CIFAR-10, and a mixture of Gaussians fitted to
+  CIFAR-10 by class. Samples are pictures, with classes in the mixture (`dpmsolver.models.cifar10_laws`).
 
 A checkout of the repository has small trained networks too, each with a schedule of its own (`trained.TRAINED`): U-Nets of
 digits (`digits-flow`, `digits-cosine`, `digits-cosine-v`, `digits-edm`) and perceptrons of two moons in the plane, in float64 NumPy

@@ -1,4 +1,4 @@
-"""How a run lends its state to a network that may overwrite its input, and what the run remembers of the calls."""
+"""Lending: a run lends its state to a network that may overwrite its input, and remembers what the network did."""
 
 from __future__ import annotations
 

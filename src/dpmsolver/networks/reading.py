@@ -1,4 +1,4 @@
-"""From the output of a network to the output of a plan: select the prediction, convert it, steer it and correct it."""
+"""Reading the output of a network: select the prediction, convert it to the plan's output, steer it and correct it."""
 
 from __future__ import annotations
 

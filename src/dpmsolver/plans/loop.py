@@ -24,7 +24,7 @@ __all__ = ["Hook", "Moment", "Table", "answers_of", "hooked", "run", "steps"]
 
 
 class Table(NamedTuple):
-    """What the loop needs of a plan, with coefficients of any kind; those of a plan are floats and NumPy arrays."""
+    """The part of a plan that the loop needs, with coefficients of any kind; those of a plan are floats and NumPy arrays."""
 
     start: Point
     begin: Combination | None

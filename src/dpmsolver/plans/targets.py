@@ -1,4 +1,4 @@
-"""What a network predicts: five targets. Each is a linear combination of the clean data x_0 and the noise eps, as is the state.
+"""The five targets that networks predict. Each is a linear combination of the clean data x_0 and the noise eps, as is the state.
 
 So every conversion has the form a x + b output, with two numbers that depend only on the point.
 """

@@ -30,9 +30,8 @@ def bind(plan: Plan, denoiser: Denoiser, backend: Backend, like: Any) -> Bound:
     """Bind a plan to a network, for states like `like`.
 
     Raises:
-        PlanError: the plan was made for another schedule or another shape, or for a network that predicts something else; it wants
-            several outputs of an evaluation, and the denoiser gives one; guidance that is not defined at the start; conditions of another
-            batch than the state's.
+        PlanError: the plan was made for another schedule, shape or prediction; it needs several outputs of an evaluation and the denoiser
+            gives one; guidance is not defined at the start; or conditions have another batch than the state.
     """
     known = folded(plan, denoiser)
     if denoiser.steers and plan.prediction == "data" and plan.rows[0].point.alpha == 0.0:

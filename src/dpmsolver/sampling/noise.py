@@ -3,12 +3,12 @@
 A stochastic plan gives row k the normal z_k. It stands for an interval of the run, in most plans the one from the row's point to the
 next (`intervals`). There are three sources. Each is keyed by sample, so that sample i is the same in every batch:
 
-"independent"   z_k depends on the seed and on k, so another number of steps gives another sample. The framework of the state draws it
-                on the state's device.
-"host"          The same, drawn by the host in float64 and copied: the same numbers everywhere, at several times the cost.
-"brownian"      z_k = (W(c_b) - W(c_a)) / sqrt(c_b - c_a) for the interval from a to b, where W is a path that the seed determines and
-                c = e^{2 lambda} = (alpha/sigma)^2 is its clock. Plans with one start then converge to one sample as their steps get
-                finer, and so do different solvers of one SDE. The host draws the path.
+- `"independent"`: z_k depends on the seed and on k, so another number of steps gives another sample. The framework of the state draws it
+  on the state's device.
+- `"host"`: the same, drawn by the host in float64 and copied. The numbers are the same everywhere, at several times the cost.
+- `"brownian"`: z_k = (W(c_b) - W(c_a)) / sqrt(c_b - c_a) for the interval from a to b. W is a path that the seed determines, and
+  c = e^{2 lambda} = (alpha/sigma)^2 is its clock. Plans with one start then converge to one sample as their steps get finer, and so do
+  different solvers of one SDE. The host draws the path.
 
 Reproducibility. "host", "brownian", and `initial_noise` without `like` or with noise="host" give the same numbers for every framework
 and device, up to the rounding of the state's type. Numbers that a framework draws itself ("independent", and `initial_noise` with `like`)

@@ -33,6 +33,11 @@ def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float, roun
 
     Raises:
         PlanError: the steps do not fit between start and end, or round=True with a schedule without training steps.
+
+    Examples:
+        >>> from dpmsolver.schedules import LinearVP
+        >>> trailing(LinearVP(), 4, 1.0, 0.001)
+        array([1.   , 0.75 , 0.5  , 0.25 , 0.001])
     """
     most = steps  # to an end above 0 the last step must begin above it; to clean data, where the network may still be evaluated
     if steps > 1 and end > 0.0 and start <= steps * end * (1 + 1e-12):

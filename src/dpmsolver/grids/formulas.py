@@ -28,7 +28,13 @@ __all__ = [
 
 @between_limits
 def logsnr(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Return times uniform in half-log-SNR: the grid of DPM-Solver (section 3.4), and k-diffusion's "exponential" sigmas."""
+    """Return times uniform in half-log-SNR: the grid of DPM-Solver (section 3.4), and k-diffusion's "exponential" sigmas.
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> logsnr(EDM(), 3, 8.0, 1.0).round(6)
+        array([8., 4., 2., 1.])
+    """
     return _from_half_log_snr(
         schedule, np.linspace(schedule.half_log_snr(start), schedule.half_log_snr(end), steps + 1), start, end
     )
@@ -58,7 +64,13 @@ def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: floa
 @takes(Option("rho", "a number", "the root of sigma/alpha in which steps are equal"))
 @between_limits
 def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 7.0) -> Floats:
-    """Return times uniform in (sigma/alpha)^(1/rho): the grid of EDM (Karras et al. 2022, arXiv 2206.00364, eq. 5)."""
+    """Return times uniform in (sigma/alpha)^(1/rho): the grid of EDM (Karras et al. 2022, arXiv 2206.00364, eq. 5).
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> [round(float(t), 3) for t in karras(EDM(), 3, 80.0, 0.002)]
+        [80.0, 9.723, 0.47, 0.002]
+    """
     _positive("rho", rho)
     low, high = (math.exp(-float(schedule.half_log_snr(t)) / rho) for t in (start, end))
     return _from_half_log_snr(schedule, -rho * np.log(np.linspace(low, high, steps + 1)), start, end)
@@ -67,6 +79,11 @@ def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: f
 @between_limits
 def kl_optimal(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
     """Return times uniform in arctan(sigma/alpha), densest where alpha and sigma are equal: AUTOMATIC1111's and ComfyUI's "kl_optimal".
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> kl_optimal(EDM(), 3, 4.0, 0.25).round(3)
+        array([4.   , 1.445, 0.692, 0.25 ])
 
     Source: Sabour et al. 2024, arXiv 2404.14507, where it is the optimum for normal data of variance 1.
     """
@@ -151,12 +168,24 @@ def _on_path(schedule: NoiseSchedule, fractions: Floats, start: float, end: floa
 
 
 def time(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Return times uniform between start and end."""
+    """Return times uniform between start and end.
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> time(Flow(), 4, 1.0, 0.0)
+        array([1.  , 0.75, 0.5 , 0.25, 0.  ])
+    """
     return np.linspace(start, end, steps + 1)
 
 
 def quadratic(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Return times uniform in the square root of time (DDIM, arXiv 2010.02502, appendix D.3)."""
+    """Return times uniform in the square root of time (DDIM, arXiv 2010.02502, appendix D.3).
+
+    Examples:
+        >>> from dpmsolver.schedules import LinearVP
+        >>> quadratic(LinearVP(), 3, 1.0, 0.01).round(6)
+        array([1.  , 0.49, 0.16, 0.01])
+    """
     return pinned(np.linspace(math.sqrt(start), math.sqrt(end), steps + 1) ** 2, start, end)
 
 
@@ -181,7 +210,13 @@ def cosine(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
     Option("b", "a number", "below 1 the steps are dense at the noisy end"),
 )
 def beta(schedule: NoiseSchedule, steps: int, start: float, end: float, a: float = 0.6, b: float = 0.6) -> Floats:
-    """Return times at the quantiles of a Beta(a, b) distribution, dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
+    """Return times at the quantiles of a Beta(a, b) distribution, dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173).
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> beta(Flow(), 4, 1.0, 0.0).round(3)
+        array([1.   , 0.824, 0.5  , 0.176, 0.   ])
+    """
     if not (a > 0 and b > 0):
         raise PlanError(f"a and b must be positive, got a={a}, b={b}")
     from scipy.special import betaincinv  # here, because it is slow to import

@@ -83,7 +83,15 @@ def ays_sd15(schedule: NoiseSchedule, steps: int, start: float, end: float) -> F
 
 
 def ays_sdxl(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Return the times of Align Your Steps for Stable Diffusion XL (Sabour et al. 2024, arXiv 2404.14507, table 3), by `interpolated`."""
+    """Return the times of Align Your Steps for Stable Diffusion XL (Sabour et al. 2024, arXiv 2404.14507, table 3), by `interpolated`.
+
+    Examples:
+        >>> from dpmsolver.schedules import Discrete, scaled_linear_betas
+        >>> schedule = Discrete(betas=scaled_linear_betas())
+        >>> times = ays_sdxl(schedule, 4, schedule.t_max, schedule.t_min)
+        >>> (schedule.sigma(times) / schedule.alpha(times)).round(2)
+        array([14.61,  2.87,  0.86,  0.3 ,  0.03])
+    """
     return interpolated(schedule, steps, start, end, sigmas=AYS_SDXL)
 
 
@@ -91,5 +99,10 @@ def ays_svd(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Fl
     """Return the times of Align Your Steps for Stable Video Diffusion (Sabour et al. 2024, arXiv 2404.14507, table 3), by `interpolated`.
 
     The model's own schedule is `EDM(sigma_min=0.002, sigma_max=700.0)`.
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> [round(float(sigma), 3) for sigma in ays_svd(EDM(sigma_max=700.0), 4, 700.0, 0.002)]
+        [700.0, 11.257, 1.789, 0.264, 0.002]
     """
     return interpolated(schedule, steps, start, end, sigmas=AYS_SVD)

@@ -17,7 +17,13 @@ __all__ = ["dynamic_shift", "shifted"]
 
 @takes(Option("shift", "a number", "above 1 the steps are dense at the noisy end"))
 def shifted(schedule: NoiseSchedule, steps: int, start: float, end: float, shift: float = 3.0) -> Floats:
-    """Return a uniform grid after the flow shift t -> shift t / (1 + (shift - 1) t), for times in [0, 1] (Esser et al. 2024, eq. 23)."""
+    """Return a uniform grid after the flow shift t -> shift t / (1 + (shift - 1) t), for times in [0, 1] (Esser et al. 2024, eq. 23).
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> shifted(Flow(), 4, 1.0, 0.0).round(3)
+        array([1.  , 0.9 , 0.75, 0.5 , 0.  ])
+    """
     if not shift > 0 or max(start, end) > 1:
         raise PlanError(
             f"the shifted grid needs shift > 0 and times in [0, 1], got shift={shift}, start={start}, end={end}"

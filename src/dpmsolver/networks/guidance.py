@@ -310,6 +310,14 @@ class Classifier:
     Raises:
         PlanError: the scale is not finite or not one per sample, or both functions or neither are given.
 
+    Examples:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> towards_one = Classifier(2.0, gradient=lambda x, label: 1.0 - x)  # the gradient of log p = -(x - 1)^2/2
+        >>> denoiser = dpm.Denoiser(lambda x, t: 0.5 * x, dpm.schedules.LinearVP(), guidance=towards_one)
+        >>> plain = dpm.sample(denoiser.replace(guidance=None), np.zeros((1, 2)), nfe=10)
+        >>> bool((dpm.sample(denoiser, np.zeros((1, 2)), nfe=10) > plain).all())
+        True
+
     Source: Dhariwal & Nichol 2021, arXiv 2105.05233, algorithm 2.
     """
 

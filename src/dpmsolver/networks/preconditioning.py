@@ -42,6 +42,16 @@ def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> 
     (EDM's published pickles, k-diffusion's denoisers) needs no wrapper: pass it to `Denoiser` with `predicts="data"`. If F is a torch
     module, only its input is cast to the type of its weights. Its label is float64 for weights in float64, else float32.
 
+    Args:
+        network: the raw network, F(x, label, **kwargs) with x (B, …) and label (B,), which returns an array of x's shape.
+        sigma_data: the standard deviation of the data, > 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> denoiser = edm_preconditioned(lambda x, label: 0.0 * x, sigma_data=0.5)  # c_skip = 1/2 at sigma = sigma_data
+        >>> denoiser(np.array([[2.0]]), np.array([0.5]))
+        array([[1.]])
+
     Source: Karras et al. 2022, arXiv 2206.00364, table 1 and eq. 7.
     """
     if not sigma_data > 0:

@@ -25,6 +25,13 @@ class Combination:
         state * x + sum_i outputs[i] * m_{k-i} + sum_i noise[i] * z_{k-i} + constant
 
     Coefficients are floats. Those of calibrated solvers, and `constant`, may be float64 arrays that broadcast against one state.
+
+    Examples:
+        >>> step = Combination(0.5, (0.6,))
+        >>> print(step)
+        +0.5 x +0.6 m
+        >>> step(2.0, (1.0,), ())
+        1.6
     """
 
     state: Coefficient

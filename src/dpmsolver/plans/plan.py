@@ -55,6 +55,13 @@ class Plan:
     Raises:
         PlanError: there are no rows, coefficients are not finite, a row uses outputs or noise from before the run or breaks the
             marginals, only one of `begin` and `origin` is given, or answers is not an integer >= 1.
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> s, t = (Point.at(Flow(), time) for time in (0.8, 0.4))
+        >>> plan = Plan("data", (Row(s, advance=Combination(0.5, (0.5,))),), t)  # one step of DDIM
+        >>> plan.nfe, plan.start.time, plan.end.time
+        (1, 0.8, 0.4)
     """
 
     prediction: Prediction

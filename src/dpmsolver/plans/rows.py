@@ -23,6 +23,11 @@ class Point:
         time: the schedule's time.
         label: the network's label for that time.
         alpha, sigma: the signal coefficient and the noise standard deviation.
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> Point.at(Flow(), 0.5)
+        Point(time=0.5, label=0.5, alpha=0.5, sigma=0.5)
     """
 
     time: float
@@ -64,6 +69,12 @@ class Row:
         predict: the step that computes the next input u from the new x; None: the next input is x.
         output: what the run keeps of the evaluation in place of m, a combination of the network's input u and of m. Calibrated solvers use
             it.
+
+    Examples:
+        >>> from dpmsolver.plans import Combination
+        >>> from dpmsolver.schedules import Flow
+        >>> Row(Point.at(Flow(), 0.8), advance=Combination(0.5, (0.5,)))
+        <Row t=0.8: x <- +0.5 x +0.5 m>
     """
 
     point: Point

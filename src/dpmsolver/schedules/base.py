@@ -25,6 +25,12 @@ class NoiseSchedule(ABC):
     """A noise schedule: alpha, sigma and the half-log-SNR as functions of time, for arrays of any shape.
 
     To write one of your own, use `Custom(alpha=…, sigma=…)`, or derive a class that has `_log_alpha`, `_log_sigma` and `_time`.
+
+    Examples:
+        >>> from dpmsolver.schedules import LinearVP
+        >>> schedule = LinearVP()
+        >>> round(schedule.time(schedule.half_log_snr(0.3)), 9)
+        0.3
     """
 
     t_min: float

@@ -55,7 +55,12 @@ class LinearVP(NoiseSchedule):
 
 @dataclass(frozen=True)
 class SubVP(LinearVP):
-    """The sub-VP process: alpha of `LinearVP`, and sigma = 1 - alpha^2 (Song et al. 2021, arXiv 2011.13456, appendix C)."""
+    """The sub-VP process: alpha of `LinearVP`, and sigma = 1 - alpha^2 (Song et al. 2021, arXiv 2011.13456, appendix C).
+
+    Examples:
+        >>> SubVP().sigma([0.5, 1.0]).round(4)  # 1 - alpha^2
+        array([0.9209, 1.    ])
+    """
 
     def _log_sigma(self, t: Floats) -> Floats:
         return np.log(-np.expm1(2.0 * self._log_alpha(t)))
@@ -70,6 +75,10 @@ class CosineVP(NoiseSchedule):
     """The cosine variance-preserving process: alpha = cos(pi/2 (t + s)/(1 + s)) / cos(pi/2 s/(1 + s)) (Nichol & Dhariwal 2021).
 
     By default it ends at t_max = 0.9946, as in the code of DPM-Solver; t_max = 1 (alpha = 0) is accepted.
+
+    Examples:
+        >>> CosineVP().alpha([0.0, 0.5]).round(4)
+        array([1.    , 0.7027])
     """
 
     s: float = 0.008
@@ -111,6 +120,11 @@ class EDM(NoiseSchedule):
     """The variance-exploding process of EDM: alpha = 1, sigma = t (Karras et al. 2022). The label of its networks is sigma.
 
     x_T has standard deviation sigma_max. By default runs end at sigma = 0, like those of EDM.
+
+    Examples:
+        >>> schedule = EDM()
+        >>> schedule.half_log_snr([0.002, 1.0, 80.0]).round(3), schedule.label(2.0)
+        (array([ 6.215,  0.   , -4.382]), 2.0)
     """
 
     sigma_min: float = 0.002

@@ -15,7 +15,12 @@ __all__ = ["Discrete", "scaled_linear_betas"]
 
 
 def scaled_linear_betas(beta_start: float = 0.00085, beta_end: float = 0.012, num: int = 1000) -> Floats:
-    """Return the betas of Stable Diffusion 1 and XL, float64 (num,). Their square roots are linear in the step."""
+    """Return the betas of Stable Diffusion 1 and XL, float64 (num,). Their square roots are linear in the step.
+
+    Examples:
+        >>> scaled_linear_betas()[[0, -1]]
+        array([0.00085, 0.012  ])
+    """
     return np.linspace(beta_start**0.5, beta_end**0.5, num) ** 2
 
 

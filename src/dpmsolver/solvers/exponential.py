@@ -66,6 +66,16 @@ def exponential_step(
 
     A step to sigma = 0 or from alpha = 0 has h = inf. Its limit has order 1: it uses the newest output at a finite lambda (or the only
     output), because every other node is infinitely far away in units of the step. A step of length 0 changes nothing.
+
+    Examples:
+        >>> from dpmsolver.plans import Point
+        >>> from dpmsolver.schedules import Flow
+        >>> s, t = (Point.at(Flow(), time) for time in (0.8, 0.4))
+        >>> print(exponential_step("data", s, t, [s]))  # DDIM
+        +0.5 x +0.5 m
+
+    Source: DPM-Solver, arXiv 2206.00927, eq. 3.4; DPM-Solver++, arXiv 2211.01095, eq. 8; with noise, SA-Solver, arXiv 2309.05019, prop.
+    4.1.
     """
     if quadrature not in get_args(Quadrature):
         raise PlanError(f"quadrature must be 'exact', 'published' or 'bh1', got {quadrature!r}")

@@ -45,6 +45,13 @@ class Solver:
             holds where both are equal.
         finite: True if its steps have no limit at sigma = 0 or alpha = 0. By default such a run ends at the last time worth an
             evaluation.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> ddim = dpm.solvers.SOLVERS["ddim"]
+        >>> mine = dpm.Solver(name="mine", build=ddim.build, prediction="data", order=1, description="DDIM", source="this file")
+        >>> dpm.make_plan(mine, dpm.schedules.LinearVP(), nfe=5).solver
+        'mine'
     """
 
     name: str

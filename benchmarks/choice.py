@@ -374,16 +374,16 @@ def _line(cells: Sequence[str]) -> str:
 _FRECHET_HEAD = """
 ## Frechet distances
 
-By the Frechet distance to the data (features of a classifier of digits), from one noise. It does not decide the choice: with few
+These are Frechet distances to the data (features of a classifier of digits), from one noise. They do not decide the choice: with few
 evaluations the errors of a coarse run and those of the network partly cancel, so that runs may be nearer to the data than their own limit.
 """
 _HEAD = """# Choosing a solver
 
-`dpm.sample(denoiser, x_T, nfe=10)` takes `solver="auto"`: the solver and the grid in bold below, for the kind of the model's schedule and
-the budget. A grid of your own replaces the one that it would take. `dpm.make_plan("auto", schedule, nfe=10).solver` says what it takes.
+The default solver of `dpm.sample(denoiser, x_T, nfe=10)` is `solver="auto"`: the solver and the grid in bold below, for the kind of the
+model's schedule and the budget. A grid of your own replaces its grid. `dpm.make_plan("auto", schedule, nfe=10).solver` names its solver.
 
-No choice wins everywhere: between two networks of the same data, or at another guidance scale, the best solver changes, and the default
-may be two or three times behind it. If you want the best for *your* network, measure it; it takes minutes:
+No choice is the best everywhere: the best solver changes between two networks of the same data, or with the guidance scale, and the error
+of the default may be two or three times as large. To find the best one for *your* network, measure it, which takes minutes:
 
 ```
 dpmsolver compare MODEL --solvers auto,unipc-2@quadratic,ipndm-3@beta57,unipc-3@logsnr,dpm-3m@karras,velocity-3m@karras --nfe 6,8,10
@@ -392,27 +392,27 @@ dpmsolver compare MODEL --solvers auto,unipc-2@quadratic,ipndm-3@beta57,unipc-3@
 ## How it is chosen
 
 The error of a candidate is the root mean square distance of its results to those of a converged run from the same noise. Its ratio is
-that error over the smallest of all candidates on the same testbed. {solvers} solvers on {grids} grids are candidates. The score of a
-candidate is the worst ratio over trained networks, to the power 2/3, times the worst ratio over laws in closed form, to the power 1/3:
-what users have are networks, and closed forms flatter high orders. The choice is the smallest score of its budget, or within a factor of
-{near} of it where that saves a change of solver between neighbouring budgets. Budgets above 20 are not measured.
+that error over the smallest of all candidates on the same testbed. The candidates are {solvers} solvers on {grids} grids. The score of a
+candidate is the worst ratio over trained networks, to the power 2/3, times the worst ratio over laws in closed form, to the power 1/3,
+because users have networks, and closed forms favour high orders. The candidate with the smallest score of a budget is chosen, or one within
+a factor of {near} of it that avoids a change of solver between neighbouring budgets. Budgets above 20 are not measured.
 
-Half of the testbeds choose. Unguided ones measure all candidates; guided ones those {finalists} that are best for some budget, and
-whatever is best on some testbed. The other half judges, with other noises. What judging found: the guided networks stood among the judges
-at first, where `velocity-3m`, chosen without guidance, was up to 5 times behind on `digits-edm` with guidance 3. So one guided network of
-each kind was moved to the side that chooses. The bar was a worst ratio of 1.6 on the judges. It is met in {met} of {judged} figures of
-the last tables, and not on low-dimensional laws, whose errors are small and whose best solvers are of high order.
+Half of the testbeds serve to choose. Those without guidance measure all candidates; those with guidance measure the {finalists} that are
+best for some budget, and the best of each testbed. The other half judges the choice, with other noises. At first all guided networks were
+judges, and `velocity-3m`, chosen without guidance, was up to 5 times behind on `digits-edm` with guidance 3. Therefore one guided network
+of each kind was moved to the half that chooses. The bar was a worst ratio of 1.6 on the judges. It is met in {met} of {judged} figures of
+the last tables, and missed on low-dimensional laws, whose errors are small and whose best solvers have high orders.
 
-What the figures say:
+Results:
 
-- The grid matters as much as the solver. `beta:a=0.5:b=0.7`, which puts evaluations at both ends, is what most budgets from 8 on want.
-- With 5 to 7 evaluations order 2 is enough where the schedule starts with a signal.
-- On flows, noise prediction from just below alpha = 0 (DEIS, iPNDM) is ahead of data prediction; the trained networks alone would take
-  plain time up to 8 evaluations.
+- The grid matters as much as the solver. `beta:a=0.5:b=0.7`, which puts evaluations at both ends, is best for most budgets from 8 on.
+- With 5 to 7 evaluations order 2 suffices if the schedule starts with a signal.
+- On flows, noise prediction from just below alpha = 0 (DEIS, iPNDM) is ahead of data prediction; on the trained networks alone, plain time
+  is best up to 8 evaluations.
 - Strong guidance changes the order of the candidates more than the network does.
 
 With 8 evaluations under linear betas `unipc-2@quadratic` has the same score as the choice: it is ahead on digits, by the Frechet distance
-too, and behind on CIFAR-10's statistics and on `cifar10-small`. The default follows the natural pictures.
+too, and behind on CIFAR-10's statistics and on `cifar10-small`. The default is the choice for natural pictures.
 
 One exception: `noise where there is no signal` with 5 evaluations would be `ipndm-3@karras` by its score. Samples of a network that is 1
 % off would then be 1.45 times too wide, so it is `dpm-2m@karras`.
@@ -420,7 +420,7 @@ One exception: `noise where there is no signal` with 5 evaluations would be `ipn
 <!-- Generated by benchmarks/choice.py: do not edit the tables. -->
 
 Made by `python -m benchmarks.choice` in {minutes} minutes on one core of a busy machine, with dpmsolver {dpmsolver} and torch {torch}.
-Ratios, and the {listed} best of each budget beside the choice and DDIM; "mean" is the geometric mean of the ratios.
+The tables show ratios, for the choice, DDIM and the {listed} best of each budget; "mean" is the geometric mean of the ratios.
 """
 
 

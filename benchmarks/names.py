@@ -129,7 +129,7 @@ GRID_NOTES: dict[str, str] = {
 
 HEAD = """# Names of other packages
 
-Every place that takes a solver's name takes the names that you know from elsewhere: `make_plan`, `sample`, `iterate`, `encode`, and
+The names of other packages are accepted wherever a solver is named: in `make_plan`, `sample`, `iterate`, `encode`, and in
 `dpmsolver sample`, `plan` and `compare`. Upper and lower case, spaces, `-` and `_` do not matter, nor do `dpmpp` for `dpm++`, `cfg_pp` for
 `cfg++`, `sample_` before a name and `_gpu` after it. Names of this library (`dpmsolver solvers`) come first: `dpm-2` is DPM-Solver-2,
 `dpm_2` is k-diffusion's DPM2.
@@ -143,13 +143,12 @@ dpm.make_plan("UniPCMultistepScheduler", schedule, nfe=10)
 dpm.make_plan("dpmpp_2m_sde@karras:rho=5:s_noise=1.003", schedule, nfe=10) # name@grid:option=value:option=value
 ```
 
-A name is accepted if it is the same sampler here: the same coefficients on the same grid, which `tests/test_peers_names.py` and
-`tests/solvers/test_cfgpp.py` show. A name carries the options that make it so, and yours replace them. `eta` is one number here, the
-strength
-of the noise: 0 is the ODE, 1 the reverse SDE. k-diffusion and ComfyUI count it otherwise for `dpmpp_sde`, `dpmpp_2m_sde`, `dpmpp_3m_sde`
-and their kin (of the last two the square of ours), and beside those names any other eta than 0 and 1 is refused. A name brings no grid
-unless it says one, no network conventions, no clipping, and no noise source. Runs of k-diffusion and ComfyUI end at sigma = 0, which is
-`end=0.0` here. Any other name is answered with the nearest solver and how it differs.
+A name is accepted if it means the same sampler here: the same coefficients on the same grid, which `tests/test_peers_names.py` and
+`tests/solvers/test_cfgpp.py` check. A name includes the options that make both equal; options of yours replace them. `eta` is the strength
+of the noise everywhere here: 0 is the ODE, 1 the reverse SDE. k-diffusion and ComfyUI define it differently for `dpmpp_sde`,
+`dpmpp_2m_sde`, `dpmpp_3m_sde` and similar names (in the last two it is the square of ours); for these names an eta other than 0 and 1 is
+refused. A name implies no grid unless it contains one, no network conventions, no clipping, and no noise source. Runs of k-diffusion and
+ComfyUI end at sigma = 0, which is `end=0.0` here. Any other name raises an error that names the nearest solver and how it differs.
 
 On flow models ComfyUI's ancestral samplers and its `ddpm` are others, and what it runs in sigma alone (`heun`, `dpm_2`, `lms`, `dpmpp_2m`,
 `dpmpp_2m_cfg_pp`, …) is the solver of that name for `EDM`: see [ComfyUI](comfyui.md). The `…_cfg_pp` want the unconditional output beside

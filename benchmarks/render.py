@@ -5,7 +5,7 @@
 
 A page holds `<!-- generated: NAME -->` … `<!-- end -->`, over several lines or inside one; what stands between comes from `BLOCKS`, or,
 for a name such as `paper fid digits`, from benchmarks/results/paper-fid-digits.json. docs/solvers.md is a generated page as a whole, by
-benchmarks/solvers.py, which this command calls.
+benchmarks/solvers.py, which this command calls. It also writes the names of the registries into src/dpmsolver/typing.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import dpmsolver as dpm
-from benchmarks import peers_text, reference_text, solvers
+from benchmarks import peers_text, reference_text, solvers, typed_names
 from benchmarks.paper import cifar10_text, speedup
 from benchmarks.paper.drawing import cifar10, digest, orders, quality
 from benchmarks.paper.text import markdown, tables
@@ -361,6 +361,9 @@ def problems() -> list[str]:
         text = (ROOT / name).read_text()
         if text != rendered(text):
             found.append(f"{name} is not what benchmarks/results/ makes: {COMMAND}")
+    text = typed_names.FILE.read_text()
+    if text != typed_names.rendered(text, typed_names.names()):
+        found.append(f"src/dpmsolver/typing.py lacks names of the registries, or has others: {COMMAND}")
     for path, (document, _) in figures().items():
         if not path.exists() or f"data {digest(document)}" not in path.read_text():
             found.append(f"{path.relative_to(ROOT)} was not drawn from the data that is there: {COMMAND}")
@@ -371,6 +374,7 @@ def write() -> list[str]:
     """Bring every page and picture up to date; what was changed."""
     new = {ROOT / name: rendered((ROOT / name).read_text()) for name in PAGES}
     new[solvers.PAGE] = solvers.render(data("solvers"))
+    new[typed_names.FILE] = typed_names.rendered(typed_names.FILE.read_text(), typed_names.names())
     for path, (document, draw) in figures().items():
         if not path.exists() or f"data {digest(document)}" not in path.read_text():
             new[path] = draw(document)

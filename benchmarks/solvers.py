@@ -120,20 +120,24 @@ def problems(document: Mapping[str, Any], page: str, registry: Mapping[str, Solv
     return found
 
 
-INTRODUCTION = """# Solvers
+INTRODUCTION = """---
+hide: [toc]
+---
 
-Every solver of the registry, with the order it claims and the order that is measured. `make solvers` measures them and writes this page,
-`benchmarks/results/solvers.json` holds the figures, and a test fails where a solver has no measured slope.
+# Solvers
+
+This page lists every solver of the registry with its claimed and its measured order. `make solvers` measures them and writes the page from
+`benchmarks/results/solvers.json`; a test fails for a solver without a measured slope.
 
 The columns:
 
-- **prediction**: what the network's output is turned into.
-- **order**: the claim. With noise it is the weak order, that of the law of the result.
+- **prediction**: the quantity that its plans combine.
+- **order**: the claimed order. With noise it is the weak order, that of the law of the result.
 - **Gaussian**, **mixture**: the slope of the error over the network evaluations, in float64, on two distributions whose optimal network
   is known. A slope that is more than {tolerance} from the claim is in bold, and discussed below the tables.
-- **evaluations**: of the network, per step. A range where steps differ.
-- **registers**: arrays of the state's size that a run holds between two evaluations: the state, the input of the next evaluation where
-  it is another one, the network outputs that later steps use, and the draws of noise. What an evaluation needs itself is not in it.
+- **evaluations**: the network evaluations of a step; a range if steps differ.
+- **registers**: the number of arrays of the state's size that a run holds between two evaluations: the state, the next input if it is
+  another array, the network outputs that later steps use, and the draws of noise. The memory of an evaluation itself is not counted.
 
 Intervals are 95 % intervals. Figures without an interval are exact.
 """
@@ -141,10 +145,10 @@ Intervals are 95 % intervals. Figures without an interval are exact.
 # What stands beneath the tables of a family, with the command that measured it.
 REMARKS = {
     "velocity": """\
-`arc-2m` and `arc-3m` solve the ODE of normal data of deviation `sigma_data` exactly, and pay on the grid `quadratic`, with
-`corrector=True`, from 8 evaluations on for data of a broad spectrum and from 15 on for digits. Below that they extrapolate
-too far: on digits with 5 and 8 evaluations they are behind, and as polynomials in the angle (`variable="angle"`) by factors
-on most grids. RMS distance to the end of the exact trajectory, by evaluations, in single runs of `dpmsolver compare MODEL
+`arc-2m` and `arc-3m` solve the ODE of normal data of standard deviation `sigma_data` exactly. On the grid `quadratic`, with
+`corrector=True`, they are ahead from 8 evaluations on for data of a broad spectrum and from 15 on for digits. Below that they
+extrapolate too far: on digits with 5 and 8 evaluations they are behind, and as polynomials in the angle (`variable="angle"`) by
+factors on most grids. RMS distance to the end of the exact trajectory, by evaluations, in single runs of `dpmsolver compare MODEL
 --solvers … --num 40 --batch 4` (digits: `--num 48 --batch 16 --features none`):
 
 | `cifar10-mixture` | 8 | 10 | 15 | 20 |

@@ -14,18 +14,19 @@ import numpy as np
 
 import dpmsolver as dpm
 from dpmsolver.evaluation.convergence import order_of_convergence
+from dpmsolver.plans import Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers.exponential import exponential_step
 
 
 def midpoint(schedule: NoiseSchedule, times: Floats) -> dpm.Plan:
     """Two evaluations a step: at its start, and in its middle in half-log-SNR."""
-    points = [dpm.Point.at(schedule, t) for t in times]
+    points = [Point.at(schedule, t) for t in times]
     rows = []
     for s, t in pairwise(points):
-        middle = dpm.Point.at(schedule, schedule.time(0.5 * (s.half_log_snr + t.half_log_snr)))
-        rows.append(dpm.Row(s, predict=exponential_step("data", s, middle, [s])))
-        rows.append(dpm.Row(middle, advance=exponential_step("data", s, t, [middle, s])))
+        middle = Point.at(schedule, schedule.time(0.5 * (s.half_log_snr + t.half_log_snr)))
+        rows.append(Row(s, predict=exponential_step("data", s, middle, [s])))
+        rows.append(Row(middle, advance=exponential_step("data", s, t, [middle, s])))
     return dpm.Plan("data", tuple(rows), points[-1])
 
 

@@ -15,6 +15,7 @@ from benchmarks.paper import cifar10, common, fid, orders, speedup, table1, text
 import dpmsolver as dpm
 from dpmsolver.evaluation import convergence, thresholds
 from dpmsolver.models import cifar10_laws, feature_networks
+from dpmsolver.solvers.statistics import ModelStatistics
 from tiny import saved, tiny_unet
 
 TINY = ["--num", "8", "--batch", "4"]
@@ -174,7 +175,7 @@ def test_other_statistics_need_another_folder(tmp_path: Path, capsys: pytest.Cap
     assert fid.main([*given, "--statistics", str(kept)]) == 0
     schedule = dpm.schedules.Discrete(betas=np.linspace(1e-4, 0.02, 1000))
     lams = schedule.half_log_snr(np.linspace(1.0, 0.001, 8))
-    other = dpm.ModelStatistics.measured(
+    other = ModelStatistics.measured(
         schedule,
         lams,
         noise_power=np.ones(8),

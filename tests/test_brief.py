@@ -18,6 +18,7 @@ import dpmsolver as dpm
 from cases import SCHEDULES
 from dpmsolver import brief
 from dpmsolver.grids import GRIDS
+from dpmsolver.plans import Combination
 from dpmsolver.plans.plan import Plan
 from dpmsolver.schedules import EDM, CosineVP, Flow, LinearVP, SubVP
 from dpmsolver.solvers import SOLVERS
@@ -117,8 +118,8 @@ def _plans(solver: str) -> Iterator[Plan]:
 
 def test_a_short_combination_can_be_made_again_from_its_repr() -> None:
     """With every digit."""
-    made = dpm.Combination(1 / 3, (0.1, -2.0), (0.7,))
-    assert eval(repr(made), {"Combination": dpm.Combination}) == made
+    made = Combination(1 / 3, (0.1, -2.0), (0.7,))
+    assert eval(repr(made), {"Combination": Combination}) == made
 
 
 def test_networks_and_conditions_are_named_and_not_printed() -> None:

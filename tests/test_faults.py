@@ -19,6 +19,7 @@ import pytest
 import dpmsolver as dpm
 from cases import UNCALIBRATED
 from dpmsolver.networks.thresholding import dynamic
+from dpmsolver.plans import Point
 from dpmsolver.solvers import SOLVERS
 
 torch = pytest.importorskip("torch")
@@ -236,7 +237,7 @@ def test_fault_08_dynamic_thresholding_is_dynamic() -> None:
     """Where the quantile s exceeds 1, x_0 is divided by s, and a run without a hook is not thresholded at all."""
     x0 = np.linspace(-4.0, 4.0, 400).reshape(1, 400)
     s = np.quantile(abs(x0), 0.995)
-    point = dpm.Point.at(VP, 0.5)
+    point = Point.at(VP, 0.5)
     assert s > 3.9
     np.testing.assert_allclose(dynamic()(x0, point), np.clip(x0, -s, s) / s, rtol=1e-12)
     assert abs(dynamic()(x0, point) - np.clip(x0, -1, 1)).max() > 0.7

@@ -17,6 +17,7 @@ import torch
 
 import dpmsolver as dpm
 from dpmsolver.grids import from_labels
+from dpmsolver.plans import Row
 from dpmsolver.solvers import SOLVERS, exponential_step
 from peers import LINEAR, SCHEDULE, STEPS, doubled, drawn, error, follow, network, ours, peer, run, start, times_of
 
@@ -102,7 +103,7 @@ def test_diffusers_third_order_midpoint_has_another_second_stage_than_the_paper(
     assert error(run(plan, x), expected) > 1e-2
     source, one, two = (row.point for row in plan.rows)
     second = exponential_step("data", source, two, [one, source], quadrature="published")
-    rows = (plan.rows[0], dpm.Row(one, predict=second), plan.rows[2])
+    rows = (plan.rows[0], Row(one, predict=second), plan.rows[2])
     assert error(run(dpm.Plan("data", rows, plan.end), x), expected) < 2e-5
 
 

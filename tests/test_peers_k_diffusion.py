@@ -19,6 +19,7 @@ import torch
 
 import dpmsolver as dpm
 from dpmsolver.grids import from_sigmas
+from dpmsolver.plans import Row
 from dpmsolver.plans.plan import Point
 from dpmsolver.solvers import exponential_step
 from peers import SEED, drawn, error, normals, start, whole_steps
@@ -258,5 +259,5 @@ def test_dpmpp_sde_of_k_diffusion_between_0_and_1_has_two_strengths_in_a_step(sa
     expected = sampling.sample_dpmpp_sde(denoised, start(80.0), sigmas, disable=True, eta=eta, noise_sampler=noise)
     half = exponential_step("data", source, stage, [source], eta=ours_at(stage))
     whole = exponential_step("data", source, target, [stage], eta=ours_at(target))
-    rows = (dpm.Row(source, predict=half), dpm.Row(stage, advance=replace(whole, outputs=(whole.outputs[0],))))
+    rows = (Row(source, predict=half), Row(stage, advance=replace(whole, outputs=(whole.outputs[0],))))
     assert_equal(run(dpm.Plan("data", rows, target)), expected, 1e-9)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dpmsolver as dpm
+from dpmsolver.plans import Combination
 from dpmsolver.solvers import unipc
 from peers import LINEAR, SCHEDULE, STEPS, doubled, drawn, error, follow, ours, run, start, times_of
 
@@ -136,7 +137,7 @@ def two_nodes_as_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give steps through two outputs the weight that SASolverScheduler gives them: 1/2 for the slope's moment, which is UniPC's B_1."""
     exact = unipc.exponential_step
 
-    def step(prediction: Any, source: Any, target: Any, nodes: Any, **options: Any) -> dpm.Combination:
+    def step(prediction: Any, source: Any, target: Any, nodes: Any, **options: Any) -> Combination:
         return exact(prediction, source, target, nodes, quadrature="bh1" if len(nodes) == 2 else "exact", **options)
 
     monkeypatch.setattr(unipc, "exponential_step", step)

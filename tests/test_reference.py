@@ -56,6 +56,13 @@ def test_every_name_of_the_package_is_in_the_reference(name: str) -> None:
         assert is_documented("dpmsolver", name)
 
 
+@pytest.mark.parametrize("name", sorted(dpm.__all__))
+def test_every_name_of_the_package_is_used_by_a_guide(name: str) -> None:
+    """A name stands in `dpmsolver` itself because people type it: a page or an example shows how. Other names stay in their modules."""
+    guides = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py")]
+    assert any(re.search(rf"\bdpm\.{name}\b", guide.read_text(encoding="utf-8")) for guide in guides)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_name_of_a_public_module_is_in_the_reference(module: str) -> None:
     public = getattr(dpm, module)

@@ -34,8 +34,9 @@ def test_every_paper_of_every_source_is_known(source: str) -> None:
         source = source.partition(";")[0]
     found = bibtex(source)
     for number in re.findall(r"\d{4}\.\d{5}", source):
-        assert any(f"eprint = {{{number}}}" in entry for entry in found), number
-    assert found
+        line = f'"{number}": (key, authors, title, where it appeared or "", year),'
+        assert any(f"eprint = {{{number}}}" in entry for entry in found), f"add to _PAPERS of references.py: {line}"
+    assert found, f"add to _OTHERS of references.py a name that {source!r} contains, with its BibTeX entry"
     check_form("\n\n".join(found))
 
 

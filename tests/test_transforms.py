@@ -15,7 +15,8 @@ from scipy.integrate import solve_ivp
 
 import dpmsolver as dpm
 from cases import SCHEDULES, a_budget
-from dpmsolver import Combination, Plan, PlanError, Point, Row, make_plan
+from dpmsolver import PlanError, make_plan
+from dpmsolver.plans import Combination, Plan, Point, Row
 from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule
 from dpmsolver.solvers import SOLVERS
 from dpmsolver.transforms import analytic_first_step, denoise_to_zero, extrapolate, richardson

@@ -5,36 +5,38 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
+from benchmarks import typed_names
 
 from dpmsolver import typing as types
-from dpmsolver.grids import GRIDS
 from dpmsolver.plans.targets import PREDICTIONS
-from dpmsolver.solvers import SOLVERS
-from dpmsolver.solvers.names import ALIASES, GRID_ALIASES
 
 TYPED = Path(__file__).parent / "typed" / "names.py"
 
 
 @pytest.mark.parametrize(
     ("literal", "names"),
-    [
-        ("SolverName", ["auto", *SOLVERS]),
-        ("SolverAlias", [alias for group in ALIASES.values() for alias in group]),
-        ("GridName", list(GRIDS)),
-        ("GridAlias", list(GRID_ALIASES)),
-        ("Predicts", list(PREDICTIONS)),
-    ],
+    [*typed_names.names().items(), ("Predicts", list(PREDICTIONS))],
+    ids=lambda value: str(value)[:12],
 )
 def test_the_names_that_editors_complete_are_those_of_the_registry(literal: str, names: list[str]) -> None:
     """Each Literal of `dpmsolver.typing` has the names of its table and no others, in the table's order."""
-    said: tuple[Any, ...] = get_args(getattr(types, literal))
-    lacks, extra = [name for name in names if name not in said], [name for name in said if name not in names]
-    assert not lacks, f"write {lacks} into {literal} of src/dpmsolver/typing.py"
-    assert not extra, f"take {extra} out of {literal} of src/dpmsolver/typing.py"
-    assert list(said) == names, f"{literal} of src/dpmsolver/typing.py has the right names in another order"
+    assert list(get_args(getattr(types, literal))) == names, (
+        "python -m benchmarks.render writes src/dpmsolver/typing.py"
+    )
+
+
+def test_the_names_of_a_new_solver_are_written() -> None:
+    """The command that writes them changes nothing else, puts a new name in its place, and keeps lines within 120 characters."""
+    text, names = typed_names.FILE.read_text(), typed_names.names()
+    assert typed_names.rendered(text, names) == text
+    more = typed_names.rendered(text, {**names, "SolverName": [*names["SolverName"], "etd2rk"]})
+    assert [*set(more.split()) - set(text.split())] == ['"etd2rk",']
+    assert max(map(len, more.partition("fmt: off")[2].splitlines())) <= 120
+    with pytest.raises(ValueError, match="fmt: on"):
+        typed_names.rendered(text.replace("# fmt: on", ""), names)
 
 
 def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:

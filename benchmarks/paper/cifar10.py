@@ -29,6 +29,7 @@ from scipy.stats import spearmanr
 import dpmsolver as dpm
 from benchmarks.paper.common import about_this_run, run_command, write_json
 from dpmsolver.models import cifar10_laws
+from dpmsolver.plans import Combination, Point, Row
 from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.solvers import Solver
 
@@ -110,12 +111,12 @@ def score_frozen(schedule: NoiseSchedule, times: Floats) -> dpm.Plan:
 
     With r = alpha_t/alpha_s:  x <- r x - 2 (r - 1) eps/sigma_s + sqrt(r^2 - 1) z.
     """
-    points = [dpm.Point.at(schedule, t) for t in times]
+    points = [Point.at(schedule, t) for t in times]
     rows = []
     for s, t in pairwise(points):
         ratio = t.alpha / s.alpha
-        step = dpm.Combination(ratio, (-2.0 * (ratio - 1.0) / s.sigma,), (float(np.sqrt(ratio**2 - 1.0)),))
-        rows.append(dpm.Row(s, advance=step))
+        step = Combination(ratio, (-2.0 * (ratio - 1.0) / s.sigma,), (float(np.sqrt(ratio**2 - 1.0)),))
+        rows.append(Row(s, advance=step))
     return dpm.Plan("noise", tuple(rows), points[-1], keeps_marginals=False)
 
 

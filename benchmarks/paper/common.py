@@ -27,6 +27,7 @@ from dpmsolver.evaluation.results import summarise, write_results
 from dpmsolver.evaluation.samplers import Sampler
 from dpmsolver.files import written_aside
 from dpmsolver.models.testbeds import Testbed, load_testbed
+from dpmsolver.solvers.statistics import ModelStatistics
 
 LEVELS, PICTURES = 40, 64  # of the calibration that is made where no --statistics are given
 REFERENCE: dict[str, Any] = {"reference_solver": "dpm++3m-exact", "reference_nfe": 100}  # of the committed figures
@@ -152,7 +153,7 @@ def chosen(arguments: argparse.Namespace, samplers: Sequence[Sampler]) -> list[S
     return [sampler for sampler in samplers if {sampler.name, sampler.solver} & {*arguments.solvers}]
 
 
-def network_statistics(arguments: argparse.Namespace, testbed: Testbed) -> dpm.ModelStatistics:
+def network_statistics(arguments: argparse.Namespace, testbed: Testbed) -> ModelStatistics:
     """The statistics of the network that calibrated samplers want: those given, those of an earlier run, or measured now.
 
     A copy stays in the folder, because the batches there depend on it.
@@ -164,7 +165,7 @@ def network_statistics(arguments: argparse.Namespace, testbed: Testbed) -> dpm.M
             raise ValueError(
                 f"{kept.parent} holds batches made with other statistics than {arguments.statistics}: name another --out"
             )
-        given = dpm.ModelStatistics.load(arguments.statistics)
+        given = ModelStatistics.load(arguments.statistics)
         kept.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(kept) as aside:
             aside.write_bytes(content)
@@ -177,7 +178,7 @@ def network_statistics(arguments: argparse.Namespace, testbed: Testbed) -> dpm.M
         measured = dpm.calibrate(denoiser, pictures, levels=LEVELS, draws=1, seed=CALIBRATION_SEED)
         kept.parent.mkdir(parents=True, exist_ok=True)
         measured.save(kept)
-    return dpm.ModelStatistics.load(kept)
+    return ModelStatistics.load(kept)
 
 
 def compare(arguments: argparse.Namespace, testbed: Testbed, samplers: Sequence[Sampler]) -> Comparison | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-import dpmsolver as dpm
 from benchmarks.paper.common import (
     chosen,
     compare,
@@ -30,6 +29,7 @@ from benchmarks.paper.common import (
 from benchmarks.paper.text import tables
 from dpmsolver.evaluation.samplers import Sampler, adaptive_sampler, plan_sampler, rk45_sampler, saved_sampler
 from dpmsolver.grids import GRIDS
+from dpmsolver.solvers.statistics import ModelStatistics
 
 BUDGETS = (10, 12, 15, 20, 30, 50, 100)
 FIRST_ORDER = ("ddpm", "analytic-ddpm", "ddim", "analytic-ddim")
@@ -54,7 +54,7 @@ def _named(solver: str, grid: str | None) -> str:
     return solver if grid is None else f"{solver} @ {grid}"
 
 
-def calibrated(sampler: Sampler, statistics: dpm.ModelStatistics | None) -> Sampler:
+def calibrated(sampler: Sampler, statistics: ModelStatistics | None) -> Sampler:
     """A calibrated sampler with its statistics; any other as it is. Without statistics, what costs the same, to be counted and not run."""
     if sampler.solver not in CALIBRATED:
         return sampler

@@ -1,10 +1,12 @@
-"""dpmsolver: samples from pretrained diffusion models in about ten network evaluations.
+"""dpmsolver draws samples from pretrained diffusion models in about ten network evaluations.
 
-import dpmsolver as dpm
+With a network and the noise schedule that it was trained on:
 
-schedule = dpm.schedules.Discrete(betas=betas)
-denoiser = dpm.Denoiser(network, schedule, predicts="noise")
-x0 = dpm.sample(denoiser, x_T, nfe=10)
+    import dpmsolver as dpm
+
+    schedule = dpm.schedules.Discrete(betas=betas)
+    denoiser = dpm.Denoiser(network, schedule, predicts="noise")
+    x0 = dpm.sample(denoiser, x_T, nfe=10)
 """
 
 from importlib import import_module
@@ -14,11 +16,9 @@ from dpmsolver import grids, models, schedules, transforms
 from dpmsolver.errors import ConventionWarning, PlanError, SamplingError
 from dpmsolver.networks import guidance, thresholding
 from dpmsolver.networks.denoiser import Denoiser
-from dpmsolver.networks.diagnosis import Diagnosis, check
+from dpmsolver.networks.diagnosis import check
 from dpmsolver.networks.preconditioning import edm_preconditioned
-from dpmsolver.option import Option
-from dpmsolver.plans.plan import Combination, Plan, Point, Row
-from dpmsolver.plans.targets import conversion
+from dpmsolver.plans import Plan
 from dpmsolver.sampling.adaptive import sample_adaptive
 from dpmsolver.sampling.calibration import calibrate
 from dpmsolver.sampling.drawn import plot_trajectory
@@ -28,14 +28,12 @@ from dpmsolver.sampling.runs import State, encode, iterate, sample
 from dpmsolver.sampling.stepper import Stepper
 from dpmsolver.solvers import Solver, make_plan
 from dpmsolver.solvers.explained import options
-from dpmsolver.solvers.statistics import ModelStatistics
 from dpmsolver.version import VERSION
 
 if TYPE_CHECKING:
     from dpmsolver.adapters.diffusers.pipelines import from_diffusers
     from dpmsolver.generation.generating import generate
     from dpmsolver.solvers import solvers
-    from dpmsolver.tuning.outcome import Tuned
     from dpmsolver.tuning.tuning import select, tune
 else:
     from dpmsolver import solvers  # the package, which is callable: type checkers know no callable modules
@@ -43,25 +41,17 @@ else:
 __version__ = VERSION
 
 __all__ = [
-    "Combination",
     "ConventionWarning",
     "Denoiser",
-    "Diagnosis",
-    "ModelStatistics",
-    "Option",
     "Plan",
     "PlanError",
-    "Point",
-    "Row",
     "SamplingError",
     "Solver",
     "State",
     "Stepper",
-    "Tuned",
     "add_noise",
     "calibrate",
     "check",
-    "conversion",
     "edm_preconditioned",
     "encode",
     "from_diffusers",
@@ -88,7 +78,6 @@ __all__ = [
 
 # Imported when they are first asked for: whoever samples needs none of them.
 _LATER = {
-    "Tuned": "dpmsolver.tuning.outcome",
     "from_diffusers": "dpmsolver.adapters.diffusers.pipelines",
     "generate": "dpmsolver.generation.generating",
     "select": "dpmsolver.tuning.tuning",

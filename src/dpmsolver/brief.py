@@ -1,7 +1,7 @@
 """Short forms of objects: a repr of at most 200 characters, and a small table for notebooks.
 
-A repr is what would make the object again where that is short. Arrays are shown by type and shape, functions by name, and what is as by
-default is left out.
+A short repr is the code that makes the object. Arrays are shown by type and shape, functions by name, and fields with their default values
+are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FEW = 4  # numbers of an array, and elements of a sequence, that are shown as t
 
 
 def brief(value: Any) -> str:
-    """Show a value in a few words: as it is where that is short, and else by what it is.
+    """Return a short text for a value: its repr if that is short, else its kind.
 
     Examples:
         >>> brief(0.5), brief(np.zeros((64, 3))), brief(np.sin), brief([1.0, 2.0]), brief({"y": np.zeros(1000)})
@@ -58,7 +58,7 @@ def _is_module(value: Any) -> bool:
 
 
 def brief_repr(self: Any) -> str:
-    """The `__repr__` of a dataclass: its fields in short, without those that are as by default, cut at 200 characters."""
+    """Return the repr of a dataclass: its fields in short form without those with default values, cut at 200 characters."""
     shown: list[str] = []
     for each in fields(self):
         value = getattr(self, each.name)
@@ -84,6 +84,6 @@ def cut(text: str) -> str:
 
 
 def html_table(title: str, rows: Iterable[tuple[str, object]], more: str = "") -> str:
-    """Make the table of a notebook: a title, a line for each pair, and HTML that follows them."""
+    """Return a table for a notebook: a title, a line for each pair, and HTML that follows them."""
     lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
     return f"<div><b>{escape(title)}</b><table>{lines}</table>{more}</div>"

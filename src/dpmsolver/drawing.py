@@ -1,4 +1,4 @@
-"""The door to matplotlib, for the few functions that draw: it is an extra, and nothing else needs it."""
+"""The import of matplotlib, an optional dependency, for the functions that draw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLUE, RED = "#0072b2", "#d55e00"
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure of pyplot, which `plt.show()` and notebooks show, of a size in inches.
+    """Return an empty pyplot figure of a size in inches, which `plt.show()` and notebooks show.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""How the library says no: the cause, what was given, and what to do instead."""
+"""Errors and warnings of the library. A message says what is wrong, what was given, and what to do instead."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _NEAR = 5
 
 
 class PlanError(ValueError):
-    """Raised for a plan, a grid or a solver that cannot be made. The message names the argument and what is accepted."""
+    """Raised if a plan, a grid or a solver cannot be made. The message names the argument and what is accepted."""
 
 
 class SamplingError(RuntimeError):
-    """Raised when a run cannot continue: the network returned NaN, or an adaptive run used up its evaluations."""
+    """Raised if a run cannot continue, because the network returned NaN or because an adaptive run used up its evaluations."""
 
 
 class ConventionWarning(UserWarning):
-    """Warns of a run that was probably not meant, such as one from a start of the wrong size. The message says what is usual."""
+    """Warns about a run that was probably not intended, such as one from a start of the wrong size. The message names the remedy."""
 
 
 def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str = "") -> str:
-    """Write the message for a name that does not exist: it shows the nearest one that does, and all of them where they are few.
+    """Return the message for an unknown name, with the nearest accepted name, and with all of them if they are few.
 
     Args:
         what, given: the kind of name, and the name.
@@ -48,7 +48,7 @@ def unknown(what: str, given: object, accepted: Iterable[str], all_of_them: str 
 
 
 def in_samples(indices: Sequence[int], batch: int) -> str:
-    """The words that name some samples of a batch; nothing where there are none.
+    """Return the words that name some samples of a batch; an empty text for no samples.
 
     Examples:
         >>> in_samples([1], 3), in_samples([0, 2], 3), in_samples([0, 1, 2], 3)

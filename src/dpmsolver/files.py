@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Write files so that they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["written_aside"]
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A path beside the given one to write to; it takes the place of the other when the block ends, and goes if it fails."""
+    """Give a path beside the target to write to, and rename it to the target when the block ends; an error removes it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside

@@ -1,4 +1,4 @@
-"""The host: numbers that a caller hands over, brought to it, and functions whose results a compiler takes as they are."""
+"""Bring numbers of a caller to the host, and mark functions of the host that compilers must not trace."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _Found = TypeVar("_Found")
 
 
 def settled(function: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
-    """Mark a function of the host, whose arguments are plain values and objects that do not change: a compiler is not to look into it.
+    """Mark a function of the host, whose arguments are plain values and immutable objects, as one that a compiler does not trace.
 
-    `torch.compile` calls such a function once, while it traces a run, and takes what it returned as a constant. This is what
-    `torch.compiler.assume_constant_result` says of a function, for modules that do without torch.
+    `torch.compile` calls such a function once, while it traces a run, and treats what it returned as a constant. It does what
+    `torch.compiler.assume_constant_result` does, in modules that must not import torch.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 def to_host(values: Any) -> NDArray[np.float64]:
-    """Numbers as a float64 NumPy array: Python's, NumPy's, or tensors of any float type, on any device, with or without gradients.
+    """Return numbers as a float64 NumPy array. They may be numbers, NumPy arrays, or tensors of any float type on any device.
 
     Examples:
         >>> to_host([1, 2.5])

@@ -1,4 +1,4 @@
-"""Options: what a solver or a grid leaves to its caller. Each is declared with its name, the kind of its values and what it does."""
+"""Options of solvers and grids. Each is declared with its name, the kind of its values and a description."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Option:
     """One option of a solver or of a grid.
 
     Args:
-        name: what the caller writes, and the name of the parameter that receives the value.
-        kind: what the value must be.
-        meaning: a line that says what the option does.
-        or_none: whether None is a value too.
+        name: the keyword that the caller writes, and the name of the parameter that receives the value.
+        kind: the kind of its values, such as "a number".
+        meaning: a line that describes the option.
+        or_none: True if None is accepted too.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: the kind is unknown.
 
     Examples:
         >>> rho = Option("rho", "a number", "the exponent")
@@ -66,11 +66,11 @@ class Option:
 
     @property
     def must_be(self) -> str:
-        """What the value must be, in the words of a message."""
+        """The kind of its values, in the words of an error message."""
         return self.kind + (" or None" if self.or_none else "")
 
     def fits(self, value: object) -> bool:
-        """Whether a plain value is of this kind; any other value may be."""
+        """Return whether a plain value is of the right kind. Arrays, functions and other objects pass."""
         if value is None:
             return self.or_none
         if self.kind == "a whole number" and isinstance(value, float):
@@ -79,7 +79,15 @@ class Option:
 
 
 def takes(*options: Option) -> Callable[[Function], Function]:
-    """Declare the options of a grid, above its function."""
+    """Declare the options of a grid: a decorator of its function.
+
+    Examples:
+        >>> @takes(Option("power", "a number", "the power of time"))
+        ... def powers(schedule, steps, start, end, power=2.0):
+        ...     ...
+        >>> [option.name for option in options_of(powers)]
+        ['power']
+    """
 
     def declared(grid: Function) -> Function:
         grid.options = options  # type: ignore[attr-defined]

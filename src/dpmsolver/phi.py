@@ -26,10 +26,10 @@ _SERIES_TERMS = 20  # 1/20! = 4e-19: below float64's resolution at |z| = 1
 
 
 def phi(k: int, z: float) -> float:
-    """phi_k(z), with phi_0(z) = e^z and phi_{k+1}(z) = (phi_k(z) - 1/k!) / z.
+    """Return phi_k(z), where phi_0(z) = e^z and phi_{k+1}(z) = (phi_k(z) - 1/k!) / z.
 
-    Accurate to a few units in the last place for every finite z (the textbook formula loses all digits near z = 0), and the limit
-    0 for z = -inf and k >= 1.
+    It is accurate to a few units in the last place for every finite z (the recurrence itself loses all digits near z = 0), and gives the
+    limit 0 for z = -inf and k >= 1.
 
     Args:
         k: index, an integer >= 0.
@@ -58,7 +58,7 @@ def phi(k: int, z: float) -> float:
 
 
 def exponential_moments(z: float, count: int) -> list[float]:
-    """The integrals int_0^1 e^{z (1 - c)} c^j dc = j! phi_{j+1}(z) for j = 0 … count-1.
+    """Return the integrals int_0^1 e^{z (1 - c)} c^j dc = j! phi_{j+1}(z) for j = 0 … count-1.
 
     Examples:
         >>> exponential_moments(0.0, 3) == [1.0, 1 / 2, 1 / 3]
@@ -68,17 +68,17 @@ def exponential_moments(z: float, count: int) -> list[float]:
 
 
 def polynomial_weights(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
-    """Weights w_i with sum_i w_i m(c_i) = sum_j a_j moments[j] for the polynomial m(c) = sum_j a_j c^j through the nodes c_i.
+    """Return weights w_i with sum_i w_i m(c_i) = sum_j a_j moments[j] for every polynomial m(c) = sum_j a_j c^j through the nodes c_i.
 
     With `moments = exponential_moments(z, len(nodes))` they integrate the interpolating polynomial exactly; other moments give the
     quadratures that were published with a truncated exponential.
 
     Args:
         nodes: distinct positions c_i in units of the step (0 is its start, 1 its end; negative for earlier outputs).
-        moments: what each power c^j integrates to, one per node.
+        moments: the integral of each power c^j, one per node.
 
     Raises:
-        ValueError: nodes that coincide, or another number of moments than of nodes.
+        ValueError: two nodes coincide, or the number of moments differs from the number of nodes.
 
     Examples:
         >>> polynomial_weights([0.0, 1.0], [1.0, 0.5])  # the trapezoidal rule

@@ -1,7 +1,7 @@
-"""Papers and programs that solvers and grids come from, as BibTeX: what `plan.cite()` prints.
+"""The papers and programs behind solvers and grids, as BibTeX, for `plan.cite()`.
 
-A source is a line such as "Lu et al. 2022, arXiv 2211.01095, algorithm 1; k-diffusion, sample_dpmpp_2m": each paper of it is found by its
-number, anything else by its name.
+A source is a line such as "Lu et al. 2022, arXiv 2211.01095, algorithm 1; k-diffusion, sample_dpmpp_2m". A paper is found by its arXiv
+number, any other source by its name.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Types for editors and type checkers: the names of solvers and grids, what networks predict, and the arrays of a run.
 
-A function that takes a solver takes `SolverName | SolverAlias | Written | Solver`. An editor completes the names, and mypy refuses a
-misspelt one; a plain `str` would let it through. A text that is made while the program runs, or that says options too, is `Written`:
+The argument `solver` has the type `SolverName | SolverAlias | Written | Solver`. An editor completes the names, and mypy refuses a
+misspelt one; with a plain `str` it could not. A text that is made at run time, or that contains options, has to be `Written`:
 
     solver = Written(f"dpm++2m@karras:rho={rho}")
 
-`Written` is `str` where the program runs. The name is looked up when the plan is made, before the network is called.
+At run time `Written` is `str`. The name is looked up when the plan is made, before the network is called.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ __all__ = [
 ]
 
 Prediction: TypeAlias = Literal["noise", "data"]
-"""What the outputs of a plan are."""
+"""The two kinds of outputs that a plan combines."""
 Predicts: TypeAlias = Literal["noise", "data", "v", "score", "velocity"]
-"""What a network predicts."""
+"""The targets that a network may predict."""
 
 Written = NewType("Written", str)
-"""The text of a solver or of a grid that is no literal: made while the program runs, or with options (`name@grid:option=value`)."""
+"""A name of a solver or a grid that is no literal: made at run time, or with options (`name@grid:option=value`)."""
 
 
 class ArrayOf(Protocol):
-    """An array of NumPy, torch or JAX, as far as type checkers know it here."""
+    """An array of NumPy, torch or JAX, as type checkers see it here."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The lengths of its axes."""
+        """The lengths of the axes."""
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
 
     @property
     def dtype(self) -> Any:
-        """The type of its elements."""
+        """The type of the elements."""
 
 
 class SupportsArray(Protocol):
-    """What NumPy makes an array of: arrays of NumPy, torch and JAX, and no text."""
+    """An object that NumPy can convert to an array: arrays of NumPy, torch and JAX, but no text."""
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         """Return a NumPy array."""
 
 
 Array = TypeVar("Array", bound=ArrayOf)
-"""The arrays of a run: what goes in as a tensor comes out as a tensor."""
+"""The arrays of a run: the result has the type of the input."""
 
-# A test holds these four to the registries, and prints them as they should stand.
+# The names of the registries: `python -m benchmarks.render` writes them, and a test compares them.
 # fmt: off
 SolverName: TypeAlias = Literal[
     "auto", "ddim", "ddpm", "ddpm-large", "dpm-1", "dpm-fast", "dpm++fast", "dpm-2", "dpm-2-exact", "dpm-3",

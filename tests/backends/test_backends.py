@@ -9,6 +9,7 @@ import pytest
 
 import dpmsolver as dpm
 from dpmsolver.host import to_host
+from dpmsolver.plans import Point
 
 torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
@@ -67,7 +68,7 @@ FUNCTIONS: dict[str, Any] = {
     "where": lambda: arrays.where(BACKEND, np.array([True, False, True]), X, -X),
     "error_norm": lambda: arrays.error_norm(X, 0 * X, X, 0.1, 0.1),
     "gradient": lambda: BACKEND.autograd.gradient("it", lambda x, t: (-(x**2).sum(dim=1), None), X, X[:, 0], {})[0],
-    "thresholding": lambda: dpm.thresholding.dynamic()(X, dpm.Point.at(VP, 0.5)),
+    "thresholding": lambda: dpm.thresholding.dynamic()(X, Point.at(VP, 0.5)),
     "preconditioning": lambda: dpm.edm_preconditioned(Module())(X, torch.ones(3)),
 }
 

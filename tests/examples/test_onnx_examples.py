@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
+from dpmsolver.plans import Combination, Point, Row
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -84,8 +85,8 @@ def test_the_example_gives_the_samples_of_dpm_sample(tmp_path: Path, solver: str
 def test_a_network_of_two_outputs_serves_a_plan_of_two_answers(tmp_path: Path) -> None:
     """The outputs are the answers, in order."""
     reader = example("onnx_plan")
-    points = [dpm.Point.at(DISCRETE, t) for t in (1.0, 0.5, 0.01)]
-    rows = [dpm.Row(s, advance=dpm.Combination(0.5, (1.0, -0.25))) for s in points[:-1]]
+    points = [Point.at(DISCRETE, t) for t in (1.0, 0.5, 0.01)]
+    rows = [Row(s, advance=Combination(0.5, (1.0, -0.25))) for s in points[:-1]]
     plan = dpm.Plan("noise", tuple(rows), points[-1], keeps_marginals=False, answers=2)
     network = reader.onnx_network(str(graph(tmp_path / "network.onnx", onnx.TensorProto.FLOAT, outputs=2)))
     x_T = np.ones(SHAPE, np.float32)

@@ -13,6 +13,7 @@ from dpmsolver.models.cifar10_laws import SHAPE, ColourCosine
 from dpmsolver.models.closed_form import Gaussian, Mixture
 from dpmsolver.models.testbeds import load_testbed
 from dpmsolver.networks.guidance import ClassifierFree
+from dpmsolver.plans import Point
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_guidance_has_an_exact_network(law: Mixture) -> None:
     """Unconditional + scale (conditional - unconditional), from one call of twice the batch, or from two calls."""
     schedule = dpm.schedules.LinearVP()
     x, labels = dpm.initial_noise(schedule, (2, *SHAPE), seed=0), np.array([3, 7])
-    point = dpm.Point.at(schedule, 0.5)
+    point = Point.at(schedule, 0.5)
     guided = law.denoiser(schedule).replace(
         guidance=ClassifierFree(2.0, {"class_labels": labels}, {"class_labels": np.array([10, 10])})
     )

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import dpmsolver as dpm
 from dpmsolver.networks.guidance import ClassifierFree
+from dpmsolver.plans import Point
+from dpmsolver.plans.targets import conversion
 
 torch = pytest.importorskip("torch")
 
@@ -91,7 +93,7 @@ def test_every_prediction_converts_to_every_other(
         target(predicts, x0, eps, alpha, sigma),
         target(wanted, x0, eps, alpha, sigma),
     )
-    a, b = dpm.conversion(predicts, wanted, alpha, sigma)
+    a, b = conversion(predicts, wanted, alpha, sigma)
     # A network's output, too, is a sum whose terms may cancel.
     terms = [abs(target(predicts, *part, alpha, sigma)) for part in ((x0, 0.0), (0.0, eps))]
     size = abs(a) * (abs(alpha * x0) + abs(sigma * eps)) + abs(b) * sum(terms) + abs(expected)
@@ -105,8 +107,8 @@ def test_every_prediction_converts_to_every_other(
 @given(alpha=st.floats(1e-2, 2.0), sigma=st.floats(1e-2, 80.0))
 def test_converting_there_and_back_changes_nothing(predicts: str, wanted: str, alpha: float, sigma: float) -> None:
     """A conversion followed by its inverse is the identity to 1e-12."""
-    a, b = dpm.conversion(predicts, wanted, alpha, sigma)
-    back, scale = dpm.conversion(wanted, predicts, alpha, sigma)
+    a, b = conversion(predicts, wanted, alpha, sigma)
+    back, scale = conversion(wanted, predicts, alpha, sigma)
     assert scale * b == pytest.approx(1.0, rel=1e-12)
     assert abs(back + scale * a) <= 1e-12 * (1.0 + abs(back))
 
@@ -114,9 +116,9 @@ def test_converting_there_and_back_changes_nothing(predicts: str, wanted: str, a
 def test_conversion_takes_one_point_per_sample() -> None:
     """Arrays of alpha and sigma give what each pair of numbers gives alone."""
     alpha, sigma = np.array([0.9, 0.5, 0.1]), np.array([0.2, 0.6, 0.99])
-    a, b = dpm.conversion("v", "noise", alpha, sigma)
+    a, b = conversion("v", "noise", alpha, sigma)
     for i in range(3):
-        assert (a[i], b[i]) == dpm.conversion("v", "noise", alpha[i], sigma[i])
+        assert (a[i], b[i]) == conversion("v", "noise", alpha[i], sigma[i])
 
 
 @pytest.mark.parametrize("solver", ["dpm++2m", "dpm-2m", "dpm-3"])
@@ -132,29 +134,29 @@ def test_networks_that_predict_each_of_the_five_give_the_same_samples(predicts: 
 def test_pure_noise_cannot_be_converted_from_a_noise_prediction(predicts: str, wanted: str) -> None:
     """At alpha = 0 the noise says nothing about the data: an error that names both, and what to do."""
     with pytest.raises(dpm.PlanError, match=f"predicts {predicts} does not determine {wanted}.*start later"):
-        dpm.conversion(predicts, wanted, 0.0, 1.0)
+        conversion(predicts, wanted, 0.0, 1.0)
     with pytest.raises(dpm.PlanError, match="does not determine"):
-        dpm.conversion(predicts, wanted, np.array([0.5, 0.0]), np.array([0.5, 1.0]))
+        conversion(predicts, wanted, np.array([0.5, 0.0]), np.array([0.5, 1.0]))
 
 
 @pytest.mark.parametrize(("predicts", "wanted"), [("data", "noise"), ("data", "velocity")])
 def test_clean_data_cannot_be_converted_from_a_data_prediction(predicts: str, wanted: str) -> None:
     """At sigma = 0 the data say nothing about the noise."""
     with pytest.raises(dpm.PlanError, match=f"predicts {predicts} does not determine {wanted}"):
-        dpm.conversion(predicts, wanted, 1.0, 0.0)
+        conversion(predicts, wanted, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(("predicts", "wanted"), [("score", "noise"), ("v", "score")])
 def test_there_is_no_score_without_noise(predicts: str, wanted: str) -> None:
     """The score is refused at sigma = 0, in both directions."""
     with pytest.raises(dpm.PlanError, match="score is not defined at sigma = 0"):
-        dpm.conversion(predicts, wanted, 1.0, 0.0)
+        conversion(predicts, wanted, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("predicts", ["v", "velocity", "data"])
 def test_v_velocity_and_data_work_at_pure_noise(predicts: str) -> None:
     """Zero terminal SNR is an ordinary point for a network that can answer there: E[x_0] is what it predicts."""
-    a, b = dpm.conversion(predicts, "data", 0.0, 1.0)
+    a, b = conversion(predicts, "data", 0.0, 1.0)
     x0, eps = 0.4, -1.3
     assert a * eps + b * target(predicts, x0, eps, 0.0, 1.0) == pytest.approx(x0, abs=1e-15)
 
@@ -237,7 +239,7 @@ def test_a_half_precision_module_gets_half_inputs_and_nothing_else_is_half(dtype
     states: list[dpm.State] = []
     hooked: list[torch.dtype] = []
 
-    def hook(x: torch.Tensor, point: dpm.Point) -> torch.Tensor:
+    def hook(x: torch.Tensor, point: Point) -> torch.Tensor:
         hooked.append(x.dtype)
         return x
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
+from dpmsolver.networks.diagnosis import Diagnosis
 from dpmsolver.networks.guidance import ClassifierFree
 
 torch = pytest.importorskip("torch")
@@ -25,7 +26,7 @@ ALPHAS_CUMPROD = dpm.schedules.Discrete(betas=np.cumprod(1.0 - BETAS))  # the mi
 LAMBDAS = DISCRETE.half_log_snr(np.arange(1, 1001) / 1000)
 
 
-def meant(found: dpm.Diagnosis, declared: dpm.Denoiser) -> dpm.Denoiser:
+def meant(found: Diagnosis, declared: dpm.Denoiser) -> dpm.Denoiser:
     """The denoiser that the suggested code makes."""
     names = {"dpm": dpm, "np": np, "math": math, "denoiser": declared}
     return eval(found.code, {**names, "network": declared.network, "schedule": declared.schedule})  # type: ignore[no-any-return]

@@ -12,6 +12,8 @@ import pytest
 import dpmsolver as dpm
 from dpmsolver.networks.fingerprint import fits, said_of
 from dpmsolver.networks.guidance import ClassifierFree, Projected, Rescaled, ZeroStar
+from dpmsolver.plans import Point
+from dpmsolver.plans.targets import conversion
 
 torch = pytest.importorskip("torch")
 
@@ -72,7 +74,7 @@ def test_rescaled_has_the_conditional_deviation() -> None:
 
 def test_rescaled_acts_on_what_the_network_returns() -> None:
     """A network of noise: its noise has the deviation of the conditional noise, the data need not."""
-    point = dpm.Point.at(VP, 0.5)
+    point = Point.at(VP, 0.5)
     noise = denoiser(Rescaled(1.0), predicts="noise").at(X, 0.5, "noise")
     np.testing.assert_allclose(noise.std(axis=(1, 2)), CONDITIONAL.std(axis=(1, 2)), rtol=1e-12)
     data = (X - point.sigma * CONDITIONAL) / point.alpha
@@ -108,8 +110,8 @@ def test_projected_is_orthogonal_shortened_and_weighed() -> None:
 @pytest.mark.parametrize("predicts", ["noise", "v", "score"])
 def test_projected_acts_on_the_data_whatever_the_network_predicts(predicts: Any) -> None:
     """A network whose outputs mean the same data gives the same guided data."""
-    point = dpm.Point.at(VP, 0.5)
-    a, b = dpm.conversion("data", predicts, point.alpha, point.sigma)
+    point = Point.at(VP, 0.5)
+    a, b = conversion("data", predicts, point.alpha, point.sigma)
 
     def network(x: Any, t: Any, y: Any) -> Any:
         return a * x + b * y

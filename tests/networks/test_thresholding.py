@@ -10,11 +10,12 @@ import pytest
 import dpmsolver as dpm
 from dpmsolver.backends.arrays import quantile
 from dpmsolver.networks.thresholding import dynamic, static
+from dpmsolver.plans import Point
 
 torch = pytest.importorskip("torch")
 
 VP = dpm.schedules.LinearVP()
-POINT = dpm.Point.at(VP, 0.5)
+POINT = Point.at(VP, 0.5)
 # 201 values with |x| = 0.00, 0.01 … 2.00: the quantile 0.995 of |x| is the 200th of them, 1.99, without interpolation.
 WIDE = np.linspace(0.0, 2.0, 201) * np.where(np.arange(201) % 2, 1.0, -1.0)
 BOTH = np.stack([WIDE, 0.25 * WIDE]).reshape(2, 1, 3, 67)
@@ -141,7 +142,7 @@ def test_the_hook_sees_the_point_of_each_evaluation() -> None:
     """A correction that depends on the noise level gets the alpha, sigma and time of the evaluation."""
     seen = []
 
-    def hook(x0: Any, point: dpm.Point) -> Any:
+    def hook(x0: Any, point: Point) -> Any:
         seen.append(point)
         return x0
 
@@ -167,7 +168,7 @@ def test_a_hook_may_reuse_its_buffer(array: Any, solver: str) -> None:
     x = array(dpm.initial_noise(VP, (2, 3), seed=1))
     buffer = array(np.empty((2, 3)))
 
-    def reuse(x0: Any, point: dpm.Point) -> Any:
+    def reuse(x0: Any, point: Point) -> Any:
         buffer[:] = x0.clip(-0.5, 0.5)
         return buffer
 

@@ -21,6 +21,7 @@ import numpy as np
 
 import dpmsolver as dpm
 from dpmsolver.evaluation.convergence import some_statistics
+from dpmsolver.plans import Combination, Point, Row
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 BATCH, SIZE = 2, 3
@@ -32,11 +33,11 @@ mpmath.mp.dps = 50
 
 def two_answers() -> dpm.Plan:
     """DDIM for CFG++ (Chung et al. 2024, arXiv 2406.08070, algorithm 2): the data of the guided answer, the noise of the other one."""
-    points = [dpm.Point.at(LINEAR, t) for t in (1.0, 0.7, 0.4, 0.1, 1e-3)]
+    points = [Point.at(LINEAR, t) for t in (1.0, 0.7, 0.4, 0.1, 1e-3)]
     rows = []
     for s, t in pairwise(points):
         ratio = t.sigma / s.sigma
-        rows.append(dpm.Row(s, advance=dpm.Combination(ratio, (t.alpha, -ratio * s.alpha))))
+        rows.append(Row(s, advance=Combination(ratio, (t.alpha, -ratio * s.alpha))))
     return dpm.Plan("data", tuple(rows), points[-1], "ddim of CFG++", answers=2)
 
 

@@ -13,15 +13,16 @@ import pytest
 import dpmsolver as dpm
 from dpmsolver import transforms
 from dpmsolver.backends.numpy import BACKEND
+from dpmsolver.plans import Combination, Point, Row
 from dpmsolver.plans.fused import Step, Steps, fused
 from dpmsolver.plans.loop import run, steps
 
 SCHEDULE = dpm.schedules.LinearVP()
-POINTS = [dpm.Point.at(SCHEDULE, t) for t in (1.0, 0.8, 0.55, 0.3, 0.1, 1e-3)]
+POINTS = [Point.at(SCHEDULE, t) for t in (1.0, 0.8, 0.55, 0.3, 0.1, 1e-3)]
 X_T = np.random.default_rng(0).standard_normal((4, 3))
 
 
-def cfgpp_ddim(points: list[dpm.Point] = POINTS) -> dpm.Plan:
+def cfgpp_ddim(points: list[Point] = POINTS) -> dpm.Plan:
     """CFG++ with DDIM: x <- alpha_t x0_guided + sigma_t eps_uncond, with eps_uncond = (x - alpha_s x0_uncond)/sigma_s.
 
     Source: Chung et al. 2024, arXiv 2406.08070, algorithm 2.
@@ -29,11 +30,11 @@ def cfgpp_ddim(points: list[dpm.Point] = POINTS) -> dpm.Plan:
     rows = []
     for s, t in pairwise(points):
         ratio = t.sigma / s.sigma
-        rows.append(dpm.Row(s, advance=dpm.Combination(ratio, (t.alpha, -ratio * s.alpha))))
+        rows.append(Row(s, advance=Combination(ratio, (t.alpha, -ratio * s.alpha))))
     return dpm.Plan("data", tuple(rows), points[-1], "cfg++ ddim", answers=2)
 
 
-def remembering(points: list[dpm.Point] = POINTS) -> dpm.Plan:
+def remembering(points: list[Point] = POINTS) -> dpm.Plan:
     """The same, with a correction by the difference of the newest and the previous guided output."""
     plan = cfgpp_ddim(points)
     rows = [plan.rows[0]]
@@ -44,19 +45,19 @@ def remembering(points: list[dpm.Point] = POINTS) -> dpm.Plan:
     return replace(plan, rows=tuple(rows))
 
 
-def guided(x: Any, point: dpm.Point) -> Any:
+def guided(x: Any, point: Point) -> Any:
     return 0.4 * np.tanh(x) + 0.1 * point.sigma
 
 
-def free(x: Any, point: dpm.Point) -> Any:
+def free(x: Any, point: Point) -> Any:
     return 0.3 * np.sin(x)
 
 
-def both(x: Any, point: dpm.Point) -> tuple[Any, Any]:
+def both(x: Any, point: Point) -> tuple[Any, Any]:
     return guided(x, point), free(x, point)
 
 
-def driven(stepper: dpm.Stepper, network: Callable[[Any, dpm.Point], Any], until: int | None = None) -> Any:
+def driven(stepper: dpm.Stepper, network: Callable[[Any, Point], Any], until: int | None = None) -> Any:
     while not stepper.done and stepper.index != until:
         stepper.step(network(stepper.x, stepper.point))
     return stepper.x
@@ -72,7 +73,7 @@ def test_cfgpp_stepped_is_its_formula() -> None:
     np.testing.assert_allclose(driven(dpm.Stepper(plan, X_T, "data"), both), x, rtol=1e-12)
     np.testing.assert_allclose(run(steps(plan, X_T), both), x, rtol=1e-12)
 
-    def noise(x: Any, point: dpm.Point) -> list[Any]:
+    def noise(x: Any, point: Point) -> list[Any]:
         return [(x - point.alpha * m) / point.sigma for m in both(x, point)]
 
     np.testing.assert_allclose(driven(dpm.Stepper(plan, X_T, "noise"), noise), x, rtol=1e-9)
@@ -102,7 +103,7 @@ def test_fused_is_the_loop() -> None:
     """The twin that reuses buffers gives what `steps` gives; it hands out no buffer that a later step still needs."""
     for plan in (cfgpp_ddim(), remembering()):
 
-        def step(c: dpm.Combination | None) -> Step | None:
+        def step(c: Combination | None) -> Step | None:
             return None if c is None else Step((c.state, *c.outputs), len(c.outputs), (), False, False)
 
         rows = tuple((step(row.advance), step(row.predict)) for row in plan.rows)

@@ -18,6 +18,7 @@ import dpmsolver as dpm
 from cases import a_budget
 from dpmsolver.errors import PlanError
 from dpmsolver.evaluation.convergence import some_statistics
+from dpmsolver.plans import Point
 from dpmsolver.plans.loop import run, steps
 from dpmsolver.plans.schema import fault, schema
 from dpmsolver.plans.targets import conversion
@@ -151,7 +152,7 @@ def test_the_library_s_loop_finds_the_vector_s_result(path: Path) -> None:
     VALID.validate(vector["plan"])
     plan = dpm.Plan.from_json(json.dumps(vector["plan"]))
 
-    def network(u: Any, point: dpm.Point) -> Any:
+    def network(u: Any, point: Point) -> Any:
         found = []
         for settings in vector["networks"]:
             a, b = conversion(settings["predicts"], plan.prediction, point.alpha, point.sigma)

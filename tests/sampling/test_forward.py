@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import dpmsolver as dpm
+from dpmsolver.plans import Point
 
 torch = pytest.importorskip("torch")
 
@@ -48,7 +49,7 @@ def test_masks_of_zeros_and_ones_may_be_of_any_type(kind: Any, array: Any) -> No
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_fractions_blend(array: Any) -> None:
     """Where mask is 0.25, the state is three quarters itself and one quarter known data at the level of the point."""
-    point = dpm.Point.at(VP, 0.5)
+    point = Point.at(VP, 0.5)
     given = np.asarray(dpm.inpaint(array(X0), array(0.25 * np.ones((2, 4))), array(NOISE))(array(X_T), point))
     np.testing.assert_allclose(given, 0.75 * X_T + 0.25 * (point.alpha * X0 + point.sigma * NOISE), rtol=1e-12)
 

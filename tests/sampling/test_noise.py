@@ -15,6 +15,7 @@ import torch
 import dpmsolver as dpm
 from dpmsolver import backends
 from dpmsolver.backends.brownian import bridges
+from dpmsolver.plans import Combination, Point, Row
 from dpmsolver.sampling.noise import intervals, noise_source
 from dpmsolver.solvers.registry import SOLVERS
 
@@ -75,9 +76,9 @@ def test_steps_without_noise_leave_the_path_unused() -> None:
 
 def test_the_step_before_the_first_evaluation_is_the_first_draw() -> None:
     """`begin` draws number 0, from the origin to the first row."""
-    a, b, c = (dpm.Point.at(VP, t) for t in (1.0, 0.5, 0.1))
-    last = dpm.Row(b, advance=dpm.Combination(0.5, (0.1,), (0.2, 0.3)))
-    plan = dpm.Plan("data", (last,), c, keeps_marginals=False, begin=dpm.Combination(0.9, (), (0.4,)), origin=a)
+    a, b, c = (Point.at(VP, t) for t in (1.0, 0.5, 0.1))
+    last = Row(b, advance=Combination(0.5, (0.1,), (0.2, 0.3)))
+    plan = dpm.Plan("data", (last,), c, keeps_marginals=False, begin=Combination(0.9, (), (0.4,)), origin=a)
     assert intervals(plan) == {0: (a, b), 1: (b, c)}
 
 

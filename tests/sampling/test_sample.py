@@ -13,6 +13,7 @@ import pytest
 import dpmsolver as dpm
 from cases import UNCALIBRATED
 from dpmsolver import backends
+from dpmsolver.plans import Combination, Point, Row
 from dpmsolver.solvers import SOLVERS
 
 torch = pytest.importorskip("torch")
@@ -53,7 +54,7 @@ def reference(plan: dpm.Plan, x: Any, seed: int = 0) -> tuple[Any, list[Any], li
     keys = [(seed, i) for i in range(len(x))]
     u, outputs, noise, inputs, denoised = x, [], [], [], []
 
-    def combine(c: dpm.Combination) -> Any:
+    def combine(c: Combination) -> Any:
         total = c.state * x
         for coefficient, output in zip(c.outputs, outputs, strict=False):
             total = total + coefficient * output
@@ -244,7 +245,7 @@ def test_a_state_hook_is_applied_at_every_evaluation_and_to_the_result(solver: s
     """The network sees what the hook returned, at every point of the plan and once more at its end."""
     points, returned, seen = [], [], []
 
-    def hook(x: Any, point: dpm.Point) -> Any:
+    def hook(x: Any, point: Point) -> Any:
         points.append(point)
         returned.append(x.clip(-0.5, 0.5))
         return returned[-1]
@@ -662,7 +663,7 @@ def test_an_interrupted_run_leaves_no_open_bar() -> None:
 
 def test_a_plan_that_uses_no_output_runs() -> None:
     """No combination needs an output: the run still makes its evaluation, and keeps the output for nobody."""
-    start, end = (dpm.Point.at(VP, t) for t in (1.0, 0.5))
-    plan = dpm.Plan("data", (dpm.Row(start, advance=dpm.Combination(0.5)),), end, keeps_marginals=False)
+    start, end = (Point.at(VP, t) for t in (1.0, 0.5))
+    plan = dpm.Plan("data", (Row(start, advance=Combination(0.5)),), end, keeps_marginals=False)
     x = dpm.sample(dpm.Denoiser(lambda x, t: 0 * x, VP, "data"), np.ones((1, 1)), plan=plan)
     np.testing.assert_array_equal(x, [[0.5]])

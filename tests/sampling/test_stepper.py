@@ -11,6 +11,7 @@ import pytest
 import dpmsolver as dpm
 from cases import UNCALIBRATED, a_budget, answering
 from dpmsolver.evaluation.convergence import some_statistics
+from dpmsolver.plans import Point
 from dpmsolver.solvers import SOLVERS
 
 SCHEDULE = dpm.schedules.LinearVP()
@@ -20,13 +21,13 @@ MIXTURE = dpm.models.Mixture([MEAN], [VARIANCE])
 X_T = np.random.default_rng(0).standard_normal((4, 3))
 
 
-def network(schedule: dpm.schedules.NoiseSchedule, predicts: Any = "noise") -> Callable[[Any, dpm.Point], Any]:
+def network(schedule: dpm.schedules.NoiseSchedule, predicts: Any = "noise") -> Callable[[Any, Point], Any]:
     """What a user's network says at a point, from the denoiser of the same data."""
     raw = MODEL.denoiser(schedule, predicts).network
     return lambda x, point: raw(x, np.full(len(x), point.label))
 
 
-def driven(stepper: dpm.Stepper, network: Callable[[Any, dpm.Point], Any], until: int | None = None) -> Any:
+def driven(stepper: dpm.Stepper, network: Callable[[Any, Point], Any], until: int | None = None) -> Any:
     while not stepper.done and stepper.index != until:
         stepper.step(network(stepper.x, stepper.point))
     return stepper.x
@@ -42,7 +43,7 @@ def test_it_is_the_run_of_sample_and_resumes_from_its_middle(name: str) -> None:
     """Every solver: the result of `sample`; and the same from a state saved halfway, loaded into a new stepper with another seed."""
     plan, one = a_plan(name), network(SCHEDULE)
 
-    def net(x: Any, point: dpm.Point) -> Any:
+    def net(x: Any, point: Point) -> Any:
         return one(x, point) if plan.answers == 1 else [one(x, point)] * plan.answers
 
     expected = dpm.sample(answering(MODEL.denoiser(SCHEDULE), plan), X_T, plan=plan, generator=7)
@@ -104,7 +105,7 @@ def test_gradients_flow_through_a_run_of_tensors() -> None:
     torch = pytest.importorskip("torch")
     direction = np.random.default_rng(1).standard_normal(X_T.shape)
 
-    def net(x: Any, point: dpm.Point) -> Any:
+    def net(x: Any, point: Point) -> Any:
         return 0.3 * torch.sin(x)
 
     def end(plan: dpm.Plan, x: Any) -> Any:

@@ -16,6 +16,7 @@ import pytest
 import dpmsolver as dpm
 from dpmsolver.evaluation.convergence import order_of_convergence
 from dpmsolver.networks.guidance import ClassifierFree
+from dpmsolver.plans import Point
 from dpmsolver.plans.loop import run, steps
 from dpmsolver.schedules import EDM, Flow, LinearVP
 from dpmsolver.solvers import SOLVERS
@@ -61,7 +62,7 @@ def draws_of(plan: dpm.Plan, flow: bool) -> Iterator[Any]:
 def of_plan(plan: dpm.Plan, flow: bool = False) -> Any:
     """The result of a plan with the guided and the unconditional denoiser of the goldens."""
 
-    def both(u: Any, point: dpm.Point) -> Any:
+    def both(u: Any, point: Point) -> Any:
         sigma = torch.full((2,), point.sigma, dtype=torch.float64)
         found = comfyui.denoised(u, sigma), comfyui.undirected(u, sigma)
         return found if plan.prediction == "data" else tuple((u - point.alpha * m) / point.sigma for m in found)
@@ -207,7 +208,7 @@ def test_iterate_shows_the_guided_data_and_hooks_see_both() -> None:
     np.testing.assert_array_equal(last.x, dpm.sample(guided(0.7), X_T, plan=plan))
     seen = []
 
-    def hook(x0: Any, point: dpm.Point) -> Any:
+    def hook(x0: Any, point: Point) -> Any:
         seen.append(point.time)
         return 0.5 * x0
 

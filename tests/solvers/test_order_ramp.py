@@ -12,9 +12,10 @@ import pytest
 
 import dpmsolver as dpm
 from cases import SCHEDULES, UNCALIBRATED, a_budget
-from dpmsolver import Combination, Plan, PlanError, Point, Row, make_plan
+from dpmsolver import PlanError, make_plan
 from dpmsolver.evaluation import convergence
 from dpmsolver.evaluation.convergence import BUDGETS, RUN, full_order, reference, short_first_steps, slope, start_states
+from dpmsolver.plans import Combination, Plan, Point, Row
 from dpmsolver.schedules import EDM, Flow, LinearVP, NoiseSchedule
 from dpmsolver.solvers import SOLVERS, exponential_step
 from dpmsolver.transforms import analytic_first_step, denoise_to_zero, order_ramp

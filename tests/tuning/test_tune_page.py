@@ -13,14 +13,14 @@ from laws import SCHEDULE
 
 import dpmsolver as dpm
 from dpmsolver.tuning.misses import DIVERGED
-from dpmsolver.tuning.outcome import Report, Stage
+from dpmsolver.tuning.outcome import Report, Stage, Tuned
 from dpmsolver.tuning.page import results_of, write_tuned
 from dpmsolver.tuning.table import Table
 
 pytest.importorskip("jinja2")
 
 
-def a_fit(nfe: int, winner: Any = "tuned", factor: float = 0.3) -> dpm.Tuned:
+def a_fit(nfe: int, winner: Any = "tuned", factor: float = 0.3) -> Tuned:
     draws = np.random.default_rng(nfe).lognormal(size=40)
     errors: Any = {"auto": draws, "selected": 0.8 * draws, "tuned": factor * draws}
     stages = (Stage("auto", 1.0, 100), Stage("refined", 0.3, 900))
@@ -28,7 +28,7 @@ def a_fit(nfe: int, winner: Any = "tuned", factor: float = 0.3) -> dpm.Tuned:
     auto, selected = (dpm.make_plan(name, SCHEDULE, nfe) for name in ("auto", "ddim@karras"))
     tuned = Table.of(auto).plan("tuned", repr(SCHEDULE), "fitted", {"network": "abc", "guidance": "none"})
     plans: Any = {"auto": auto, "selected": selected, "tuned": tuned}
-    return dpm.Tuned(plans[winner], report, plans)
+    return Tuned(plans[winner], report, plans)
 
 
 def test_results_are_plain_data() -> None:

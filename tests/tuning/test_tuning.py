@@ -17,6 +17,7 @@ from laws import LAW, PEAKS, SCHEDULE, labels
 import dpmsolver as dpm
 from dpmsolver.networks.guidance import ClassifierFree
 from dpmsolver.tuning import selecting
+from dpmsolver.tuning.outcome import Tuned
 
 SPENT = 4200
 
@@ -35,11 +36,11 @@ def peaks() -> dpm.Denoiser:
 
 
 @pytest.fixture(scope="module")
-def tuned() -> dpm.Tuned:
+def tuned() -> Tuned:
     return dpm.tune(peaks(), (32, 2), nfe=4, effort=SPENT)
 
 
-def test_a_fitted_plan_is_nearer_on_noises_of_nobody(tuned: dpm.Tuned) -> None:
+def test_a_fitted_plan_is_nearer_on_noises_of_nobody(tuned: Tuned) -> None:
     """On 200 noises that the fit has not seen, by half at least, on a mixture in the plane."""
     denoiser, x_T = peaks(), dpm.initial_noise(SCHEDULE, (200, 2), seed=9)
     exact = dpm.sample(denoiser, x_T, 200, solver="dpm++3m", end=tuned.plan.end.time)
@@ -51,7 +52,7 @@ def test_a_fitted_plan_is_nearer_on_noises_of_nobody(tuned: dpm.Tuned) -> None:
     assert errors["tuned"] < 0.5 * errors["selected"] <= errors["auto"]
 
 
-def test_the_report_is_of_the_plans(tuned: dpm.Tuned) -> None:
+def test_the_report_is_of_the_plans(tuned: Tuned) -> None:
     """Stages that fall, noises in three parts, a gain with its interval, and what the text says."""
     report = tuned.report
     assert sum(report.noises) == 32
@@ -64,7 +65,7 @@ def test_the_report_is_of_the_plans(tuned: dpm.Tuned) -> None:
     assert report.evaluations < 2 * SPENT
 
 
-def test_a_fitted_plan_is_an_ordinary_one(tuned: dpm.Tuned) -> None:
+def test_a_fitted_plan_is_an_ordinary_one(tuned: Tuned) -> None:
     """JSON, and a Stepper, which asks the network itself."""
     denoiser, x_T = peaks(), dpm.initial_noise(SCHEDULE, (5, 2), seed=3)
     wanted = dpm.sample(denoiser, x_T, plan=tuned.plan)
@@ -264,7 +265,7 @@ def test_files_that_are_cut_short_or_edited_are_told(tmp_path: Path) -> None:
     refused(dpm.PlanError, r"trajectories-.*\.npz holds no trajectories", **given)
 
 
-def test_another_network_or_guidance_is_told_in_one_sentence(tuned: dpm.Tuned) -> None:
+def test_another_network_or_guidance_is_told_in_one_sentence(tuned: Tuned) -> None:
     """With both names, once for each plan and denoiser, before the network is asked; the fitted one is not told."""
     other = dpm.models.Mixture(means=1.01 * PEAKS.means, variances=PEAKS.variances).denoiser(SCHEDULE)
     x_T = dpm.initial_noise(SCHEDULE, (4, 2), seed=0)

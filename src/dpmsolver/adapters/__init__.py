@@ -1,1 +1,1 @@
-"""The outside world: one adapter per ecosystem."""
+"""Adapters to other libraries, one for each."""

@@ -1,7 +1,7 @@
-"""Array frameworks: the only place where torch and JAX are imported. `of(x)` picks the backend of an array.
+"""Array frameworks. torch and JAX are imported only here; `of(x)` returns the backend of an array.
 
 A backend holds what frameworks do differently. What they do alike is written once, in `arrays`, over the namespace of the array API that
-each of them has. Nothing here knows a schedule or a solver.
+each of them has. Nothing here depends on a schedule or a solver.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Autograd", "Backend", "noise_keys", "of", "standard_normals", "strea
 
 
 class Backend(Protocol):
-    """What the sampling loop needs of an array framework beyond the array API."""
+    """The operations that the sampling loop needs of an array framework beyond the array API."""
 
     @property
     def xp(self) -> Any:
-        """The framework's namespace of the array API, as array-api-compat has it."""
+        """The framework's namespace of the array API, from array-api-compat."""
 
     @property
     def array(self) -> Any:
@@ -32,18 +32,18 @@ class Backend(Protocol):
 
     @property
     def autograd(self) -> Autograd:
-        """How it differentiates."""
+        """Its differentiation."""
 
     @property
     def current(self) -> Backend:
-        """What stands in for it where a compiler is tracing the code that runs, or itself."""
+        """The backend to use now: this one, or a replacement while a compiler traces the running code."""
 
     def kept(self, make: Callable[..., Any], *given: Any) -> Any:
-        """Return make(*given), an object of the host: made once, and kept for good, where a compiler traces."""
+        """Return make(*given), an object of the host, which is made once and kept for good while a compiler traces."""
 
     @property
     def scan(self) -> Callable[[Callable[[Any, Any], Any], Any, Any], Any] | None:
-        """A loop that is traced once, (body, carry, rows) -> carry with body(carry, row) -> carry; None where there is none."""
+        """A loop that is traced once, (body, carry, rows) -> carry with body(carry, row) -> carry; None if there is none."""
 
     def state(self, x: Any) -> Any:
         """Return a contiguous float32 or float64 copy of x, cut off from what made it.
@@ -53,32 +53,32 @@ class Backend(Protocol):
         """
 
     def place(self, x: Any) -> Literal["host", "device", "nowhere"]:
-        """Return where the numbers of x are: at hand, on a device that has to be waited for, or nowhere yet, as in a traced function."""
+        """Return where the numbers of x are: on the host, on a device (reading them waits), or nowhere yet, as in a traced function."""
 
     def finite(self, x: Any) -> Any:
-        """Return whether all of x is finite: a bool, or a device scalar where asking would wait. Numbers that are nowhere pass."""
+        """Return whether all of x is finite: a bool, or a device scalar if the answer would have to wait. Traced numbers pass."""
 
     def combine(self, coefficients: Sequence[float], arrays: Sequence[Any], out: Any = None) -> Any:
-        """Return sum_i c_i a_i, written into `out` where the framework can; `out` may be arrays[0] and no other."""
+        """Return sum_i c_i a_i, written into `out` if the framework can; `out` may be arrays[0] and no other."""
 
     def copy_to(self, x: Any, out: Any = None) -> Any:
-        """Return a copy of x, in `out` where the framework can; x itself where nobody can write into it."""
+        """Return a copy of x, in `out` if the framework can; x itself if arrays are immutable."""
 
     def version(self, x: Any) -> int | None:
-        """Return a number that another one follows whenever x is written to; None where nothing counts that."""
+        """Return a number that changes whenever x is written to; None if nothing counts writes."""
 
     def from_numpy(self, values: NDArray[Any], like: Any, dtype: Any = None) -> Any:
         """Return a host array on the device of `like`, in its type or in another."""
 
     def unseeded(self, generator: Any, noise: str) -> bool:
-        """Return whether `normals` do without keys for this randomness and noise: a compiled run draws them anew whenever it runs.
+        """Return whether `normals` needs no keys for this randomness and noise, because a compiled run draws new noise in every call.
 
         Raises:
-            PlanError: randomness that a compiled run would use up while it is traced.
+            PlanError: tracing would use up the randomness of a compiled run.
         """
 
     def keys(self, keys: Keys) -> Any:
-        """Return the keys of a run as `normals` wants them.
+        """Return the keys of a run in the form that `normals` takes.
 
         Raises:
             PlanError: keys of another framework.
@@ -95,7 +95,7 @@ class Backend(Protocol):
 
 
 class Autograd:
-    """How a framework differentiates: this one does not."""
+    """The differentiation of a framework; this one does not differentiate."""
 
     differentiates = False
 

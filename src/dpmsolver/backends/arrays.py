@@ -1,4 +1,4 @@
-"""What every framework does alike, written once over the namespace of the array API."""
+"""Operations that are the same in every framework, written once over the namespace of the array API."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _CACHE = (
 
 
 def require_torchsde() -> Any:
-    """The module torchsde. ImportError, with the extra that brings it, where it is not installed."""
+    """Return the module torchsde. Raise ImportError, with the extra that installs it, if it is missing."""
     try:
         return importlib.import_module("torchsde")
     except ImportError:

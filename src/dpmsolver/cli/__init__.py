@@ -1,8 +1,8 @@
 """The command line: `dpmsolver sample`, `calibrate`, `check`, `compare`, `tune`, `generate`, `evaluate`, `solvers`, `plan`.
 
-It calls what everybody can call from Python. What a command needs is imported when it runs, so that help and tables come without torch.
-Wrong input ends with one line on stderr and exit code 2, a run that fails with exit code 1, one that is interrupted (Ctrl-C) with 130;
-names and files are checked before a model is loaded, and files are written aside and renamed.
+It only calls public functions. What a command needs is imported when it runs, so that help and tables work without torch. Wrong input ends
+with one line on stderr and exit code 2, a failed run with exit code 1, an interrupted one (Ctrl-C) with 130; names and files are checked
+before a model is loaded, and files are written aside and renamed.
 """
 
 from __future__ import annotations

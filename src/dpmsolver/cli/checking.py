@@ -1,4 +1,4 @@
-"""`dpmsolver check`: does a model predict what its config says?"""
+"""`dpmsolver check`: check whether a model predicts what its config declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dpmsolver compare`: samplers side by side on one model, and a page about it."""
+"""`dpmsolver compare`: compare samplers on one model, and write a page about it."""
 
 from __future__ import annotations
 

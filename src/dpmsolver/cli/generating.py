@@ -1,4 +1,4 @@
-"""`dpmsolver generate` and `dpmsolver evaluate`: many samples into a folder, and what they are worth."""
+"""`dpmsolver generate` and `dpmsolver evaluate`: draw many samples into a folder, and measure them."""
 
 from __future__ import annotations
 

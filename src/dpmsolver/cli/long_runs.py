@@ -1,4 +1,4 @@
-"""What the commands share that run for long, `compare` and `tune`: how they are stopped, what they say meanwhile, where they write."""
+"""Code shared by the long-running commands `compare` and `tune`: how they stop, report progress and write results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_LINE, _LATER_LINES = 10.0, 30.0  # seconds
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends what runs here as Ctrl-C does, so that what was drawn is kept and the terminal is left as it was."""
+    """Let SIGTERM end the block like Ctrl-C, so that drawn samples are kept and the terminal is restored."""
     if threading.current_thread() is not threading.main_thread():  # where no handler can be set
         yield
         return

@@ -19,6 +19,7 @@ from dpmsolver.cli.shared import GridName, app, check_file, check_solver, progre
 from dpmsolver.cli.writing import output
 from dpmsolver.models import pretrained
 from dpmsolver.sampling.runs import DEFAULT_SOLVER
+from dpmsolver.solvers.statistics import ModelStatistics
 from dpmsolver.typing import Written
 
 __all__ = ["calibrate", "sample"]
@@ -97,7 +98,7 @@ def sample(
     asked = solver or DEFAULT_SOLVER
     if given is None:
         check_solver(asked, grid, nfe or _NFE)
-    measured: dict[str, Any] = {} if statistics is None else {"statistics": dpm.ModelStatistics.load(statistics)}
+    measured: dict[str, Any] = {} if statistics is None else {"statistics": ModelStatistics.load(statistics)}
 
     def prepared(model: pretrained.Outline | pretrained.Pretrained) -> tuple[dpm.Plan, list[int] | None]:
         place.check_channels(model.shape[0])

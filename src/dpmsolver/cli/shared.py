@@ -1,4 +1,4 @@
-"""What the commands share: the app they register with, options that mean the same everywhere, and checks of names and of where files go."""
+"""Code shared by the commands: the app, options that mean the same everywhere, and checks of names and of output files."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from dpmsolver.tuning.tuning import EFFORTS
 
 if TYPE_CHECKING:
     from dpmsolver.models.testbeds import Testbed
+    from dpmsolver.tuning.outcome import Tuned
 
 __all__ = ["tune"]
 
@@ -133,9 +134,7 @@ def _told() -> Iterator[Callable[[int, int], object]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _write(
-    testbed: Testbed, fits: Mapping[int, dpm.Tuned], guidance: float, seed: int, fresh: range, out: Path
-) -> None:
+def _write(testbed: Testbed, fits: Mapping[int, Tuned], guidance: float, seed: int, fresh: range, out: Path) -> None:
     """The table here, and the page in the folder."""
     from dpmsolver.tuning.page import write_tuned
 
@@ -158,7 +157,7 @@ def _write(
     )
 
 
-def _print(testbed: Testbed, fits: Mapping[int, dpm.Tuned]) -> None:
+def _print(testbed: Testbed, fits: Mapping[int, Tuned]) -> None:
     """Each budget's plans by the error of a sample, and which is kept."""
     table = Table("nfe", "plan", "mean", "median", "95 %", "RMS", "its mean / fitted", "")
     for nfe, tuned in fits.items():
@@ -176,7 +175,7 @@ def _print(testbed: Testbed, fits: Mapping[int, dpm.Tuned]) -> None:
 
 
 def _samples(
-    testbed: Testbed, fits: Mapping[int, dpm.Tuned], guidance: float, seed: int, fresh: range
+    testbed: Testbed, fits: Mapping[int, Tuned], guidance: float, seed: int, fresh: range
 ) -> dict[tuple[str, int], NDArray[np.float32]]:
     """Samples of noises that the fit has not seen, under each plan and converged, where they can be shown."""
     from dpmsolver.evaluation.reference import Reference

@@ -1,1 +1,1 @@
-"""Other projects' calls, word for word: a script changes its import alone, and runs on plans and denoisers."""
+"""The interfaces of other projects, unchanged: a script only changes its import, and runs on plans and denoisers."""

@@ -1,1 +1,1 @@
-"""How good samples are: reference solutions, distances between samples, and the measurements that compare solvers."""
+"""Evaluation of samples: reference solutions, distances between samples, and comparisons of samplers."""

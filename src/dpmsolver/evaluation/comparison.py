@@ -1,4 +1,7 @@
-"""Compare samplers: the same noise for all of them, every evaluation counted, every figure with its interval, resumed where it stopped."""
+"""Compare samplers: all of them start from the same noise, every network evaluation is counted, and every figure has a confidence interval.
+
+An interrupted comparison resumes from its folder.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """The name in the store: the sampler's, and a sum of its table, so that batches of another table are not taken for its own."""
+        """The name in the store: the name of the sampler and a sum of its table, so that batches of another table are not reused."""
         return self.sampler.name if self.plan is None else f"{self.sampler.name} {_sum(self.plan)}"
 
 
@@ -113,21 +116,21 @@ class Comparison:
     """A comparison of samplers on a testbed.
 
     Args:
-        testbed: see `dpmsolver.models.testbeds`.
-        samplers: with different names, see `samplers_from_names`.
-        nfes: budgets of network evaluations. A sampler that cannot spend one is left out there, and the report says why.
-        num: samples of each run. Sample i starts from the same noise in all of them.
-        seed: of the noise.
-        folder: where batches are stored. The same comparison resumes from it, in the middle of a batch if need be; more samplers, budgets
-            or samples may be added later, and the batch may change.
-        batch: samples that are drawn at once; None: 100, or on a processor fewer, down to 10, where 100 take long.
-        reference_nfe, reference_solver: of the converged run that errors are measured against.
-        resamples: how often samples are resampled for an interval; a tenth as often for Frechet distances of more than 256 features.
+        testbed: the testbed: see `dpmsolver.models.testbeds`.
+        samplers: the samplers, with different names: see `samplers_from_names`.
+        nfes: budgets of network evaluations. A budget that a sampler cannot spend is left out for it, and the report says why.
+        num: the number of samples of each run. Sample i starts from the same noise in all runs.
+        seed: the seed of the noise.
+        folder: the folder in which batches are stored. The same comparison resumes from it, even within a batch. Samplers, budgets and
+            samples may be added later, and the batch size may change.
+        batch: the number of samples that are drawn at once. None takes 100, or fewer on a CPU, down to 10, if 100 take long.
+        reference_nfe, reference_solver: the budget and the solver of the converged run with which results are compared.
+        resamples: the number of bootstrap resamples for an interval, and a tenth of it for Frechet distances of more than 256 features.
 
     Raises:
-        ValueError: names that are not unique, budgets or counts that are not positive integers, nothing that can be run, a folder of
-            another comparison, or of other weights under the same name.
-        PlanError: an unknown solver, grid or option. It is raised before the first evaluation.
+        ValueError: names are not unique, budgets or counts are not positive integers, no run is possible, or the folder belongs to another
+            comparison or to other weights under the same name.
+        PlanError: a solver, a grid or an option is unknown. It is raised before the first evaluation.
 
     Examples:
         >>> import tempfile
@@ -220,15 +223,15 @@ class Comparison:
 
     @property
     def ends(self) -> list[float]:
-        """The times that converged runs are wanted at."""
+        """The times to which the converged run is followed."""
         return sorted({run.end for run in self.runs if not run.stochastic}, reverse=True)
 
     def draw(self, progress: Progress | None = None) -> None:
-        """Draw what is not yet stored. It may be stopped at any moment and called again.
+        """Draw the samples that are not yet stored. The call may be interrupted at any moment and repeated.
 
         Args:
-            progress: progress(done, total, what) is called before a batch, after each network evaluation, and at the end, with numbers of
-                evaluations of one sample. The total does not change; it counts a guess for samplers that choose their own steps.
+            progress: a function (done, total, what), called before each batch, after each network evaluation, and at the end. The numbers
+                are evaluations of one sample. The total is constant; for samplers that choose their own steps it contains an estimate.
         """
         jobs = self._missing()
         total, done = sum(job.cost for job in jobs), 0
@@ -245,7 +248,7 @@ class Comparison:
             progress(total, total, "done")
 
     def evaluations(self, *, missing: bool = False) -> int:
-        """Evaluations of one sample each, in all or of what is not yet drawn; a guess for samplers that choose their own steps."""
+        """Return the number of evaluations of one sample, in all or missing ones; an estimate for samplers that choose their own steps."""
         return sum(
             item.evaluations * max(item.num - (self.store.reach(item.run, item.setting) if missing else 0), 0)
             for item in self._items()
@@ -253,12 +256,12 @@ class Comparison:
 
     @property
     def shown(self) -> int:
-        """The number of samples that are kept for a report to show."""
+        """The number of samples that are kept for the pictures of a report."""
         return _PICTURES if self.testbed.pictures else _POINTS if self.testbed.shape == (2,) else 0
 
     @property
     def has_floor(self) -> bool:
-        """Whether exact draws of the data, as many as the samples, tell how small a Frechet distance can be."""
+        """True if exact draws of the data, as many as the samples, show the smallest possible Frechet distance."""
         return self.testbed.data is not None and any(measure.key == "frechet" for measure in self.measures)
 
     def _items(self) -> Iterator[_Item]:

@@ -1,10 +1,10 @@
-"""The order of convergence of a solver, measured on data whose exact solution is known: what the tests and the table of solvers share.
+"""Measure the order of convergence of a solver on data with a known exact solution. The tests and the table of solvers use these functions.
 
-Convergence is measured inside the range, LinearVP from t = 0.7 to 0.05: over the whole of it the errors of both ends cancel, and the
-slope says nothing. Everything is float64, and every solver takes all its steps at full order (`lower_order_final=False`).
+Convergence is measured inside the range, on LinearVP from t = 0.7 to 0.05: over the whole range the errors of both ends partly cancel, and
+the slope is meaningless. Everything is float64, and every solver takes all steps at full order (`lower_order_final=False`).
 
-Without noise, it is the error of the final state that falls: on Gaussian data against the closed form, on a mixture of three Gaussians
-against a Runge-Kutta method of order 8. With noise it is that of the law; `evaluation.coupling` measures more of these solvers.
+For a solver without noise, the error is that of the final state: on Gaussian data against the closed form, on a mixture of three Gaussians
+against a Runge-Kutta method of order 8. For a solver with noise, it is the error of the law; `evaluation.coupling` measures more of these.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ PROBLEMS: dict[str, Mixture] = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
 
 
 def order_of_convergence(solver: Solver, problem: str = "gaussian", **options: Any) -> float:
-    """The measured order of a solver: the slope of its error over the network evaluations, between two budgets.
+    """Return the measured order of a solver: the slope of its error over the network evaluations, between two budgets.
 
     Args:
-        solver: a `Solver`; one that adds noise is measured in law, which is exact on the Gaussian and not to be had on the mixture.
+        solver: a `Solver`. For a solver that adds noise, the error is that of the law, which is available only on Gaussian data.
         problem: "gaussian" or "mixture".
-        options: of the solver.
+        options: options of the solver.
 
     Raises:
-        PlanError: another problem, or the mixture with a solver that adds noise.
+        PlanError: the problem is unknown, or it is the mixture and the solver adds noise.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
@@ -78,7 +78,7 @@ def order_of_convergence(solver: Solver, problem: str = "gaussian", **options: A
 
 
 def errors(solver: Solver, problem: str, **options: Any) -> list[float]:
-    """The errors behind `order_of_convergence`, one for each of `error_budgets`: of the law with noise, else of the final states."""
+    """Return the errors behind `order_of_convergence`, one for each of `error_budgets`: of the law with noise, else of the final states."""
     if problem not in PROBLEMS:
         raise PlanError(unknown("problem", problem, PROBLEMS))
     if not _adds_noise(solver, **options):
@@ -89,13 +89,13 @@ def errors(solver: Solver, problem: str, **options: Any) -> list[float]:
 
 
 def error_budgets(solver: Solver, **options: Any) -> tuple[int, ...]:
-    """The two budgets between which the slope is taken: more with noise, where plans are followed and no network is called."""
+    """Return the two budgets of the slope. They are larger with noise, where the law is computed without a network."""
     wanted = LAW_BUDGETS if _adds_noise(solver, **options) else BUDGETS
     return tuple(affordable(solver, nfe) for nfe in wanted)
 
 
 def trajectory_errors(solver: Solver, problem: str, budgets: Sequence[int], **options: Any) -> list[float]:
-    """Root mean square errors of the final states of `start_states`, one for each budget. `options` are the solver's."""
+    """Return the root mean square errors of the final states of `start_states`, one for each budget. `options` are the solver's."""
     multistep = solver.order >= 3 and solver.evaluations_per_step == 1 and solver.evaluations is None
     grid = short_first_steps(solver.order) if multistep else "logsnr"
     denoiser, x = PROBLEMS[problem].denoiser(SCHEDULE), start_states(problem)
@@ -107,14 +107,14 @@ def trajectory_errors(solver: Solver, problem: str, budgets: Sequence[int], **op
 
 
 def law_errors(solver: Solver, budgets: Sequence[int], **options: Any) -> list[float]:
-    """2-Wasserstein distances to the marginal of Gaussian data at the end, exactly (`Plan.wasserstein`), one for each budget."""
+    """Return the exact 2-Wasserstein distances to the marginal of Gaussian data at the end (`Plan.wasserstein`), one for each budget."""
     settings: dict[str, Any] = {"grid": "logsnr", **RUN, **full_order(solver), **options}
     plans = (make_plan(solver, SCHEDULE, nfe, **settings) for nfe in budgets)
     return [plan.wasserstein(GAUSSIAN.means[0], GAUSSIAN.variances[0], to="end") for plan in plans]
 
 
 def slope(errors: Sequence[float], budgets: Sequence[int]) -> float:
-    """p of the line errors = C budgets^(-p) through the points in logarithms.
+    """Return p of the line errors = C budgets^(-p) through the points in logarithms.
 
     Examples:
         >>> round(slope([0.16, 0.04], [10, 20]), 6)
@@ -124,12 +124,12 @@ def slope(errors: Sequence[float], budgets: Sequence[int]) -> float:
 
 
 def full_order(solver: Solver) -> dict[str, bool]:
-    """The option that keeps the last steps at full order, where there is one."""
+    """Return the option that keeps the last steps at full order, if the solver has one."""
     return {"lower_order_final": False} if "lower_order_final" in solver.accepted_options() else {}
 
 
 def affordable(solver: Solver, nfe: int) -> int:
-    """The smallest budget of at least `nfe` that the solver can spend.
+    """Return the smallest budget of at least `nfe` that the solver can spend.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
@@ -146,10 +146,10 @@ def affordable(solver: Solver, nfe: int) -> int:
 
 
 def short_first_steps(order: int) -> Callable[..., Floats]:
-    """The grid uniform in lambda with step h, but for a j-th step of h^(order/(j + 1)) while that is shorter.
+    """Return the grid uniform in lambda with step h, whose j-th step is shortened to h^(order/(j + 1)) if that is less.
 
-    A multistep solver of order p has j outputs in its j-th step, which is of order j and leaves a local error of (step)^(j + 1). On a
-    uniform grid the first one's h^2 is more than the h^p that the rest of the run makes; shortened like this it is h^p as well.
+    A multistep solver of order p has j outputs in its j-th step, which is of order j and has a local error of (step)^(j + 1). On a uniform
+    grid the h^2 of the first step is larger than the h^p of the rest of the run; shortened, its error is h^p as well.
     """
 
     def grid(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
@@ -167,16 +167,16 @@ def short_first_steps(order: int) -> Callable[..., Floats]:
 
 
 def start_states(problem: str) -> Floats:
-    """Six states x_T, float64 (6, D), the same in every run."""
+    """Return six states x_T, float64 (6, D), the same in every run."""
     return np.random.default_rng(0).standard_normal((6, PROBLEMS[problem].means.shape[1]))
 
 
 @cache
 def reference(problem: str) -> Floats:
-    """Where the exact ODE takes `start_states`.
+    """Return the states to which the exact ODE takes `start_states`.
 
-    Of the mixture: the ODE in lambda, d(x/sigma)/dlambda = (alpha/sigma) x_0(x), by an explicit Runge-Kutta method of order 8 (DOP853)
-    at rtol 1e-12.
+    For the mixture, the ODE in lambda, d(x/sigma)/dlambda = (alpha/sigma) x_0(x), is solved by an explicit Runge-Kutta method of order 8
+    (DOP853) at rtol 1e-12.
     """
     from scipy.integrate import solve_ivp  # here, because it is slow to import
 
@@ -197,11 +197,11 @@ def reference(problem: str) -> Floats:
 
 
 def some_statistics(model: Mixture) -> ModelStatistics:
-    """Statistics for the solvers that want them: smooth functions that are no network's, and the model's true noise power.
+    """Return statistics for calibrated solvers: smooth functions that belong to no network, and the model's true noise power.
 
-    With the true linear part, DPM-Solver-v3 would make no error on Gaussian data that has a slope; its order holds for any statistics.
-    Analytic-DPM is of order 1 with the true noise power E|eps|^2, per coordinate, for which the model is Gaussian or of one coordinate;
-    for others it is left at 0.
+    With the true linear part, DPM-Solver-v3 would be exact on Gaussian data and have no slope; its order holds for any statistics.
+    Analytic-DPM has order 1 with the true noise power E|eps|^2 per coordinate. It is computed if the model is Gaussian or has one
+    coordinate, and is 0 otherwise.
     """
     lams = np.linspace(-5.03, 4.6, 400)
     waves = np.stack([np.sin(lams + k) for k in range(model.means.shape[1])], axis=1)

@@ -1,8 +1,8 @@
-"""Runs of one stochastic solver along one Brownian path, with more and more steps: its strong order, and its weak order without a law.
+"""Runs of one stochastic solver along one Brownian path with increasing numbers of steps, which show its strong order, and its weak order.
 
-A plan of N steps and one of 2N share the start and the path (the clock is that of `dpmsolver.sampling.noise`). The root mean square
-distance of their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order
-p: both need no reference, and the noise that two runs share does not blur the small difference of their means.
+A plan of N steps and one of 2N share the start and the path (its clock is that of `dpmsolver.sampling.noise`). The root mean square
+distance of their results falls as N^-p for a solver of strong order p, and the distance of their moments as N^-p for one of weak order p.
+Neither needs a reference, and the noise that two runs share cancels from the small difference of their means.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _DIGITS = 9  # of half-log-SNR: points of nested grids are the same but for roun
 
 
 def coupled_plans(solver: Solver, steps: Sequence[int], **options: Any) -> list[Plan]:
-    """Plans of so many steps each, over the range in which convergence is measured, uniform in half-log-SNR."""
+    """Return plans with the given numbers of steps, over the range in which convergence is measured, uniform in half-log-SNR."""
     settings: dict[str, Any] = {"grid": "logsnr", **RUN, **full_order(solver), **options}
     return [make_plan(solver, SCHEDULE, affordable(solver, n * solver.evaluations_per_step), **settings) for n in steps]
 
 
 def path_weights(plans: Sequence[Plan]) -> list[list[Floats]]:
-    """The normals of each plan as combinations of J independent normals, those of the path between all points where a draw begins or ends.
+    """Return the normals of each plan as combinations of J independent normals of the path, one between any two neighbouring draws.
 
     With the clock c = (alpha/sigma)^2, the draw from a to b is the sum of sqrt(dc/(c_b - c_a)) times the normals in between.
 
     Returns:
-        For each plan, for each of its draws, float64 (J,) of norm 1, or of zeros where the draw is not used.
+        The weights of each draw of each plan, float64 (J,) of norm 1, or zeros for a draw that is not used.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
@@ -64,16 +64,18 @@ def path_weights(plans: Sequence[Plan]) -> list[list[Floats]]:
 
 
 def strong_order(solver: Solver, steps: Sequence[int] = (64, 128, 256), **options: Any) -> float:
-    """The strong order on Gaussian data, exactly: nothing is drawn.
+    """Return the strong order of a solver on Gaussian data, exactly and without sampling.
 
-    The optimal network of Gaussian data is affine. So each result is an affine function of the start and of the path's normals, and the
-    root mean square distance of two results is that of their coefficients.
+    The optimal network of Gaussian data is affine. Therefore each result is an affine function of the start and of the path's normals, and
+    the root mean square distance of two results is that of their coefficients.
 
     Args:
-        solver: one that adds noise. steps: each twice the one before. options: of the solver.
+        solver: a solver that adds noise.
+        steps: numbers of steps, each twice the one before.
+        options: options of the solver.
 
     Raises:
-        PlanError: a solver that adds no noise.
+        PlanError: the solver adds no noise.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
@@ -109,13 +111,13 @@ def _coefficients(plan: Plan, weights: Sequence[Floats]) -> Floats:
 
 @dataclass(frozen=True)
 class Coupled:
-    """Batches of coupled runs on one-dimensional data: what their weak and strong orders are estimated from.
+    """Batches of coupled runs on one-dimensional data, from which weak and strong orders are estimated.
 
     Args:
-        steps: of the runs, each twice the one before, (R,).
-        moments: mean of x and of x^2 of each batch and run, (batches, R, 2).
-        squares: mean square distance between the runs of N and 2N steps, (batches, R - 1).
-        exact: mean of x and of x^2 of the data's marginal at the end, (2,).
+        steps: the numbers of steps of the runs, each twice the one before, (R,).
+        moments: the means of x and of x^2 of each batch and run, (batches, R, 2).
+        squares: the mean square distances between the runs of N and 2N steps, (batches, R - 1).
+        exact: the means of x and of x^2 of the data's marginal at the end, (2,).
     """
 
     steps: tuple[int, ...]
@@ -124,15 +126,15 @@ class Coupled:
     exact: Floats
 
     def weak_order(self) -> tuple[float, float, float]:
-        """The slope of the distance in (E x, E x^2) between N and 2N steps, for the two largest N, and the ends of its 95 % interval."""
+        """Return the slope of the distance in (E x, E x^2) between N and 2N steps, for the two largest N, and the ends of its interval."""
         return self._interval(lambda chosen: np.linalg.norm(self._changes[chosen].mean(axis=0), axis=1))
 
     def strong_order(self) -> tuple[float, float, float]:
-        """The slope of the root mean square distance between N and 2N steps, likewise."""
+        """Return the slope of the root mean square distance between N and 2N steps, for the two largest N, and the ends of its interval."""
         return self._interval(lambda chosen: np.sqrt(self.squares[chosen].mean(axis=0)))
 
     def resolved(self, errors: float = 10.0) -> Coupled:
-        """Without the finest runs whose distance in (E x, E x^2) is less than so many standard errors; three runs remain at least."""
+        """Return the runs without the finest ones whose distance in (E x, E x^2) is below `errors` standard errors; three remain."""
         last = len(self.steps)
         distances, noise = self.distances()
         while last > 3 and distances[last - 2] < errors * noise[last - 2]:
@@ -142,7 +144,7 @@ class Coupled:
         )
 
     def distances(self) -> tuple[list[float], list[float]]:
-        """The distances in (E x, E x^2) behind `weak_order`, and the standard error of each."""
+        """Return the distances in (E x, E x^2) behind `weak_order`, and the standard error of each."""
         errors = self._changes.std(axis=0, ddof=1) / np.sqrt(len(self.moments))
         changes = np.linalg.norm(self._changes.mean(axis=0), axis=1)
         return changes.tolist(), np.linalg.norm(errors, axis=1).tolist()
@@ -152,7 +154,7 @@ class Coupled:
         return np.asarray(np.diff(self.moments, axis=1))
 
     def gap(self) -> tuple[float, float]:
-        """How far (E x, E x^2) of the finest runs are from the exact law, and the standard error of that."""
+        """Return the distance of (E x, E x^2) of the finest runs from the exact law, and its standard error."""
         finest = self.moments[:, -1]
         error = finest.std(axis=0, ddof=1) / np.sqrt(len(finest))
         return float(np.linalg.norm(finest.mean(axis=0) - self.exact)), float(np.linalg.norm(error))
@@ -178,14 +180,18 @@ def coupled_runs(
     seed: int = 0,
     **options: Any,
 ) -> Coupled:
-    """Samples of one-dimensional data by runs of several step numbers that share their start, drawn from the marginal, and their path.
+    """Draw samples of one-dimensional data by runs with several numbers of steps that share their start and their path.
 
     Args:
-        solver: one that adds noise. model: of one coordinate. steps: each twice the one before.
-        batches, size: samples are batches x size. seed: of everything that is drawn. options: of the solver.
+        solver: a solver that adds noise.
+        model: data with one coordinate. The start is drawn from their marginal.
+        steps: numbers of steps, each twice the one before.
+        batches, size: the number of batches, and the samples of each.
+        seed: the seed of all draws.
+        options: options of the solver.
 
     Raises:
-        PlanError: a solver that adds no noise, or a model of several coordinates.
+        PlanError: the solver adds no noise, or the model has several coordinates.
     """
     plans = coupled_plans(solver, steps, **options)
     _require_noise(plans, solver)

@@ -1,6 +1,6 @@
-"""Distances of samples: to the exact trajectories of the same noises, and of their distribution to the data's.
+"""Distances of samples: to the exact trajectories from the same noise, and between the distributions of samples and data.
 
-Samples are NumPy arrays or torch tensors (n, …), everything is counted in float64, and what is not finite is refused.
+Samples are NumPy arrays or torch tensors (n, …). All computations are in float64, and values that are not finite are refused.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _BLOCK = 2**22  # distances that are held at once: 32 MiB
 
 
 def trajectory_error(samples: Any, reference: Any) -> Floats:
-    """Per sample, the root mean square over its coordinates of the distance to the reference, which came from the same noise.
+    """Return the error of each sample: the root mean square distance, over its coordinates, to a reference from the same noise.
 
     Args:
-        samples, reference: (n, …), of one shape.
+        samples, reference: arrays of one shape (n, …).
 
     Returns:
-        float64 (n,), in the unit of the samples.
+        The errors, float64 (n,), in the unit of the samples.
 
     Raises:
-        ValueError: other shapes, no samples, NaN or infinity.
+        ValueError: the shapes differ, there are no samples, or values are NaN or infinite.
 
     Examples:
         >>> trajectory_error(np.zeros((2, 4)), np.ones((2, 4)) * [[1.0], [2.0]])
@@ -46,15 +46,15 @@ def trajectory_error(samples: Any, reference: Any) -> Floats:
 
 
 def decibels(errors: ArrayLike, peak: float = 2.0) -> Floats:
-    """Errors as a ratio to the signal: 20 log10(peak / error), of the errors' shape; infinite where the error is 0.
+    """Return errors as signal-to-error ratios: 20 log10(peak / error), of the shape of the errors, infinite for an error of 0.
 
     Args:
         errors: RMS errors >= 0.
-        peak: of the signal, in the unit of the errors. 2 is that of pictures with pixels in [-1, 1], from peak to peak, which makes this
-            the PSNR. For other data, give their standard deviation.
+        peak: the size of the signal, in the unit of the errors. For pictures with pixels in [-1, 1] it is 2, from peak to peak, and the
+            ratio is the PSNR. For other data, give their standard deviation.
 
     Raises:
-        ValueError: negative errors or NaN, a peak that is not positive.
+        ValueError: an error is negative or NaN, or the peak is not positive.
 
     Examples:
         >>> decibels([0.2, 0.02])
@@ -70,20 +70,22 @@ def decibels(errors: ArrayLike, peak: float = 2.0) -> Floats:
 
 
 def sliced_wasserstein(a: Any, b: Any, projections: int = 128, seed: int = 0) -> float:
-    """The sliced 2-Wasserstein distance of two sets: the root mean square, over directions, of W2 between their projections.
+    """Return the sliced 2-Wasserstein distance of two sets: the root mean square, over directions, of W2 between their projections.
 
-    In one dimension W2 is the root mean square distance of the quantile functions, here exact for sets of any two sizes. Directions are
-    orthonormal in blocks, so that a shift by delta costs |delta|/sqrt(D) exactly where `projections` is a multiple of the dimension D.
+    In one dimension W2 is the root mean square distance of the quantile functions, computed exactly for sets of any two sizes. Directions
+    are orthonormal in blocks, so that a shift by delta gives exactly |delta|/sqrt(D) if `projections` is a multiple of the dimension D.
     Like every distance between sets it is biased upwards: compare only distances between sets of equal sizes.
 
     Args:
-        a, b: (n, …) and (m, …), of one shape but for n and m. projections: how many directions. seed: of the directions.
+        a, b: the sets, (n, …) and (m, …).
+        projections: the number of directions.
+        seed: the seed of the directions.
 
     Returns:
         The distance, in the unit of the points.
 
     Raises:
-        ValueError: points of different shapes, empty sets, NaN or infinity, no projections.
+        ValueError: the points have different shapes, a set is empty, values are NaN or infinite, or there are no projections.
 
     Examples:
         >>> points = np.random.default_rng(0).standard_normal((100, 2))
@@ -105,19 +107,19 @@ def sliced_wasserstein(a: Any, b: Any, projections: int = 128, seed: int = 0) ->
 
 
 def energy_distance(a: Any, b: Any) -> float:
-    """The energy distance of two sets, sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|): 0 only for equal distributions.
+    """Return the energy distance of two sets, sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|), which is 0 only for equal distributions.
 
-    In one dimension it is scipy.stats.energy_distance. Means are over all pairs, those of a point and itself too, which makes it
-    never negative and biased upwards: compare only distances between sets of equal sizes.
+    In one dimension it is scipy.stats.energy_distance. The means include the pairs of a point with itself, so that the distance is never
+    negative and is biased upwards: compare only distances between sets of equal sizes.
 
     Args:
-        a, b: (n, …) and (m, …), of one shape but for n and m. Time grows as (n + m)^2, memory does not.
+        a, b: the sets, (n, …) and (m, …). The time grows as (n + m)^2, the memory does not.
 
     Returns:
         The distance, in the root of the unit of the points.
 
     Raises:
-        ValueError: points of different shapes, empty sets, NaN or infinity.
+        ValueError: the points have different shapes, a set is empty, or values are NaN or infinite.
 
     Examples:
         >>> energy_distance([[0.0, 0.0]], [[3.0, 4.0]]) == 10**0.5

@@ -1,11 +1,10 @@
-"""The Frechet distance between two sets of features, each summed up by its mean and covariance.
+"""The Frechet distance between two sets of features, each described by its mean and covariance.
 
 For two Gaussians N(mu_a, C_a) and N(mu_b, C_b) the squared 2-Wasserstein distance is
 
     d^2 = |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^{1/2})
 
-(Dowson & Landau 1982). On Inception features d^2 is the FID (Heusel et al. 2017); as there, d^2 is what is called the
-distance.
+(Dowson & Landau 1982). For Inception features d^2 is the FID (Heusel et al. 2017). As there, d^2 itself is called the distance.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 def feature_statistics(features: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and unbiased covariance of features, in float64.
+    """Return the mean and the unbiased covariance of features, in float64.
 
     Args:
         features: real numbers (n, d): n >= 2 samples of d >= 1 features.
@@ -39,7 +38,7 @@ def feature_statistics(features: ArrayLike) -> tuple[NDArray[np.float64], NDArra
         The mean (d,), in the unit of the features, and the covariance (d, d), in that unit squared, divided by n - 1.
 
     Raises:
-        ValueError: another shape, fewer than two rows, NaN or infinity, or entries that are not real numbers.
+        ValueError: the shape is wrong, there are fewer than two rows, or entries are not finite real numbers.
 
     Examples:
         >>> mean, covariance = feature_statistics([[0.0, 1.0], [2.0, 1.0]])
@@ -52,7 +51,7 @@ def feature_statistics(features: ArrayLike) -> tuple[NDArray[np.float64], NDArra
 
 
 def frechet_distance(features_a: ArrayLike, features_b: ArrayLike) -> float:
-    """The Frechet distance d^2 between two sets of features: symmetric, never negative, 0 for a set and itself.
+    """Return the Frechet distance d^2 between two sets of features. It is symmetric, never negative, and 0 for a set and itself.
 
     It is biased upwards, by an amount that falls as the sets grow: compare only distances between sets of equal sizes.
 
@@ -64,7 +63,7 @@ def frechet_distance(features_a: ArrayLike, features_b: ArrayLike) -> float:
         d^2, in the unit of the features squared.
 
     Raises:
-        ValueError: what `feature_statistics` refuses, or sets of different width d.
+        ValueError: `feature_statistics` refuses a set, or the sets have different widths d.
 
     Examples:
         >>> frechet_distance([[-1.0], [1.0]], [[2.0], [4.0]])
@@ -81,16 +80,17 @@ def frechet_distance(features_a: ArrayLike, features_b: ArrayLike) -> float:
 
 
 def frechet_distance_to(features: ArrayLike, mean: ArrayLike, covariance: ArrayLike) -> float:
-    """The Frechet distance d^2 between a set of features and statistics, such as those of a training set.
+    """Return the Frechet distance d^2 between a set of features and statistics, such as those of a training set.
 
     Args:
-        features: real numbers (n, d), n >= 2. mean, covariance: (d,) and (d, d), as `feature_statistics` makes them.
+        features: real numbers (n, d), n >= 2.
+        mean, covariance: the statistics (d,) and (d, d), from `feature_statistics`.
 
     Returns:
         d^2, in the unit of the features squared.
 
     Raises:
-        ValueError: what `feature_statistics` refuses, or statistics that are not finite, not symmetric or of another width.
+        ValueError: `feature_statistics` refuses the features, or the statistics are not finite, not symmetric or of another width.
 
     Examples:
         >>> frechet_distance_to([[-1.0], [1.0]], [3.0], [[2.0]])
@@ -104,13 +104,13 @@ def frechet_distance_to(features: ArrayLike, mean: ArrayLike, covariance: ArrayL
 def frechet_distance_between(
     mean_a: ArrayLike, covariance_a: ArrayLike, mean_b: ArrayLike, covariance_b: ArrayLike
 ) -> float:
-    """The Frechet distance d^2 between two sets of features of which the mean (d,) and the covariance (d, d) are known.
+    """Return the Frechet distance d^2 between two sets of features from their means (d,) and covariances (d, d).
 
     Returns:
         d^2, in the unit of the features squared.
 
     Raises:
-        ValueError: statistics that are not finite, not symmetric, or of different width.
+        ValueError: the statistics are not finite, not symmetric, or of different widths.
 
     Examples:
         >>> frechet_distance_between([0.0], [[2.0]], [3.0], [[2.0]])
@@ -127,25 +127,26 @@ def frechet_distance_between(
 def frechet_replicates(
     features: ArrayLike, mean: ArrayLike, covariance: ArrayLike, *, resamples: int = 200, seed: int = 0, strata: int = 1
 ) -> Floats:
-    """What the Frechet distance to statistics may have been for other sets of as many samples, by resampling of rows.
+    """Return bootstrap replicates of the Frechet distance to statistics: values that it might have for other sets of as many samples.
 
-    A resampled set misses the statistics by its set's own error and by one more of the same size. Its distance is so too large by
-    about what a set of n samples has even where the distributions agree, and where that part prevails it varies too much, with a variance
-    V of up to three times the right one. With D the variance of the distances to the statistics of the set itself, which have that part
-    alone, V - 2 D is right. So the distances are moved, to have the set's own as their mean, and scaled, to have this variance.
+    A resampled set differs from the statistics by the error of its set and by one more error of the same size. Its distance is therefore
+    too large, by about the distance that a set of n samples has even from its own distribution. If that part dominates, the replicates also
+    vary too much, with a variance V of up to three times the right one. With D the variance of the distances to the statistics of the set
+    itself, which have only that part, V - 2 D is right. So the replicates are shifted, to have the distance of the set as their mean, and
+    scaled, to have this variance.
 
-    Sets of n samples each are resampled by the same rows, for the same n, resamples, seed and strata: what samples of one noise have in
-    common cancels from differences and ratios of their replicates.
+    Sets of n samples each are resampled by the same rows, for the same n, resamples, seed and strata: what samples from the same noise have
+    in common cancels from differences and ratios of their replicates.
 
     Args:
         features, mean, covariance: as in `frechet_distance_to`. strata: as in `resampled_rows`.
-        resamples: how many. One takes milliseconds with 64 features and seconds with 2048: take 20 to 40 of those.
+        resamples: the number of replicates. One takes milliseconds with 64 features and seconds with 2048; take 20 to 40 of the latter.
 
     Returns:
-        float64 (resamples,), with the distance of the set as their mean. Some may be negative where that is next to 0.
+        The replicates, float64 (resamples,), with the distance of the set as their mean. Some may be negative if it is close to 0.
 
     Raises:
-        ValueError: what `frechet_distance_to` refuses, fewer than two resamples.
+        ValueError: `frechet_distance_to` refuses the arguments, or there are fewer than two resamples.
     """
     values = _validated(features, "features")
     centre, matrix = _validated_statistics(mean, covariance, values.shape[1])
@@ -160,22 +161,23 @@ def frechet_replicates(
 
 
 def frechet_bias(features: ArrayLike, mean: ArrayLike, covariance: ArrayLike) -> float:
-    """What the finite number of samples adds to a Frechet distance: what halving it adds once more, as that part is nearly c/n.
+    """Return the bias of a Frechet distance from the finite number of samples, estimated by the increase when that number is halved.
 
-    Samples of classes that take turns are cut into quarters of the whole, whose pairs are the halves: each has all classes.
+    The bias is nearly c/n, so halving the samples adds it once more. Samples of classes that take turns are cut into quarters of the whole,
+    whose pairs are the halves, so that each has all classes.
 
     Args:
         features, mean, covariance: as in `frechet_distance_to`, of at least 8 rows.
 
     Raises:
-        ValueError: what `frechet_distance_to` refuses, fewer rows.
+        ValueError: `frechet_distance_to` refuses the arguments, or there are fewer rows.
 
     Examples:
         >>> features = np.random.default_rng(0).standard_normal((1000, 4))
         >>> [round(frechet_bias(features[:n], np.full(4, 0.5), np.eye(4)), 3) for n in (100, 1000)]
         [0.099, 0.007]
 
-    Source: that the bias goes as 1/n, Chong & Forsyth 2020, arXiv 1911.07023.
+    Source: Chong & Forsyth 2020, arXiv 1911.07023, for the bias of order 1/n.
     """
     values = _validated(features, "features")
     if len(values) < 8:
@@ -199,15 +201,15 @@ def frechet_interval(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Interval:
-    """The Frechet distance to statistics, with the interval from `frechet_replicates`.
+    """Return the Frechet distance to statistics, with the interval of `frechet_replicates`.
 
-    It is the interval of the distance that sets of n samples have on average, which is larger than that of endlessly many.
+    It is the interval of the distance that sets of n samples have on average, which is larger than that of infinitely many samples.
 
     Args:
         features, mean, covariance, resamples, seed: as in `frechet_replicates`.
 
     Raises:
-        ValueError: what `frechet_replicates` refuses.
+        ValueError: `frechet_replicates` refuses the arguments.
 
     Examples:
         >>> features = np.random.default_rng(0).standard_normal((500, 4))

@@ -1,7 +1,7 @@
-"""Intervals of measured figures by the bootstrap: samples are resampled with replacement.
+"""Bootstrap intervals of measured figures: samples are resampled with replacement.
 
-All are 95 % intervals unless told otherwise: of a hundred such intervals, made from a hundred sets of samples, about 95 hold the figure
-that endlessly many samples (for distances between distributions: endlessly many sets of as many samples) have on average.
+All are 95 % intervals by default: of a hundred such intervals, from a hundred sets of samples, about 95 contain the figure that infinitely
+many samples have on average (for distances between distributions: infinitely many sets of as many samples).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value between the ends of its interval.
+    """A measured value with the ends of its confidence interval.
 
     Raises:
-        ValueError: low > high, or NaN.
+        ValueError: low > high, or a number is NaN.
 
     Examples:
         >>> print(Interval(1.5, 1.25, 1.75))
@@ -46,17 +46,17 @@ class Interval:
 
 
 def resampled_rows(num: int, resamples: int, seed: int = 0, strata: int = 1) -> Iterator[NDArray[np.int64]]:
-    """Draws of `num` rows with replacement, the same ones for the same arguments: samples drawn from the same noises stay in pairs.
+    """Draw `num` rows with replacement, repeatedly. Equal arguments give equal rows, so samples from the same noise stay in pairs.
 
     Args:
-        strata: rows i, i + strata, i + 2 strata, … are drawn among themselves: samples of classes that take turns keep their shares,
-            as any other set of samples would have them. With fewer than two rows in each, all are drawn among all.
+        strata: rows i, i + strata, i + 2 strata, … are drawn among themselves, so that classes that take turns keep their shares. If a
+            stratum has fewer than two rows, all rows are drawn among all.
 
     Returns:
         `resamples` arrays of indices (num,).
 
     Raises:
-        ValueError: fewer than two rows or resamples, strata below 1.
+        ValueError: there are fewer than two rows or resamples, or strata is below 1.
 
     Examples:
         >>> [rows % 2 for rows in resampled_rows(4, 2, strata=2)]
@@ -76,16 +76,17 @@ def resampled_rows(num: int, resamples: int, seed: int = 0, strata: int = 1) -> 
 
 
 def centred_interval(value: float, drawn: ArrayLike, confidence: float = 0.95) -> Interval:
-    """The interval of a value from those of resampled sets, without the bias that resampling has.
+    """Return the interval of a value from the values of resampled sets, without the bias of resampling.
 
-    A resampled set has repeats. A distance to something is therefore larger for it on average, and the percentiles of such distances lie
-    above the value. Here they are moved by the difference between the mean of what was drawn and the value.
+    A resampled set has repeated samples. Its distance to other data is therefore larger on average, and the percentiles of such distances
+    lie above the value. They are shifted by the difference between the mean of the resampled values and the value.
 
     Args:
-        value: of the samples. drawn: of resampled sets, (resamples,), at least 2.
+        value: the value of the samples.
+        drawn: the values of resampled sets, (resamples,), at least 2.
 
     Raises:
-        ValueError: too few, NaN or infinity.
+        ValueError: there are too few values, or they are not finite.
 
     Examples:
         >>> print(centred_interval(1.0, [2.0, 3.0, 4.0], confidence=0.8))

@@ -1,6 +1,6 @@
-"""What is measured of samples: what has to be kept of a batch, one row per sample, and from the rows of all batches, a number.
+"""Measures of samples. A measure keeps one row per sample of each batch, and computes a number from the rows of all batches.
 
-So a comparison stores a few numbers of a sample instead of the sample, and intervals come from drawing rows anew.
+So a comparison stores a few numbers of each sample instead of the sample, and confidence intervals are bootstrap intervals over the rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SMALL = 64  # coordinates of a sample up to which all of it is kept
 
 @dataclass(frozen=True)
 class Observation:
-    """A batch of samples, the classes that were asked for, and where the exact trajectories end (None for a sampler that adds noise)."""
+    """A batch of samples, with the requested classes and the ends of the exact trajectories (None for a sampler that adds noise)."""
 
     testbed: Testbed
     samples: Any
@@ -39,12 +39,13 @@ class Measure:
     """A measure of samples.
 
     Args:
-        key, title, better, log: its name, and how it is drawn.
-        keeps: the name of what it keeps of a batch; `rows` makes it, one row per sample, or None where there is nothing to measure.
-        value: the number, from the rows of all batches.
-        available: whether a testbed has what it takes.
-        costly: its interval has to do with fewer resamples.
-        replicates: (testbed, rows, times) -> its values on so many sets of resampled rows, for a measure that corrects them.
+        key, title, better, log: its name, its title, which direction is better, and whether its axis is logarithmic.
+        keeps: the name of the rows that it keeps of a batch.
+        rows: a function from an observation to one row per sample, or to None if there is nothing to measure.
+        value: a function from the rows of all batches to the number.
+        available: a function that tells whether a testbed has what the measure needs.
+        costly: True if its interval is computed from fewer resamples.
+        replicates: a function (testbed, rows, times) -> the values of that many sets of resampled rows, for a measure that corrects them.
     """
 
     key: str
@@ -59,7 +60,7 @@ class Measure:
     replicates: Callable[[Testbed, NDArray[Any], int], NDArray[np.float64]] | None = None
 
     def resampled(self, testbed: Testbed, rows: NDArray[Any], times: int) -> NDArray[np.float64]:
-        """The values of rows that are resampled with replacement, the same rows for every run, about the value of all of them."""
+        """Return the values of resampled rows, shifted to the value of all rows. The same rows are drawn for every run."""
         if self.replicates is not None:
             return self.replicates(testbed, rows, times)
         times = max(2, times // 5) if self.costly else times
@@ -70,7 +71,7 @@ class Measure:
 
 
 def host(array: Any) -> NDArray[np.float64]:
-    """An array of any framework as float64 NumPy."""
+    """Return an array of any framework as float64 NumPy."""
     return np.asarray(to_host(array), dtype=np.float64)
 
 
@@ -184,5 +185,5 @@ MEASURES: dict[str, Measure] = {measure.key: measure for measure in _ALL}
 
 
 def measures_of(testbed: Testbed) -> tuple[Measure, ...]:
-    """The measures that a testbed has what it takes for."""
+    """Return the measures available for a testbed."""
     return tuple(measure for measure in _ALL if measure.available(testbed))

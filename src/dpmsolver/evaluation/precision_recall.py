@@ -1,6 +1,6 @@
-"""Precision and recall of samples: how many lie among the data, and how many data lie among the samples.
+"""Precision and recall of samples: how many samples lie among the data, and how many data lie among the samples.
 
-Each set is taken for the union of balls around its points, each as large as the distance to the point's k-th neighbour in its own set.
+Each set is represented by the union of balls around its points. The radius of a ball is the distance to the k-th neighbour in the same set.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _BLOCK = 2**24  # distances of a block: 128 MiB
 
 
 def precision_recall(data: ArrayLike, samples: ArrayLike, neighbours: int = 3) -> tuple[float, float]:
-    """Precision, the share of samples within the data's balls, and recall, the share of data within the samples'.
+    """Return the precision, the share of samples in the balls of the data, and the recall, the share of data in those of the samples.
 
     Args:
-        data, samples: features (n, d) and (m, d), both of more rows than `neighbours`. The time grows as (n + m)^2 d.
-        neighbours: k. 3 is usual.
+        data, samples: features (n, d) and (m, d), both with more rows than `neighbours`. The time grows as (n + m)^2 d.
+        neighbours: k, usually 3.
 
     Raises:
-        ValueError: shapes that do not fit, or too few rows.
+        ValueError: the shapes do not fit, or there are too few rows.
 
     Examples:
         >>> data = np.random.default_rng(0).standard_normal((500, 2))

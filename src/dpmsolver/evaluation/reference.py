@@ -1,4 +1,4 @@
-"""Where the exact ODE takes a start: in closed form for Gaussian data, else a run with many evaluations whose own error is measured."""
+"""The exact trajectory from a start: in closed form for Gaussian data, else a run with many evaluations whose own error is measured."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ REFERENCE_SOLVER, REFERENCE_NFE = "dpm++4m-exact", 64
 class Reference:
     """The converged trajectories of a testbed.
 
-    A run to sigma = 0 is followed to the schedule's last time and from there by one step, which is exact in the limit. Other ends are
-    runs of their own.
+    A run to sigma = 0 is followed to the schedule's last time, and from there by one step, which is exact in the limit. Each other end has
+    a run of its own.
 
     Args:
-        testbed: with Gaussian data the trajectory is exact and costs nothing.
-        nfe: evaluations of a run to one end. solver: which.
+        testbed: the testbed. For Gaussian data the trajectory is exact and costs nothing.
+        nfe: the evaluations of a run to one end.
+        solver: the solver of these runs.
     """
 
     testbed: Testbed
@@ -43,7 +44,7 @@ class Reference:
         return "closed form" if self.exact else f"{self.solver} with {self.nfe} evaluations"
 
     def plans(self, end: float) -> list[Plan]:
-        """The runs that lead to an end, one after the other."""
+        """Return the plans that lead to an end, one after the other."""
         schedule = self.testbed.schedule
         if end > 0.0:
             return [
@@ -61,7 +62,7 @@ class Reference:
         return make_plan("ddim", self.testbed.schedule, 1, [self.last_time, 0.0])
 
     def last_step(self, denoiser: Denoiser, x: Any) -> Any:
-        """From the end of a run at the schedule's last time to sigma = 0."""
+        """Return the step from the end of a run at the schedule's last time to sigma = 0."""
         return sample(denoiser, x, plan=self._last_step)
 
     def cost(self, end: float) -> int:
@@ -69,7 +70,7 @@ class Reference:
         return 0 if self.exact else sum(plan.nfe for plan in self.plans(end))
 
     def end_states(self, denoiser: Denoiser, x_T: Any, end: float) -> Any:
-        """Where the trajectories from x_T are at time `end`."""
+        """Return where the trajectories from x_T are at time `end`."""
         if self.testbed.gaussian is not None:
             schedule = self.testbed.schedule
             return self.testbed.gaussian.trajectory(schedule, x_T, schedule.default_start(), end)

@@ -1,4 +1,4 @@
-"""From what a comparison has stored to its figures: every measure with its interval, and the evaluations needed to come near the limit."""
+"""From what a comparison has stored to its figures: every measure with its interval, and the evaluations needed to reach the limit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 def figures(comparison: Comparison, batches: Sequence[Arrays]) -> dict[str, Figure]:
-    """Every measure of a run's samples, but those that a batch has nothing of."""
+    """Return every measure of the samples of a run, except those whose rows are missing."""
     found = {}
     for measure in comparison.measures:
         if batches and all(measure.keeps in batch for batch in batches):
@@ -60,16 +60,16 @@ def _of_runs(comparison: Comparison) -> dict[tuple[str, float], dict[str, Figure
 
 
 def limit_bias(comparison: Comparison) -> float:
-    """What the finite number of samples adds to the Frechet distance of the converged runs; 0 for too few to tell."""
+    """Return the bias of the Frechet distance of the converged runs from the finite number of samples; 0 for too few samples."""
     assert comparison.testbed.feature_statistics is not None
     rows = np.concatenate([b[MEASURES["frechet"].keeps] for b in stored(comparison, REFERENCE, comparison.ends[0])])
     return frechet_bias(rows, *comparison.testbed.feature_statistics) if len(rows) >= 8 else 0.0
 
 
 def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
-    """The results of what has been drawn so far: plain data, as `results.json` holds them.
+    """Return the results of what has been drawn so far, as plain data, the content of `results.json`.
 
-    Runs whose samples are not all there count with those that are. A run whose network output was not finite is skipped, with the error.
+    Incomplete runs count with the samples that they have. A run whose network output was not finite is skipped, with the error.
     """
     curves, measured = [], _of_runs(comparison)
     for sampler in comparison.samplers:
@@ -118,7 +118,7 @@ def summarise(comparison: Comparison, command: str = "") -> dict[str, Any]:
 
 
 def stored(comparison: Comparison, name: str, setting: float) -> list[Arrays]:
-    """The samples of a run, or of the reference, that are there, in order, batch by batch."""
+    """Return the stored samples of a run, or of the reference, in order, batch by batch."""
     key = next((run.key for run in comparison.runs if (run.sampler.name, run.setting) == (name, setting)), name)
     reach = min(comparison.store.reach(key, setting), comparison.num)
     return comparison.store.read(key, setting, range(reach))
@@ -252,7 +252,7 @@ def _thresholds(
 
 
 def made_here() -> dict[str, Any]:
-    """Return what a page says of where and when it was made: versions, machine and date."""
+    """Return where and when a page was made: versions, machine and date."""
     machine = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     return {"versions": _versions(), "machine": machine, "date": date.today().isoformat()}
 
@@ -268,7 +268,7 @@ def _versions() -> dict[str, str]:
 
 
 def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.float32]]:
-    """The first samples of every run, (K, …), by the curve's name and its evaluations; those of the converged run as "reference", 0."""
+    """Return the first samples of every run, (K, …), by (name of the curve, nfe); those of the converged run by ("reference", 0)."""
     shown = {}
     for run in comparison.runs:
         batches = [b for b in stored(comparison, run.sampler.name, run.setting) if "shown" in b]
@@ -283,7 +283,7 @@ def shown_samples(comparison: Comparison) -> dict[tuple[str, int], NDArray[np.fl
 
 
 def write_results(results: Mapping[str, Any], folder: Path) -> None:
-    """`results.json`, and the same figures as `results.csv`: one line for each run and measure."""
+    """Write `results.json`, and the same figures as `results.csv` with one line for each run and measure."""
     with written_aside(folder / "results.json") as aside:
         aside.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     with written_aside(folder / "results.csv") as aside:

@@ -1,4 +1,4 @@
-"""What a comparison compares: samplers, each drawing samples of a denoiser for a setting, with every network evaluation counted.
+"""The samplers of a comparison. A sampler draws samples of a denoiser for a setting, and every network evaluation is counted.
 
 A setting is a budget of network evaluations, or the tolerance of a sampler that chooses its own steps.
 """
@@ -40,15 +40,15 @@ class Counter:
     """Counts the calls of a network. A guided evaluation that batches two conditions is one call.
 
     Args:
-        calls: so far.
-        seen: seen(calls), a function that is told of each call when it has returned.
+        calls: the number of calls so far.
+        seen: a function seen(calls) that is called after each call of the network.
     """
 
     calls: int = 0
     seen: Callable[[int], object] | None = None
 
     def counted(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser, with every call of its network counted here."""
+        """Return the denoiser with a network whose calls are counted here."""
         network = denoiser.network
 
         def counting(x: Any, t: Any, **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ class Counter:
 
 
 def rewired(denoiser: Denoiser, network: Callable[..., Any]) -> Denoiser:
-    """The denoiser with a function around its network, which still gets its input in the float type of the weights."""
+    """Return the denoiser with a function around its network. The network still gets its input in the float type of its weights."""
     network.weights_of = denoiser.network  # type: ignore[attr-defined]
     return denoiser.replace(network=network, dtype=denoiser.dtype or _weights_dtype(denoiser.network))
 
@@ -78,14 +78,14 @@ class Sampler:
     """A named way to draw samples.
 
     Args:
-        name: what the curve is called; names of a comparison are unique.
-        draw: draw(denoiser, x_T, setting, keys) -> samples. `keys` are one per sample, for samplers that add noise.
-        plan: plan(schedule, nfe, predicts) -> Plan, where there is one; `predicts` is what the network predicts, or None. PlanError for a
-            budget that cannot be spent.
-        settings: the tolerances of a sampler that chooses its own steps; None: the budgets of the comparison.
-        end: the time at which runs end, for samplers without a plan: the schedule's last time worth an evaluation (None), or 0.
-        stochastic: for samplers without a plan: they add noise, so that their samples have no exact trajectory to be near to.
-        solver, grid: for the report.
+        name: the name of the curve; names in a comparison are unique.
+        draw: a function (denoiser, x_T, setting, keys) -> samples. `keys` has one key per sample, for samplers that add noise.
+        plan: a function (schedule, nfe, predicts) -> Plan, or None for a sampler without plans. `predicts` is what the network predicts, or
+            None. It raises PlanError for a budget that cannot be spent.
+        settings: the tolerances of a sampler that chooses its own steps; None takes the budgets of the comparison.
+        end: for samplers without a plan, the time at which runs end: None for the schedule's last time worth an evaluation, or 0.
+        stochastic: for samplers without a plan, True if they add noise, so that no exact trajectory belongs to their samples.
+        solver, grid: the names in the report.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -103,12 +103,12 @@ class Sampler:
     grid: str | None = None
 
     def end_time(self, schedule: NoiseSchedule, setting: float) -> float:
-        """Where a run without a plan ends: what the exact trajectory is followed to."""
+        """Return the time at which a run without a plan ends, to which the exact trajectory is followed."""
         return schedule.last_time(1000) if self.end is None else self.end
 
 
 def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = None, **options: Any) -> Sampler:
-    """A solver of the registry on a grid, with options; named `solver @ grid, option=value` unless told otherwise."""
+    """Return a sampler for a solver on a grid, with options. Its name is `solver @ grid, option=value` unless one is given."""
 
     def plan(schedule: NoiseSchedule, nfe: int, predicts: Predicts | None = None) -> Plan:
         return make_plan(
@@ -124,10 +124,10 @@ def plan_sampler(solver: str, grid: str | None = None, *, name: str | None = Non
 
 
 def saved_sampler(path: str | Path) -> Sampler:
-    """The plan of a file that `Plan.to_json` wrote, such as plan-6.json; or those of a folder, plan-*.json, each at its own budget.
+    """Return a sampler for a saved plan, such as plan-6.json, or for the plans plan-*.json of a folder, each at its own budget.
 
     Raises:
-        PlanError: a file that holds no plan, a folder without any, or with two for one budget.
+        PlanError: the file holds no plan, or the folder holds none or two for one budget.
     """
     place = Path(path)
     files = sorted(place.glob("plan-*.json")) if place.is_dir() else [place]
@@ -158,7 +158,7 @@ def saved_sampler(path: str | Path) -> Sampler:
 
 
 def adaptive_sampler(order: int = 3, rtols: Sequence[float] = (0.5, 0.2, 0.05), **options: Any) -> Sampler:
-    """DPM-Solver-12 or -23 with a step size per sample, over tolerances instead of budgets."""
+    """Return a sampler for DPM-Solver-12 or -23 with a step size per sample; its settings are tolerances instead of budgets."""
 
     def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
         return sample_adaptive(denoiser, x_T, order=order, rtol=setting, **options)
@@ -168,7 +168,7 @@ def adaptive_sampler(order: int = 3, rtols: Sequence[float] = (0.5, 0.2, 0.05), 
 
 
 def rk45_sampler(tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3)) -> Sampler:
-    """SciPy's RK45 on the diffusion ODE, rtol = atol, over tolerances instead of budgets."""
+    """Return a sampler for SciPy's RK45 on the diffusion ODE with rtol = atol; its settings are tolerances instead of budgets."""
 
     def draw(denoiser: Denoiser, x_T: Any, setting: float, keys: Keys) -> Any:
         return sample_rk45(denoiser, x_T, rtol=setting, atol=setting).x
@@ -177,14 +177,14 @@ def rk45_sampler(tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3)) -> Sampler:
 
 
 def samplers_from_names(names: Sequence[str], grids: Sequence[str] = ()) -> list[Sampler]:
-    """Samplers by name: `dpm++2m`, `dpm++2m@karras`, `unipc-2:variant=bh1`, `rk45`, `dpm-23`, or as other packages name them.
+    """Return samplers by name: `dpm++2m`, `dpm++2m@karras`, `unipc-2:variant=bh1`, `rk45`, `dpm-23`, or a name of another package.
 
     Args:
-        names: solvers, each with a grid of its own or on each of `grids`; or a file that ends in .json, or a folder, with saved plans.
-        grids: names of grids; "default" is each solver's own. None: "default".
+        names: solvers, each with a grid of its own or on each of `grids`; or files that end in .json, or folders, with saved plans.
+        grids: names of grids; "default" is each solver's own grid, and None means "default".
 
     Raises:
-        PlanError: a name that cannot be read, an unknown one, a name twice.
+        PlanError: a name cannot be read, is unknown or occurs twice.
 
     Examples:
         >>> [sampler.name for sampler in samplers_from_names(["ddim", "dpm++2m@karras"], ["default", "time"])]

@@ -1,7 +1,7 @@
-"""What a comparison has drawn so far, on disk: one file for each batch of each run, written aside and renamed.
+"""The samples that a comparison has drawn so far, on disk: one file for each batch of each run, written aside and renamed.
 
-A process that is killed at any moment loses nothing that is stored, and nothing is counted twice: a batch is there whole, or not. Batches
-may be of any size: what is read is a range of samples, from whichever batches hold it.
+A process that is killed at any moment loses nothing that is stored, and nothing is counted twice: a batch exists whole, or not at all.
+Batches may have any size: a range of samples is read from whichever batches contain it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Store:
     """The batches of a comparison in a folder.
 
     Args:
-        folder: made if it is not there.
-        made_with: what every batch depends on. A folder that holds batches of something else is refused; one without batches is reused.
+        folder: the folder, created if it does not exist.
+        made_with: everything that a batch depends on. A folder with batches of something else is refused; one without batches is reused.
 
     Raises:
-        ValueError: the folder holds a comparison made with something else, or batches of nobody knows what.
+        ValueError: the folder holds a comparison made with something else, or batches of unknown origin.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class Store:
                 aside.write_text(_text(made_with))
 
     def reach(self, run: str, setting: float) -> int:
-        """The number of samples that are there: those with the indices 0 … reach - 1."""
+        """Return the number of samples that are stored without a gap: those with the indices 0 … reach - 1."""
         reach = 0
         for part in sorted(_ranges(self._folder("batches", run, setting), ".npz"), key=lambda part: part.start):
             if part.start > reach:
@@ -67,11 +67,11 @@ class Store:
         return reach
 
     def has(self, run: str, setting: float, part: range) -> bool:
-        """Whether the samples with these indices are there, with all before them."""
+        """Return whether the samples with these indices are stored, and all before them."""
         return part.stop <= self.reach(run, setting)
 
     def write(self, run: str, setting: float, part: range, arrays: Arrays) -> None:
-        """Store a batch: arrays by name, those with one row per sample and numbers of the batch. Its record, if it has one, goes."""
+        """Store a batch: arrays by name, some with one row per sample and some for the whole batch. Its record is removed."""
         path = self._folder("batches", run, setting) / f"{part.start}-{part.stop}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside, aside.open("wb") as file:
@@ -83,10 +83,10 @@ class Store:
                 folder.rmdir()
 
     def read(self, run: str, setting: float, part: range) -> list[Arrays]:
-        """The samples with these indices, in order, piece by piece: rows of batches, and the numbers of each batch.
+        """Return the samples with these indices, in order, piece by piece: rows of batches, and the numbers of each batch.
 
         Raises:
-            KeyError: they are not all there.
+            KeyError: some of them are not stored.
         """
         folder = self._folder("batches", run, setting)
         ranges = _ranges(folder, ".npz")
@@ -105,11 +105,11 @@ class Store:
         return pieces
 
     def record(self, run: str, setting: float, part: range) -> Path:
-        """The folder for what is known of a batch before it is whole."""
+        """Return the folder for the record of a batch that is not complete."""
         return self._folder("begun", run, setting) / f"{part.start}-{part.stop}"
 
     def begun(self, run: str, setting: float) -> list[range]:
-        """The batches that were begun and are not whole."""
+        """Return the batches that were begun and are not complete."""
         return _ranges(self._folder("begun", run, setting), "")
 
     def _folder(self, kind: str, run: str, setting: float) -> Path:

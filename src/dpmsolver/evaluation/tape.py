@@ -1,7 +1,7 @@
-"""What the network said so far in a batch that is not whole yet, on disk every few seconds: a batch that was stopped resumes in its middle.
+"""A record of the network's outputs in an incomplete batch, written every few seconds: a stopped batch resumes in its middle.
 
-A run is determined by its noise and by what its network returns. So the outputs are all that has to be kept, whatever the sampler: a run
-that resumes is given those that were kept, for the same inputs, and evaluates the network from there on.
+A run is determined by its noise and by the outputs of its network. So it suffices to keep the outputs, for any sampler: a run that resumes
+gets the kept outputs for the same inputs, and evaluates the network from there on.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LARGEST = 2**26  # bytes of outputs that are held in memory before they are wri
 class Tape:
     """The outputs of a network during one batch.
 
-    Each output is kept with a checksum of the input that it belongs to. An input that differs from the one that was kept ends the
-    replay, so that a tape of another plan or another version costs evaluations and never spoils a result.
+    Each output is kept with a checksum of its input. A different input ends the replay, so that a tape of another plan or another version
+    costs evaluations but never falsifies a result.
 
     Args:
-        folder: made when there is something to write.
-        like: an array of the states' framework, type and device.
+        folder: the folder, created at the first write.
+        like: an array with the framework, type and device of the states.
 
     Examples:
         >>> import tempfile
@@ -83,11 +83,11 @@ class Tape:
 
     @property
     def replaying(self) -> bool:
-        """Whether the next output is one of those that were kept."""
+        """True if the next output is one of the kept ones."""
         return self._count < self.kept
 
     def write(self) -> None:
-        """Keep what has been evaluated since the last time."""
+        """Write the outputs since the last write."""
         if self._held:
             self.folder.mkdir(parents=True, exist_ok=True)
             start, stop = self.kept, self.kept + len(self._held)

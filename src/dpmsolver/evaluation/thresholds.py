@@ -1,6 +1,6 @@
-"""Evaluations needed to come within a share of the limit, and the speed-up that follows, each with what other draws of the samples give.
+"""The evaluations needed to come within a share of the limit, and the resulting speed-up, each with the values of resampled samples.
 
-Arrays here have a column for the value, and one for each resample after it.
+Arrays here have a column for the value, and one more for each resample.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Floats = NDArray[np.float64]
 
 
 class Figure:
-    """A measured value with the values that other draws of the samples would have had.
+    """A measured value, with its values for resampled samples.
 
-    The samples are resampled with replacement, the same ones for every run of a comparison, so that ratios and differences of two
-    runs have the narrow interval that the same noise gives them.
+    The samples are resampled with replacement, by the same rows for every run of a comparison. Ratios and differences of two runs therefore
+    have narrow intervals, because both start from the same noise.
     """
 
     def __init__(self, value: float, drawn: Floats) -> None:
@@ -32,7 +32,7 @@ class Figure:
 
 
 def excess(figure: Figure, limit: Figure | None, off: float = 0.0) -> Floats:
-    """By how much the limit is missed, as a share of it less `off`; without a limit, the figure itself."""
+    """Return the relative distance from the limit, less `off`; without a limit, the figure itself."""
     own = np.concatenate([[figure.value], figure.drawn])
     if limit is None:
         return own
@@ -43,7 +43,7 @@ def excess(figure: Figure, limit: Figure | None, off: float = 0.0) -> Floats:
 
 
 def from_which_on(budgets: Sequence[float], missed: Floats, within: float) -> Floats:
-    """The smallest budget from which on all are within, in each column; infinite where the largest is not.
+    """Return the smallest budget from which on all rows are within the share, for each column; infinity if the largest is not.
 
     Examples:
         >>> from_which_on([10, 20, 40], np.array([[0.02, 0.9], [0.2, 0.04], [0.01, 0.01]]), 0.05).tolist()
@@ -55,7 +55,7 @@ def from_which_on(budgets: Sequence[float], missed: Floats, within: float) -> Fl
 
 
 def ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
-    """DDIM's evaluations over a family's, with its interval. "at_least": DDIM was not there at its largest budget, which then counts.
+    """Return the ratio of DDIM's evaluations to those of a family, with its interval. "at_least": DDIM missed it at its largest budget.
 
     Examples:
         >>> ratio(np.array([100.0, 100.0, np.inf]), np.array([10.0, 20.0, 10.0]), 200.0)
@@ -69,7 +69,7 @@ def ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
 
 
 def interval(values: Floats) -> dict[str, Any]:
-    """The value and 95 % of its resamples: bounds that occur among them, as budgets have no values between. None: not reached."""
+    """Return the value and the bounds of 95 % of its resamples. The bounds occur among the resamples; None: not reached."""
     drawn = values[1:] if len(values) > 1 else values
     low, high = (float(v) for v in np.percentile(drawn, [2.5, 97.5], method="inverted_cdf"))
     return {"value": float(values[0]), "low": low, "high": high if np.isfinite(high) else None}

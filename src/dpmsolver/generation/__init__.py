@@ -1,1 +1,4 @@
-"""Many samples: cut into shards of consecutive seeds, drawn by any number of workers, and the same bytes however often they are stopped."""
+"""Generation of many samples: they are cut into shards of consecutive seeds, which any number of workers draws.
+
+The bytes of the result do not depend on the number of workers or on interruptions.
+"""

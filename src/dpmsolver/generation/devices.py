@@ -1,4 +1,4 @@
-"""Devices: what a worker runs on, when its memory is short, and how it waits for what it asked of a GPU."""
+"""Devices of workers: their number, out-of-memory errors, waiting for a GPU, and threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIBRARIES = ("numpy", "torch", "diffusers", "pillow", "pyarrow")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: Python's, NumPy's, or torch's of any device.
+    """Return whether an error means that memory is short: Python's, NumPy's, or torch's on any device.
 
     Examples:
         >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes do not fit"))
@@ -27,28 +27,28 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what torch keeps of a GPU's memory for later."""
+    """Release the GPU memory that torch keeps for later."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def synchronize(like: Any) -> None:
-    """Wait until a GPU has done what it was asked for."""
+    """Wait until a GPU has finished its work."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(like, torch.Tensor) and like.is_cuda:
         torch.cuda.synchronize(like.device)
 
 
 def set_threads(count: int) -> None:
-    """Let torch use so many threads of a CPU; 0: as many as it wants."""
+    """Set the number of CPU threads of torch; 0 leaves it to torch."""
     torch = sys.modules.get("torch")
     if count and torch is not None:
         torch.set_num_threads(count)
 
 
 def count_devices(device: str | None) -> int:
-    """How many devices of a kind there are: GPUs for "cuda", 1 for one that is named, and for the CPU.
+    """Return the number of devices of a kind: that of GPUs for "cuda", 1 for a named device and for the CPU.
 
     Examples:
         >>> count_devices("cpu"), count_devices("cuda:1")
@@ -62,7 +62,7 @@ def count_devices(device: str | None) -> int:
 
 
 def environment(like: Any) -> dict[str, Any]:
-    """What the last bits of samples may depend on, beside the run: versions, the device, threads."""
+    """Return what the last bits of samples may depend on besides the run: versions, the device, threads."""
     import dpmsolver
 
     torch = sys.modules.get("torch")

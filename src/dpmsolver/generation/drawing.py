@@ -1,11 +1,11 @@
-"""Drawing a shard: the code that every worker runs, whatever engine it belongs to.
+"""Draw a shard. Every worker runs this code, in every engine.
 
-What the bits of a sample depend on. A network gives the same sample other last bits in a batch of another size: the library below picks
+A note on reproducibility. A network gives the same sample different last bits in a batch of another size, because the library below picks
 other kernels, which add in another order (measured on `digits` with one thread: batches of 20 to 100 agree in every bit, 8 and 40 differ by
-3e-5). So the batch belongs to the run: it is chosen before the first shard, recorded in the manifest, and every sample of a run is drawn in
-a batch of that size and at the same place in it. Chunks are counted from the first seed that a shard may have, and where a run wants a part
-of a chunk, all of it is drawn. Where memory runs short later, a worker falls back on a smaller batch whose bits on a probe are those
-that the whole batch had there when the run began, and on no other (`preparing.probed`).
+3e-5). Therefore the batch size belongs to the run: it is chosen before the first shard and recorded in the manifest, and every sample of a
+run is drawn in a batch of that size and at the same position in it. Chunks are counted from the first seed that a shard may have, and a
+chunk is drawn whole even if a run wants only a part of it. If memory becomes short, a worker falls back on a smaller batch whose bits on a
+probe equal those of the whole batch at the beginning of the run (`preparing.probed`), and on no other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Progress = Callable[[int], object]  # samples that were drawn since the last cal
 
 
 def sampled(source: Source, plan: Plan, seeds: Sequence[int]) -> NDArray[Any]:
-    """Samples of some seeds, in one batch, on the host, as the sampler left them (or as the model decodes them)."""
+    """Draw the samples of some seeds in one batch, and return them on the host, as the sampler's output or as the model decodes it."""
     job = source.job
     x = sample(source.denoiser(seeds), source.start(seeds), plan=plan, generator=list(seeds), noise=job.noise)
     return source.on_host(x if source.decode is None or _keeps_floats(job) else source.decode(x))
@@ -50,13 +50,14 @@ def _keeps_floats(job: Job) -> bool:
 
 
 class Artist:
-    """Draws shards of a job. It holds the network, and memory for one shard.
+    """Draws the shards of a job. It holds the network, and memory for one shard.
 
     Args:
-        job: with its plan and its batch. source, target: where they are known already.
+        job: the job, with its plan and its batch.
+        source, target: given if they exist already.
 
     Raises:
-        ValueError: the network here is not the one that the run was begun with.
+        ValueError: the network is not the one with which the run was begun.
     """
 
     def __init__(self, job: Job, source: Source | None = None, target: Target | None = None) -> None:
@@ -78,10 +79,10 @@ class Artist:
         self.encoders = ThreadPoolExecutor(1 if on_cpu else _ENCODERS)
 
     def draw(self, shard: int, progress: Progress = lambda drawn: None) -> Record:
-        """Draw a shard and write it, unless it is there; return its record.
+        """Draw a shard and write it unless it exists; return its record.
 
         Raises:
-            ValueError: files of another run lie where it belongs. MemoryError: memory is short. OSError: it cannot be written.
+            ValueError: files of another run are in its place. MemoryError: memory is short. OSError: it cannot be written.
             SamplingError: the network returned NaN.
         """
         there = Record.read(self.target, shard)

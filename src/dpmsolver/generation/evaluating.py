@@ -1,6 +1,6 @@
-"""What a folder of samples is worth: the Frechet distance, of all and of ranges of seeds, precision and recall, and the classes.
+"""Evaluate a folder of samples: the Frechet distance of all samples and of ranges of seeds, precision and recall, and the classes.
 
-The statistics that were kept while the samples were drawn are enough. For other features the samples are read, and looked at once.
+The statistics that were kept during the generation are sufficient. For other features, the samples are read once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ Progress = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of a folder. What is None could not be.
+    """The measurements of a folder. A field is None if it could not be measured.
 
     Args:
-        samples: how many. features: what was looked at.
-        frechet: the Frechet distance of all. ranges: of equal ranges of seeds, with the number of samples of each.
-        yardstick: that of other data to the same statistics. precision, recall: see `precision_recall`. accuracy: the share of samples
-            that are recognised as the class that was asked for.
+        samples: the number of samples.
+        features: the name of the features.
+        frechet: the Frechet distance of all samples.
+        ranges: the Frechet distances of equal ranges of seeds, with the number of samples of each.
+        yardstick: the Frechet distance of other data to the same statistics.
+        precision, recall: see `precision_recall`.
+        accuracy: the share of samples that are classified as the requested class.
     """
 
     samples: int
@@ -51,7 +54,7 @@ class Evaluation:
 
     @property
     def lowest(self) -> float | None:
-        """The lowest distance of a range, as many papers report it."""
+        """The lowest distance of a range, which many papers report."""
         return min(self.ranges, default=None)
 
     @property
@@ -88,15 +91,18 @@ def evaluate(
     """Measure the samples of a folder that `generate` has made.
 
     Args:
-        folder: or its URL. A run that was stopped is measured as far as it is.
-        features: those that were kept, unless told otherwise; "digits", "cifar10", "efficientnet", "inception" or "samples".
-        statistics: of the data's features, see `feature_networks.load_statistics`; embedded classifiers have theirs.
-        data: data themselves, (n, channels, height, width) in [-1, 1] or like the samples: for precision and recall, and for the statistics
-            where there are none.
-        ranges: equal ranges of seeds, cut between shards, whose distances are told too; the shards that are left over are in none.
+        folder: the folder or its URL. An incomplete run is measured as far as it goes.
+        features: "digits", "cifar10", "efficientnet", "inception" or "samples"; by default the features whose statistics were kept.
+        statistics: the statistics of the data's features: see `feature_networks.load_statistics`. Embedded classifiers have their own.
+        data: the data, (n, channels, height, width) in [-1, 1] or of the shape of the samples, for precision and recall, and for statistics
+            if none are given.
+        ranges: the number of equal ranges of seeds, cut between shards, whose distances are computed too. Remaining shards belong to none.
+
+    Returns:
+        The measurements.
 
     Raises:
-        ValueError: there is no run, or nothing to compare with; statistics of other features.
+        ValueError: there is no run or nothing to compare with, or the statistics belong to other features.
     """
     target = open_target(folder)
     manifest = Manifest.read(target)

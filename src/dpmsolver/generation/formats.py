@@ -1,11 +1,11 @@
-"""Formats of shards: the files that a shard's samples become, the same bytes in every process, and the samples that files hold.
+"""Formats of shards: the files into which samples are written, the same bytes in every process, and reading them back.
 
-webdataset  a tar file with, for each sample, SEED.png (SEED.npy of what is no picture), SEED.cls with its class and SEED.json with what
-            is known of it: what webdataset, and datasets' "webdataset", read.
-parquet     columns image (an `Image` for datasets; "sample", a list of numbers, of what is no picture), seed, label and prompt.
-npz         arr_0, bytes (n, height, width, channels), and arr_1, the classes: what guided-diffusion's evaluator reads.
-png         a PNG for each sample, in folders of 1000 named after their first seed, as EDM's generate.py writes them and its fid.py reads.
-npy         an array of floats as the sampler left them, and the classes in an array beside it: for latents and whatever is no picture.
+- `webdataset`: a tar file with three files for each sample: SEED.png (SEED.npy if the sample is not a picture), SEED.cls with its class,
+  and SEED.json with the other information. webdataset, and the format "webdataset" of datasets, read it.
+- `parquet`: the columns image (an `Image` for datasets; "sample", a list of numbers, if it is not a picture), seed, label and prompt.
+- `npz`: arr_0, bytes (n, height, width, channels), and arr_1, the classes, for guided-diffusion's evaluator.
+- `png`: a PNG for each sample, in folders of 1000 named after their first seed, like those of EDM's generate.py, which its fid.py reads.
+- `npy`: an array of the sampler's floats, and the classes in a second array, for latents and other samples that are not pictures.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples on their way into files or out of them.
+    """Samples that are written to files or read from them.
 
     Args:
-        values: bytes (n, height, width, channels) of pictures; floats (n, …) of anything else, and where floats are wanted.
-        seeds, labels, prompts: one per sample; None where there are none.
-        pngs: the pictures' PNG files, where the format wants them.
+        values: bytes (n, height, width, channels) for pictures; floats (n, …) for other samples and for formats that keep floats.
+        seeds, labels, prompts: one per sample, or None.
+        pngs: the pictures as PNG files, for formats that need them.
     """
 
     values: NDArray[Any]
@@ -45,7 +45,7 @@ class Samples:
     pngs: Sequence[bytes] | None = None
 
     def about(self, index: int) -> dict[str, Any]:
-        """What is known of a sample, beside its numbers."""
+        """Return the information about a sample besides its values."""
         known: dict[str, Any] = {"seed": self.seeds[index]}
         if self.labels is not None:
             known["label"] = self.labels[index]
@@ -56,11 +56,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Format:
-    """How samples become files.
+    """A format of shards.
 
     Args:
-        files: (samples, stem) -> the content of each file by its name; read: the opposite.
-        pictures: it holds pictures only. floats: it keeps the sampler's floats also of pictures. pngs: it is made of PNG files.
+        files: a function (samples, stem) -> the content of each file by its name.
+        read: the inverse function.
+        pictures: True if it holds only pictures.
+        floats: True if it keeps the sampler's floats, even those of pictures.
+        pngs: True if it consists of PNG files.
     """
 
     name: str
@@ -72,7 +75,7 @@ class Format:
     needs: str = ""
 
     def check(self, pictures: bool, shard: int) -> None:
-        """Raise ValueError where samples, or a size of shards, are not for this format; ImportError where a package is missing."""
+        """Raise ValueError if samples or a size of shards do not suit this format, and ImportError if a package is missing."""
         if self.pictures and not pictures:
             raise ValueError(
                 f"format {self.name!r} holds pictures with 1 or 3 channels, and these samples are none: take 'npy'"
@@ -91,7 +94,7 @@ class Format:
 
 
 def format_of(name: str | None, pictures: bool) -> Format:
-    """The format of a name; by default webdataset for pictures and npy for anything else. ValueError for an unknown name."""
+    """Return the format of a name; by default webdataset for pictures and npy for other samples. Raise ValueError for an unknown name."""
     chosen = name or ("webdataset" if pictures else "npy")
     if chosen not in FORMATS:
         raise ValueError(unknown("format", chosen, FORMATS))

@@ -1,4 +1,4 @@
-"""generate: many samples into a folder, by any engine; killed anywhere, the same call resumes, and ends with the same bytes."""
+"""`generate` draws many samples into a folder, by any engine. An interrupted run resumes by the same call and ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ _SHARD = 1000
 
 @dataclass(frozen=True)
 class Generated:
-    """A finished run.
+    """The result of a finished run.
 
     Args:
-        out: the folder or URL. samples, shards: how many there are. drawn: how many of the samples this call drew.
-        batch: that the network saw at once. seconds: of drawing. redrawn: what was found damaged, a sentence each.
+        out: the folder or URL.
+        samples, shards: the numbers of samples and shards.
+        drawn: the number of samples that this call drew.
+        batch: the number of samples in a batch of the network.
+        seconds: the time of drawing.
+        redrawn: a sentence for each shard that was found damaged and drawn again.
     """
 
     out: str
@@ -77,43 +81,51 @@ def generate(
     verify: Literal["sha256", "size"] = "sha256",
     progress: Callable[[Status], object] | None = None,
 ) -> Generated:
-    """Draw samples into a folder, in shards of consecutive seeds. Sample i is seed i, the same bytes on any number of workers.
+    """Draw many samples into a folder, in shards of consecutive seeds. Sample i is seed i, the same bytes on any number of workers.
 
-    The same call resumes a run that was stopped, whatever killed it: shards that are there are verified and skipped, and nothing is drawn
-    twice. `manifest.json` says what made the samples, with the sha256 of each shard. To draw sample i again, by itself:
+    The same call resumes an interrupted run: existing shards are verified and skipped, and nothing is drawn twice. `manifest.json` records
+    what made the samples, with the sha256 of each shard. The following call draws sample i again, by itself:
     `dpm.sample(denoiser, dpm.initial_noise(schedule, (1, *shape), [i], noise="host", like=…), plan=plan, generator=[i], noise="host")`.
 
     Args:
-        model: what `dpmsolver compare` takes (a name, a folder, a hub id, path/to/file.py:function), a Testbed, or a Denoiser with `shape`.
-        num: how many samples: the seeds 0 to num - 1. nfe: network evaluations of each, unless a plan is given.
+        model: a model of `dpmsolver compare` (a name, a folder, a hub id, path/to/file.py:function), a Testbed, or a Denoiser with `shape`.
+        num: the number of samples; their seeds are 0 to num - 1.
+        nfe: the network evaluations of each sample. Required unless a plan is given.
         out: a folder, or a URL that fsspec knows, such as s3://bucket/folder.
-        seeds: instead of num: a range, several, or text such as "50000-99999".
+        seeds: in place of num, a range of seeds, several ranges, or text such as "50000-99999".
         solver, grid, plan: as in `sample`.
-        guidance: scale of classifier-free guidance; by default none, and a pipeline's own for prompts. 1 is none.
-        classes: the classes in turn, by seed; "all" of the model's; "random": each seed draws its own; None: no class.
-        prompts: for a pipeline of text to image, in turn by seed.
-        format: see `dpmsolver.generation.formats`; webdataset for pictures, npy for anything else.
-        shape: of a sample, where the model is a Denoiser.
-        shard: seeds of a shard, 1000 unless there are fewer samples.
-        batch: samples that the network sees at once, found by trying and kept in the manifest: a network's last bits depend on it.
-        dtype: "float16" and "bfloat16" run the network under torch's autocast. compile: through torch.compile.
-        device: "cuda" for all GPUs, each with a worker of its own, where there are several workers.
-        noise: of stochastic solvers, as in `sample`; that of the host is the same everywhere.
-        features: of which statistics are kept on the way, for `dpmsolver evaluate`: "digits", "cifar10", "efficientnet", "inception",
-            "samples" (their numbers), "none", or "auto": those that cost little.
-        engine: "inline" in this process, "processes", or "ray".
+        guidance: the scale of classifier-free guidance; 1 is none. By default none, and a pipeline's own scale for prompts.
+        classes: classes that the seeds take in turn; "all" for all classes of the model; "random" draws one for each seed; None for no
+            class.
+        prompts: prompts that the seeds take in turn, for a text-to-image pipeline.
+        format: see `dpmsolver.generation.formats`; by default webdataset for pictures and npy for other samples.
+        shape: the shape of a sample. Required if the model is a Denoiser.
+        shard: the number of seeds in a shard; by default 1000, or fewer if there are fewer samples.
+        batch: the number of samples in a batch of the network. By default it is found by trial. It is kept in the manifest, because the
+            last bits of a network's output depend on it.
+        dtype: "float16" or "bfloat16" runs the network under torch's autocast.
+        compile: True runs the network through torch.compile.
+        device: the device, such as "cuda". With several workers, "cuda" means all GPUs, with a worker for each.
+        noise: the noise of stochastic solvers, as in `sample`; that of the host is the same everywhere.
+        features: the features whose statistics are kept for `dpmsolver evaluate`: "digits", "cifar10", "efficientnet", "inception",
+            "samples" (their values), "none", or "auto" for features that cost little.
+        engine: "inline" (this process), "processes" or "ray".
         workers, threads, address: see `engine_of`.
-        verify: of shards that are there, by their content, or by their size alone, as is enough for a store that checks sums itself.
+        verify: how existing shards are verified: "sha256" by their content, or "size" only by their size, which suffices for a store that
+            checks sums.
         progress: called with each `Status`.
 
+    Returns:
+        A summary of the run.
+
     Raises:
-        ValueError, PlanError, TypeError, ImportError: before anything is drawn, for whatever does not fit; nothing is changed. A folder of
-            another run is refused, with the fields that differ.
-        MemoryError: one sample does not fit, or the batch of a run that was begun does not.
-        OSError: the folder cannot be written to any more. SamplingError: the network returned NaN.
+        ValueError, PlanError, TypeError, ImportError: an argument is wrong, or a package is missing. They are raised before anything is
+            drawn or changed. The folder of another run is refused, with the fields that differ.
+        MemoryError: one sample does not fit into memory, or the batch of an earlier call does not.
+        OSError: the folder cannot be written to. SamplingError: the network returned NaN.
 
     Warns:
-        ConventionWarning: a shard was damaged, and is drawn again; shards of a run were drawn with other versions or devices.
+        ConventionWarning: a shard is damaged and drawn again, or shards of a run were drawn with different versions or devices.
 
     Examples:
         >>> import tempfile

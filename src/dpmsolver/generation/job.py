@@ -1,4 +1,4 @@
-"""A job: all that a worker needs to draw any shard of a run, in one object that can be sent to it."""
+"""A job: everything that a worker needs to draw any shard of a run, in one object that can be sent to it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _OF_LABELS = 0x6C6162  # apart from the streams of noise, which are numbered fro
 
 @dataclass(frozen=True)
 class Job:
-    """What is drawn, how, and where to.
+    """The description of what is drawn, how, and where it is written.
 
     Args:
-        model: its name, as `load_testbed` takes it; a Testbed, or a Denoiser with the shape of a sample.
-        seeds: which samples, and how they are cut into shards.
-        plan: as JSON, once it is made; before, what makes it: (solver, nfe, grid).
-        batch: samples that the network sees at once; 0: to be found by trying.
-        probe: what `preparing.probed` says of that batch: smaller ones with the same sum are what to fall back on where memory is short.
-        guidance: scale of classifier-free guidance; None: none for classes, a pipeline's own for prompts.
-        classes: those of the samples, in turn by seed; "all"; "random": each seed draws its own; None where there are none.
-        prompts: likewise in turn, for a pipeline of text to image.
-        threads: of a worker on a CPU; 0: those of its process.
-        features, rows: what is looked at, and of how many samples the features themselves are kept.
-        network: the fingerprint, once it is known.
-        made_with: the sum of the environment that the manifest has.
+        model: the name of a model, as in `load_testbed`; a Testbed; or a Denoiser with the shape of a sample.
+        seeds: the samples, and how they are cut into shards.
+        plan: the plan as JSON; before it is made, (solver, nfe, grid).
+        batch: the number of samples in a batch of the network; 0: it has to be found by trial.
+        probe: the result of `preparing.probed` for that batch. Smaller batches with the same result may replace it if memory is short.
+        guidance: the scale of classifier-free guidance; None: none for classes, a pipeline's own for prompts.
+        classes: classes that the seeds take in turn, "all", "random", or None.
+        prompts: prompts that the seeds take in turn, for a text-to-image pipeline.
+        threads: the threads of a worker on a CPU; 0: those of its process.
+        features, rows: the name of the features, and the number of samples whose features themselves are kept.
+        network: the fingerprint of the network, once it is known.
+        made_with: the sum of the environment in the manifest.
     """
 
     model: Any
@@ -69,18 +69,18 @@ class Job:
             raise ValueError(f"batch is from 1 to {self.seeds.size}, the seeds of a shard, or 'auto', got {self.batch}")
 
     def replace(self, **changes: Any) -> Job:
-        """The job with changes."""
+        """Return the job with changed fields."""
         return replace(self, **changes)
 
     @property
     def name(self) -> str:
-        """The model's, for the manifest."""
+        """The name of the model in the manifest."""
         return (
             self.model if isinstance(self.model, str) else str(getattr(self.model, "name", type(self.model).__name__))
         )
 
     def run(self, prepared: Prepared) -> dict[str, Any]:
-        """What the samples depend on: the part of the manifest by which a folder knows its own run."""
+        """The part of the manifest on which the samples depend, by which a folder recognises its run."""
         known, plan = prepared.network, json.loads(prepared.plan)
         return {
             "model": self.name if known == "without weights" else None,
@@ -110,11 +110,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a worker found out before anything is drawn.
+    """The results of a worker before anything is drawn.
 
     Args:
-        network: the fingerprint. plan: as JSON. batch, probe: as in `Job`. classes: how many the model has, None for none.
-        format, shape: of what is written. pictures: whether samples are pictures. features: the ones that are looked at, or "none".
+        network: the fingerprint of the network.
+        plan: the plan as JSON.
+        batch, probe: as in `Job`.
+        classes: the number of classes of the model, or None.
+        format, shape: the format and the shape of what is written.
+        pictures: whether samples are pictures.
+        features: the name of the features, or "none".
         environment: versions, device and threads.
     """
 
@@ -136,7 +141,7 @@ class Prepared:
 
 
 def label_of(seed: int, classes: Sequence[int] | Literal["all", "random"], num_classes: int) -> int:
-    """The class of a sample, from its seed alone.
+    """Return the class of a sample, which depends only on its seed.
 
     Examples:
         >>> [label_of(seed, "all", 10) for seed in (8, 9, 10)], [label_of(seed, (3, 7), 10) for seed in (8, 9, 10)]

@@ -1,8 +1,8 @@
-"""The manifest of a run: what made it, and the sha256 of every shard that is there.
+"""The manifest of a run: what made the samples, and the sha256 of every finished shard.
 
-A shard is there when its record is. A worker writes the files of a shard, then its record, `records/00000012.json`; the driver moves the
-records of finished shards into `manifest.json` when a run starts and when it ends. A process that is killed between the two leaves files
-without a record: the shard is drawn again, and its bytes are compared with those that lie there.
+A shard is finished when its record exists. A worker writes the files of a shard and then its record, `records/00000012.json`. The driver
+moves the records of finished shards into `manifest.json` when a run starts and when it ends. A process that is killed between the two
+leaves files without a record: the shard is drawn again, and its bytes are compared with the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VERSION = 1
 
 
 def stem(shard: int) -> str:
-    """The name of a shard, without an ending.
+    """Return the file name of a shard, without an ending.
 
     Examples:
         >>> stem(12)
@@ -32,12 +32,12 @@ def stem(shard: int) -> str:
 
 
 def digest(files: Mapping[str, bytes]) -> str:
-    """The sha256 of a shard: that of its file; of several, that of what `sha256sum` prints of them in the order of their names."""
+    """Return the sha256 of a shard: that of its file, or that of the output of `sha256sum` for several files in order of their names."""
     return combined({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
 
 
 def combined(sums: Mapping[str, str]) -> str:
-    """The sha256 of a shard from those of its files, by name."""
+    """Return the sha256 of a shard from those of its files, by name."""
     if len(sums) == 1:
         return next(iter(sums.values()))
     return hashlib.sha256("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()).hexdigest()
@@ -45,12 +45,15 @@ def combined(sums: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a shard that is there.
+    """The record of a finished shard.
 
     Args:
-        shard: its number. num: of samples. files, size: how many files there are, and their bytes in all.
-        sha256: see `digest`. statistics: the sha256 of the file of its statistics, None where there is none.
-        made_with: which of the manifest's environments drew it.
+        shard: the number of the shard.
+        num: the number of its samples.
+        files, size: the number of its files, and their bytes in all.
+        sha256: see `digest`.
+        statistics: the sha256 of the file of its statistics, or None.
+        made_with: the environment of the manifest in which it was drawn.
     """
 
     shard: int
@@ -63,21 +66,21 @@ class Record:
 
     @property
     def name(self) -> str:
-        """That of its own file, before the manifest has it."""
+        """The name of its own file, before it is moved into the manifest."""
         return f"{RECORDS}/{stem(self.shard)}.json"
 
     def text(self) -> bytes:
-        """The record as a file."""
+        """Return the record as the content of a file."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def read(cls, target: Target, shard: int) -> Record | None:
-        """The record of a shard that has its own file; None where there is none."""
+        """Return the record of a shard from its own file, or None if there is no file."""
         return cls.parsed(target.read(f"{RECORDS}/{stem(shard)}.json"))
 
     @classmethod
     def parsed(cls, content: bytes | None) -> Record | None:
-        """A record from its file; None for one that is not there, or that a power failure left empty."""
+        """Return a record from the content of its file, or None for no content or one that a power failure left empty."""
         try:
             return None if content is None else cls(**json.loads(content))
         except (ValueError, TypeError):
@@ -86,12 +89,12 @@ class Record:
 
 @dataclass
 class Manifest:
-    """What a folder holds.
+    """The manifest of a folder.
 
     Args:
-        run: what the samples depend on, by name; see `Job.run`.
-        model: its name, which may change where its weights do not.
-        environments: versions and devices that shards were drawn with, by a short sum of them.
+        run: everything on which the samples depend, by name; see `Job.run`.
+        model: the name of the model, which may change as long as its weights do not.
+        environments: the versions and devices with which shards were drawn, by a short sum of them.
         shards: the records by shard.
     """
 
@@ -102,10 +105,10 @@ class Manifest:
 
     @classmethod
     def read(cls, target: Target) -> Manifest | None:
-        """The manifest of a folder, with the records beside it; None where there is none.
+        """Return the manifest of a folder, with the records in files of their own, or None if there is none.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: the manifest cannot be read.
         """
         content = target.read(MANIFEST)
         if content is None:
@@ -122,14 +125,14 @@ class Manifest:
         return manifest
 
     def collect(self, target: Target) -> None:
-        """Take in the records that lie beside the manifest."""
+        """Add the records that are in files of their own."""
         for content in target.read_all(list(target.sizes(RECORDS))).values():
             record = Record.parsed(content)
             if record is not None:
                 self.shards[record.shard] = record
 
     def write(self, target: Target) -> None:
-        """Write the manifest, and remove the records that are in it."""
+        """Write the manifest, and remove the files of the records that it contains."""
         shards = [asdict(self.shards[number]) for number in sorted(self.shards)]
         whole = {
             "version": _VERSION,
@@ -145,7 +148,7 @@ class Manifest:
         target.remove_all(list(target.sizes(RECORDS)))
 
     def differences(self, run: Mapping[str, Any]) -> list[str]:
-        """How another run differs, in words; nothing where it does not."""
+        """Return the differences of another run in words; an empty list if there is none."""
         now = json.loads(json.dumps(run))
         return [
             f"{key} was {_short(self.run.get(key))} and is {_short(now.get(key))}"
@@ -160,7 +163,7 @@ def _short(value: Any) -> str:
 
 
 def files_by_shard(names: Iterable[str], size: int) -> dict[int | None, list[str]]:
-    """The files in `samples` by the shard that their names say; None: names that no shard has."""
+    """Return the files in `samples` by the shard that their names tell; None holds names that belong to no shard."""
     found: dict[int | None, list[str]] = {}
     for name in names:
         inside = name.removeprefix(f"{SAMPLES}/")

@@ -1,4 +1,4 @@
-"""One .npz file of all shards, as guided-diffusion's evaluator takes it: read and written shard by shard."""
+"""One .npz file of all shards, for guided-diffusion's evaluator, read and written shard by shard."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["merge_npz"]
 
 
 def merge_npz(target: Target, records: Sequence[Record], num: int, shape: Sequence[int]) -> str:
-    """Write `samples_50000x32x32x3.npz` from the shards of format npz, unless it is there whole; return its name.
+    """Write `samples_50000x32x32x3.npz` from the shards of format npz, unless it exists complete, and return its name.
 
-    Memory is that of a shard, whatever the number of samples.
+    The memory is that of one shard, whatever the number of samples.
     """
     name = f"samples_{'x'.join(map(str, (num, *shape)))}.npz"
     if target.has(name):

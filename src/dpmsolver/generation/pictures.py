@@ -1,4 +1,4 @@
-"""Samples as pixels: bytes, PNG files, and one sheet of many."""
+"""Samples as pixels: bytes, PNG files, and one sheet of many pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SMALL = 64  # pictures with fewer rows are magnified on a sheet by a whole numb
 
 
 def to_pixels(samples: NDArray[Any]) -> Pixels:
-    """Bytes (num, height, width, channels) from samples (num, channels, height, width) in [-1, 1]; what lies outside is clipped.
+    """Return bytes (num, height, width, channels) of samples (num, channels, height, width) in [-1, 1]; other values are clipped.
 
     Examples:
         >>> to_pixels(np.array([[[[-1.0, 0.0, 2.0]]]])).ravel().tolist()
@@ -27,12 +27,12 @@ def to_pixels(samples: NDArray[Any]) -> Pixels:
 
 
 def to_samples(pixels: Pixels) -> NDArray[np.float32]:
-    """Samples (num, channels, height, width) in [-1, 1] from bytes (num, height, width, channels)."""
+    """Return samples (num, channels, height, width) in [-1, 1] of bytes (num, height, width, channels)."""
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - np.float32(1.0))
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
-    """The PNG file of a picture (height, width, 1 or 3)."""
+    """Return a picture (height, width, 1 or 3) as a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -41,7 +41,7 @@ def png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def sheet(pixels: Pixels) -> NDArray[np.uint8]:
-    """All pictures on one (height, width, channels), as square as can be.
+    """Return one picture (height, width, channels) of all pictures, as nearly square as possible.
 
     Examples:
         >>> sheet(np.zeros((5, 64, 64, 1), dtype=np.uint8)).shape

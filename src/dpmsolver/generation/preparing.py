@@ -1,4 +1,4 @@
-"""Before the first shard: the plan, the batch, the fingerprint of the network, and all that can be refused by then."""
+"""The preparation of a run: the plan, the batch, the fingerprint of the network, and all checks that can be made before drawing."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _PATIENCE = 20.0  # seconds for one trial, after which no larger batch is tried
 
 
 def prepare(job: Job, source: Source | None = None) -> Prepared:
-    """Load the model of a job where it will run, and find out what the job leaves open.
+    """Load the model of a job where it will run, and determine what the job leaves open.
 
     Raises:
-        ValueError, PlanError: whatever does not fit. MemoryError: one sample is too large. ImportError: something is missing.
+        ValueError, PlanError: parts of the job do not fit together. MemoryError: one sample is too large. ImportError: a package is
+            missing.
     """
     source = source or load_source(job)
     set_threads(job.threads)
@@ -83,7 +84,7 @@ def _end(source: Source, seeds: list[int], decoded: bool = False) -> object:
 
 
 def probed(source: Source, batch: int, parts: int) -> str:
-    """The sum of what two evaluations make of the first chunk of a run, evaluated in parts: equal sums, equal bits."""
+    """Return a sum of the outputs of two evaluations of the first chunk of a run, evaluated in parts: equal sums mean equal bits."""
     start = source.job.seeds.first * source.job.seeds.size
     total = hashlib.sha256()
     for at in range(start, start + batch, parts):
@@ -93,7 +94,7 @@ def probed(source: Source, batch: int, parts: int) -> str:
 
 
 def sizes(shard: int, most: int | None = None) -> list[int]:
-    """Batches that divide a shard, ascending, each at least twice the one before.
+    """Return batch sizes that divide a shard, ascending, each at least twice the one before.
 
     Examples:
         >>> sizes(1000)

@@ -1,6 +1,6 @@
-"""Text to image: a pipeline of diffusers as a source, whose samples are latents, decoded where pictures are wanted.
+"""Text to image: a diffusers pipeline as a source. Its samples are latents, which are decoded if pictures are wanted.
 
-Sample i has prompt i modulo their number. The text encoders run once for each batch.
+Sample i has prompt i modulo the number of prompts. The text encoders run once for each batch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["prompted"]
 
 
 def prompted(job: Job) -> tuple[Testbed, Callable[[Any], Any], list[Any]]:
-    """The testbed of a pipeline, what decodes its latents, and its modules, by whose weights it is known.
+    """Return the testbed of a pipeline, the function that decodes its latents, and its modules, whose weights identify it.
 
     Raises:
-        ValueError: a model that is no pipeline of text to image, or cannot be loaded. ImportError: diffusers is missing.
+        ValueError: the model is not a text-to-image pipeline or cannot be loaded. ImportError: diffusers is missing.
     """
     import torch
 

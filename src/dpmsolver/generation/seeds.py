@@ -1,4 +1,4 @@
-"""Seeds: sample i is seed i. They are cut into shards, blocks of consecutive seeds whose bounds do not depend on the run."""
+"""Seeds: sample i is seed i. Seeds are cut into shards, blocks of consecutive seeds whose bounds do not depend on the run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True)
 class Seeds:
-    """Ranges of seeds, ascending and apart, and the shards that they are cut into.
+    """Ranges of seeds, ascending and disjoint, and the shards into which they are cut.
 
     Shard k holds those of the seeds k size … (k + 1) size - 1 that are wanted. So two runs with one size agree on their common shards.
 
     Args:
-        ranges: as `Seeds.of` makes them. size: seeds of a whole shard.
+        ranges: the ranges, from `Seeds.of`.
+        size: the number of seeds in a complete shard.
 
     Examples:
         >>> seeds = Seeds.of("0-9,25-27", size=10)
@@ -35,10 +36,10 @@ class Seeds:
 
     @classmethod
     def of(cls, seeds: SeedsLike, size: int = 1000) -> Seeds:
-        """Read seeds: a range, several, or text such as "0-49999" or "0-99,500-599", both ends included.
+        """Read seeds: a range, several ranges, or text such as "0-49999" or "0-99,500-599", both ends included.
 
         Raises:
-            ValueError: text of another form, negative seeds, none at all, ranges that overlap, a size below 1.
+            ValueError: a text has another form, seeds are negative or missing, ranges overlap, or the size is below 1.
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"a shard has at least one seed, got shard={size!r}")
@@ -68,7 +69,7 @@ class Seeds:
 
     @cached_property
     def first(self) -> int:
-        """The first shard."""
+        """The number of the first shard."""
         return self.ranges[0].start // self.size
 
     @property
@@ -82,15 +83,15 @@ class Seeds:
 
     @cached_property
     def num_shards(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         return sum(1 for _ in self.shards)
 
     def block(self, shard: int) -> range:
-        """All seeds that a shard may have, wanted or not."""
+        """Return all seeds that a shard may have, wanted or not."""
         return range(shard * self.size, (shard + 1) * self.size)
 
     def of_shard(self, shard: int) -> list[int]:
-        """The seeds of a shard, ascending."""
+        """Return the seeds of a shard, ascending."""
         block = self.block(shard)
         parts = (range(max(part.start, block.start), min(part.stop, block.stop)) for part in self.ranges)
         return [seed for part in parts for seed in part]

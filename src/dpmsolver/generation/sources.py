@@ -1,4 +1,4 @@
-"""What samples come from: a testbed, the class or prompt of every seed, and the way from the sampler's end to what is stored."""
+"""Sources of samples: a testbed, the class or prompt of every seed, and the conversion of the sampler's output to what is stored."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Source", "load_source"]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A model as a job wants it.
+    """A model in the form that a job needs.
 
     Args:
-        testbed: the network with its schedule, and where its states live.
-        job: what is drawn.
-        decode: (the sampler's end, on its device) -> pictures in [-1, 1]; None where the end is what is stored.
-        modules: what the fingerprint is of, where the network is not all.
+        testbed: the network with its schedule and the framework of its states.
+        job: the job.
+        decode: a function from the sampler's output, on its device, to pictures in [-1, 1]; None if the output itself is stored.
+        modules: the modules whose weights enter the fingerprint, if the network is not all of them.
     """
 
     testbed: Testbed
@@ -39,41 +39,41 @@ class Source:
 
     @property
     def pictures(self) -> bool:
-        """Whether samples are pictures: 1 or 3 channels in [-1, 1]."""
+        """True if samples are pictures: 1 or 3 channels in [-1, 1]."""
         return self.testbed.pictures or self.decode is not None
 
     @property
     def num_classes(self) -> int | None:
-        """The number of classes, of prompts, or None."""
+        """The number of classes, or of prompts, or None."""
         return self.testbed.num_classes
 
     def labels(self, seeds: Sequence[int]) -> list[int] | None:
-        """The class, or the number of the prompt, of each seed."""
+        """Return the class, or the number of the prompt, of each seed."""
         classes, known = self.job.classes, self.num_classes
         return None if classes is None or known is None else [label_of(seed, classes, known) for seed in seeds]
 
     def denoiser(self, seeds: Sequence[int]) -> Denoiser:
-        """The denoiser of some samples."""
+        """Return the denoiser of some samples."""
         if self.job.prompts is not None:  # the guidance is inside
             return self.testbed.denoiser(self.labels(seeds))
         return self.testbed.denoiser(self.labels(seeds), 1.0 if self.job.guidance is None else self.job.guidance)
 
     def start(self, seeds: Sequence[int]) -> Any:
-        """x_T: sample i from seed i, drawn on the host."""
+        """Draw x_T on the host: sample i from seed i."""
         shape = (len(seeds), *self.testbed.shape)
         return initial_noise(self.testbed.schedule, shape, list(seeds), like=self.testbed.like, noise="host")
 
     def fingerprint(self) -> str:
-        """That of the network."""
+        """Return the fingerprint of the network."""
         return fingerprint(self.modules or self.denoiser([0]).network) or "without weights"
 
     def on_host(self, samples: Any) -> NDArray[Any]:
-        """Samples as a NumPy array of their own type."""
+        """Return samples as a NumPy array of their own type."""
         kind = np.float64 if "float64" in str(samples.dtype) else np.float32
         return to_host(samples).astype(kind)
 
     def check(self) -> None:
-        """Raise ValueError for classes that the model does not have, or that do not divide the samples."""
+        """Raise ValueError for classes that the model lacks, or that do not divide the number of samples."""
         classes, known, seeds = self.job.classes, self.num_classes, self.job.seeds
         if known is None:
             if isinstance(classes, tuple) or classes == "random":
@@ -94,10 +94,10 @@ class Source:
 
 
 def load_source(job: Job) -> Source:
-    """The source of a job, its network loaded where the job says.
+    """Load the source of a job, with its network on the job's device.
 
     Raises:
-        ValueError, ImportError: what `load_testbed` refuses; a model that the job's options are not for.
+        ValueError, ImportError: `load_testbed` refuses the model, or the job's options do not suit it.
     """
     if job.prompts is not None:
         from dpmsolver.generation.prompts import prompted

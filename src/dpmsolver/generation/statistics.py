@@ -1,4 +1,4 @@
-"""Statistics on the way: of the features of each shard their number, mean and covariance, in float64, to be merged in any grouping.
+"""Statistics kept during a run: number, mean and covariance of the features of each shard, in float64, merged in any grouping.
 
 With n, the mean m and the scatter S = sum (x - m)(x - m)^T of two sets a and b,
 
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """The number of some features (n, d), their mean (d,) and their scatter (d, d), the covariance times n - 1.
+    """The number of some features (n, d), their mean (d,) and their scatter (d, d), which is the covariance times n - 1.
 
     Examples:
         >>> a, b = np.random.default_rng(0).standard_normal((2, 50, 3))
@@ -50,7 +50,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: NDArray[Any]) -> Moments:
-        """Those of features (n, d)."""
+        """Return the moments of features (n, d)."""
         values = np.asarray(features, dtype=np.float64)
         mean = values.mean(axis=0)
         centred = values - mean
@@ -63,12 +63,12 @@ class Moments:
 
     @property
     def covariance(self) -> Floats:
-        """Divided by n - 1."""
+        """The covariance, divided by n - 1."""
         return self.scatter / max(1, self.num - 1)
 
 
 def merged(parts: Iterable[Moments]) -> Moments:
-    """The moments of all parts together."""
+    """Return the moments of all parts together."""
     total: Moments | None = None
     for part in parts:
         total = part if total is None else total + part
@@ -79,11 +79,12 @@ def merged(parts: Iterable[Moments]) -> Moments:
 
 @dataclass(frozen=True, eq=False)
 class ShardStatistics:
-    """What is kept of a shard's features.
+    """The statistics of a shard's features.
 
     Args:
-        moments: of all. features: the rows themselves as float32, where they are kept. right: how many samples were recognised as the class
-            that was asked for, None where there is nothing to recognise.
+        moments: the moments of all samples.
+        features: the features themselves as float32, if they are kept.
+        right: the number of samples that are classified as the requested class, or None.
     """
 
     moments: Moments
@@ -91,7 +92,7 @@ class ShardStatistics:
     right: int | None = None
 
     def content(self) -> bytes:
-        """The statistics as a file."""
+        """Return the statistics as the content of a file."""
         width = len(self.moments.mean)
         upper = np.triu_indices(width)
         arrays: dict[str, Any] = {
@@ -109,7 +110,7 @@ class ShardStatistics:
 
     @classmethod
     def read(cls, content: bytes) -> ShardStatistics:
-        """Read what `content` made."""
+        """Read the content that `content` made."""
         with np.load(io.BytesIO(content)) as arrays:
             mean = arrays["mean"]
             scatter = np.zeros((len(mean), len(mean)))
@@ -122,10 +123,11 @@ class ShardStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Eyes:
-    """What looks at samples: values as they are stored -> features (n, d), and -> the classes that it sees, where it knows classes.
+    """A function from stored samples to features (n, d), and to classes if it knows any.
 
     Args:
-        name: of the features. statistics: of the data that the network was trained on, where they are known.
+        name: the name of the features.
+        statistics: the statistics of the data that the network was trained on, if they are known.
     """
 
     name: str
@@ -137,13 +139,13 @@ class Eyes:
     def of_shard(
         self, features: NDArray[Any], seen: NDArray[np.int64] | None, labels: Any, rows: bool
     ) -> ShardStatistics:
-        """The statistics of a shard from the features, the classes that were seen and those that were asked for."""
+        """Return the statistics of a shard from the features, the recognised and the requested classes."""
         right = None if seen is None or labels is None else int(np.equal(seen, np.asarray(labels)).sum())
         return ShardStatistics(Moments.of(features), np.asarray(features, np.float32) if rows else None, right)
 
 
 def network_eyes(name: str, shape: tuple[int, ...], device: Any = "cpu") -> Eyes:
-    """The eyes of a feature network for pictures of a shape (channels, height, width), given as bytes (n, height, width, channels)."""
+    """Return the eyes of a feature network for pictures as bytes (n, height, width, channels); `shape` is (channels, height, width)."""
     network = feature_networks.load(name, shape, device)
 
     def seen(look: Callable[[Any], Any], pixels: NDArray[Any]) -> Any:
@@ -156,18 +158,18 @@ def network_eyes(name: str, shape: tuple[int, ...], device: Any = "cpu") -> Eyes
 
 
 def plain_eyes() -> Eyes:
-    """The numbers of a sample as its features."""
+    """Return the values of a sample as its features."""
     return Eyes("samples", lambda values: np.asarray(values, np.float64).reshape(len(values), -1))
 
 
 def eyes_of(source: Source, name: str, stored: tuple[int, ...]) -> Eyes | None:
-    """The eyes of a job; None for features "none", and for "auto" where nothing fits.
+    """Return the eyes of a job; None for features "none", and for "auto" if no features suit the samples.
 
     Args:
-        stored: the shape of a sample as it is stored: (height, width, channels) for pictures as bytes.
+        stored: the shape of a stored sample: (height, width, channels) for pictures as bytes.
 
     Raises:
-        ValueError: an unknown name, a network that cannot see such samples. ImportError: what it needs is missing.
+        ValueError: the name is unknown, or the network does not take such samples. ImportError: a package is missing.
     """
     if name not in FEATURES:
         raise ValueError(unknown("features", name, FEATURES))

@@ -1,7 +1,7 @@
-"""Where a run is written: a local folder, or any store that fsspec knows (s3://, gs://, memory://).
+"""The places to which a run is written: a local folder, or any store that fsspec knows (s3://, gs://, memory://).
 
-A file appears whole or not at all. A local one is written aside, synced and renamed, and its folder is synced; a store shows an object when
-all of it has been uploaded.
+A file appears complete or not at all. A local file is written aside, synced and renamed, and its folder is synced; a store shows an object
+when all of it has been uploaded.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ class Target(ABC):
 
     @property
     def address(self) -> str:
-        """The target as another process finds it, wherever it runs."""
+        """The address by which another process finds the target."""
         return self.url
 
     @abstractmethod
     def check(self) -> None:
-        """Raise ValueError or OSError where nothing can be written. Nothing is changed."""
+        """Raise ValueError or OSError if the target cannot be written to. Nothing is changed."""
 
     @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
-        """The files in a folder and in the folders in it, by name, with their sizes; empty where there is no such folder."""
+        """Return the sizes of the files in a folder and its subfolders by name; an empty dict if the folder does not exist."""
 
     @abstractmethod
     def has(self, name: str) -> bool:
-        """Whether there is a file."""
+        """Return whether a file exists."""
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The content of a file, None where there is none."""
+        """Return the content of a file, or None if it does not exist."""
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The content of many small files, at once where a store can; those that are not there are left out."""
+        """Return the contents of many small files, in parallel if a store can. Files that do not exist are left out."""
         found = ((name, self.read(name)) for name in names)
         return {name: content for name, content in found if content is not None}
 
@@ -59,33 +59,33 @@ class Target(ABC):
 
     @abstractmethod
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
-        """Write a file, whole or not at all. lasting: it is on the disk, not only on its way there, when this returns."""
+        """Write a file, complete or not at all. With lasting=True it is on the disk when this returns."""
 
     @abstractmethod
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to write a large content to, which appears when the block ends."""
+        """Open a file for large content. It appears when the block ends."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Remove a file. A file that does not exist is no error."""
 
     @abstractmethod
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, which is made if it is not there, as its only run. ValueError where another one is at work."""
+        """Lock the folder for one run, and create it if it does not exist. Raise ValueError if another run holds it."""
 
     @abstractmethod
     def sweep(self) -> None:
-        """Remove what killed processes left: files that were not finished, and folders that are empty."""
+        """Remove what killed processes left: unfinished files and empty folders."""
 
 
 def open_target(out: str | Path) -> Target:
-    """The target of a path or URL.
+    """Return the target of a path or URL.
 
     Raises:
-        ValueError: an empty name, a protocol that fsspec does not know.
-        ImportError: fsspec, or what it needs for a protocol, is missing.
+        ValueError: the name is empty, or fsspec does not know the protocol.
+        ImportError: fsspec, or its package for a protocol, is missing.
     """
     text = str(out)
     if not text.strip():

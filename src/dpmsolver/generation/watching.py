@@ -1,4 +1,4 @@
-"""Watching a run: how far it is, how fast, and how long it will take, in a file that anybody may read."""
+"""The progress of a run: how much is drawn, the rate, and the remaining time, in a status file that other programs may read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ _STALE = 60.0  # seconds after which a run that says nothing is not at work
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is.
+    """The progress of a run.
 
     Args:
-        state: "drawing", "done", or "stopped" for one that ended before its samples did.
-        samples, total: drawn and wanted. shards, all_shards: written and wanted.
-        rate: samples per second of all workers, over the last two minutes. left: seconds that the rest takes at that rate.
-        workers: how many draw. seconds: since this run of the command began. updated: seconds since 1970. host, process: of the driver.
-        cause: why it stopped.
+        state: "drawing", "done", or "stopped" for a run that ended early.
+        samples, total: the numbers of drawn and of wanted samples.
+        shards, all_shards: the numbers of written and of wanted shards.
+        rate: samples per second of all workers, over the last two minutes.
+        left: the remaining time at that rate in seconds.
+        workers: the number of workers.
+        seconds: the time since this call began.
+        updated: the time of this status, in seconds since 1970.
+        host, process: the host and the process number of the driver.
+        cause: the reason for a stop.
     """
 
     state: str
@@ -57,11 +62,14 @@ class Status:
 
 
 class Watcher:
-    """Counts what is drawn, and tells it: to a function, and to the status file.
+    """Counts samples and shards, and reports the progress to a function and to the status file.
 
     Args:
-        target: where the file goes. total, shards: what is wanted. done: samples and shards that are there already.
-        tell: called with each `Status`. every: seconds between two files.
+        target: the place of the status file.
+        total, shards: the numbers of wanted samples and shards.
+        done: the numbers of samples and shards that exist already.
+        tell: called with each `Status`.
+        every: the seconds between two writes of the file.
     """
 
     def __init__(
@@ -88,13 +96,13 @@ class Watcher:
         self.drawn = 0
 
     def advance(self, samples: int) -> None:
-        """Count samples that were drawn, and are not written yet."""
+        """Count samples that were drawn but not written yet."""
         self.begun += samples
         self.drawn += samples
         self._told()
 
     def finish(self, samples: int, *, counted: bool) -> None:
-        """Count a shard that is written; counted: its samples have been told by `advance`."""
+        """Count a shard that was written. With counted=True, `advance` has counted its samples already."""
         self.written, self.shards = self.written + samples, self.shards + 1
         if counted:
             self.begun = max(0, self.begun - samples)
@@ -114,7 +122,7 @@ class Watcher:
             self.write("drawing")
 
     def status(self, state: str, cause: str = "") -> Status:
-        """The status now."""
+        """Return the current status."""
         now = self.clock()
         begin, before = self.seen[0]
         rate = (self.drawn - before) / (now - begin) if now > begin else 0.0
@@ -143,10 +151,10 @@ class Watcher:
 
 
 def status(folder: str) -> Status:
-    """The status of a run by its folder or URL, whether it is at work or not.
+    """Return the status of a run by its folder or URL, whether it is active or not.
 
     Raises:
-        ValueError: there is no run.
+        ValueError: there is no run in the folder.
     """
     target = open_target(folder)
     content, manifest = target.read(STATUS), None
@@ -168,7 +176,7 @@ def status(folder: str) -> Status:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words.
+    """Return a number of seconds in words.
 
     Examples:
         >>> duration(42), duration(3700)

@@ -1,11 +1,11 @@
 """Grids: where the steps of a run go.
 
-A grid is a function (schedule, steps, start, end) -> float64 times of shape (steps + 1,), strictly monotone from `start` to `end`.
-It is chosen apart from the solver and means one thing, whatever solver uses it. `start` and `end` are times; end = 0 is clean data.
-A grid that is even in log-SNR cannot reach an infinite one: it then covers the finite range and one step goes to the limit.
+A grid is a function (schedule, steps, start, end) -> times. It returns float64 times of shape (steps + 1,), strictly monotone from `start`
+to `end`. `start` and `end` are times; end = 0 is clean data. The grid and the solver are chosen independently of each other. A grid that is
+uniform in log-SNR cannot reach an infinite log-SNR: it covers the finite range, and one more step leads to the limit.
 
-Your own grid: an array of times, or any function with this signature; `@dpmsolver.option.takes(…)` above it declares its options. A
-grid measured on your model: `gits`.
+A grid of your own is an array of times, or a function with this signature; the decorator `@dpmsolver.option.takes(…)` declares its options.
+`gits` computes a grid from measurements on your model.
 """
 
 from dpmsolver.grids.diffusers_spacing import leading, linspace, trailing

@@ -1,7 +1,7 @@
 """The timestep spacings of diffusers (Lin et al. 2024, table 2): trailing, leading and linspace.
 
-`trailing` without rounding is a grid for every schedule. The others, and `trailing` with round=True, count the whole training steps of
-a `Discrete` schedule and give the integer timesteps of diffusers.
+`trailing` without rounding works for every schedule. The others, and `trailing` with round=True, count whole training steps of a
+`Discrete` schedule and give the integer timesteps of diffusers.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ _KEEP_LAST = Option("keep_last", "True or False", "whether the network is evalua
 @takes(Option("round", "True or False", "whether times are whole training steps"))
 @either_way
 def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float, round: bool = False) -> Floats:
-    """Uniform in time towards 0, with the last knot moved to `end` ("trailing" of Lin et al. 2024).
+    """Return times uniform between `start` and 0, with the last one moved to `end` ("trailing" of Lin et al. 2024, arXiv 2305.08891).
 
-    A rising grid is the falling one read backwards.
+    A rising grid is the falling one in reverse order.
 
     Args:
-        round: to whole training steps, as diffusers does with timestep_spacing="trailing"; `Discrete` schedules only.
+        round: round to whole training steps, like diffusers with timestep_spacing="trailing"; `Discrete` schedules only.
 
     Raises:
-        PlanError: no room for so many steps; round with a schedule that has no training steps.
+        PlanError: the steps do not fit between start and end, or round=True with a schedule without training steps.
+
+    Examples:
+        >>> from dpmsolver.schedules import LinearVP
+        >>> trailing(LinearVP(), 4, 1.0, 0.001)
+        array([1.   , 0.75 , 0.5  , 0.25 , 0.001])
     """
     most = steps  # to an end above 0 the last step must begin above it; to clean data, where the network may still be evaluated
     if steps > 1 and end > 0.0 and start <= steps * end * (1 + 1e-12):
@@ -53,16 +58,17 @@ def trailing(schedule: NoiseSchedule, steps: int, start: float, end: float, roun
 @takes(_KEEP_LAST)
 @either_way
 def linspace(schedule: NoiseSchedule, steps: int, start: float, end: float, keep_last: bool = False) -> Floats:
-    """Uniform over the training steps from `start` down to the first one, rounded to whole steps; `Discrete` schedules only.
+    """Return times uniform over the training steps, from `start` down to the first step, rounded to whole steps.
 
-    timestep_spacing="linspace" of diffusers, whose schedulers differ in the last point, step 0:
+    This is timestep_spacing="linspace" of diffusers, for `Discrete` schedules. The schedulers of diffusers treat the last point, step 0, in
+    two ways: see `keep_last`.
 
     Args:
-        keep_last: False: `end` takes the place of the last point (DPMSolverMultistep, UniPC, DEIS). True: the network is evaluated there
-            too, and one step goes on to `end`, which must lie below it: end=0.0 (DDIM, Euler, Heun, PNDM).
+        keep_last: False: `end` replaces the last point (DPMSolverMultistep, UniPC, DEIS). True: the network is evaluated at the last
+            point too, and one more step leads to `end`, which must lie below it: end=0.0 (DDIM, Euler, Heun, PNDM).
 
     Raises:
-        PlanError: another schedule, more steps than training steps, no room below the last point.
+        PlanError: the schedule is not `Discrete`, there are more steps than training steps, or `end` does not lie below the last point.
 
     Examples:
         >>> from dpmsolver.schedules import Discrete
@@ -85,19 +91,19 @@ def linspace(schedule: NoiseSchedule, steps: int, start: float, end: float, keep
 def leading(
     schedule: NoiseSchedule, steps: int, start: float, end: float, steps_offset: int = 0, keep_last: bool = False
 ) -> Floats:
-    """Every n-th training step counted from the first one, n = floor(N/points): timestep_spacing="leading" of diffusers.
+    """Return every n-th training step counted from the first one, n = floor(N/points): timestep_spacing="leading" of diffusers.
 
-    The one grid that does not begin at `start`: it leaves out the noisiest steps (10 points of 1000 begin at step 900), which Lin et al.
-    2024 count as a flaw. It is here to reproduce runs of diffusers, whose initial noise is that of the last step all the same. `Discrete`
-    schedules only, and whole runs only: start must be t_max.
+    This grid alone does not begin at `start`: it leaves out the noisiest steps (10 points of 1000 begin at step 900), which Lin et al. 2024
+    call a flaw. Use it to reproduce runs of diffusers, whose initial noise is that of the last training step nevertheless. It is for
+    `Discrete` schedules and whole runs: start must be t_max.
 
     Args:
         steps_offset: added to every step; 1 for Stable Diffusion.
-        keep_last: as in `linspace`. True needs an `end` below step `steps_offset`.
+        keep_last: as in `linspace`. True requires an `end` below step `steps_offset`.
 
     Raises:
-        PlanError: another schedule, another start, an offset that is no integer >= 0 or leads past the last training step, more steps
-            than training steps, no room below the last point.
+        PlanError: the schedule is not `Discrete`, start is not t_max, the offset is not an integer >= 0 or leads past the last training
+            step, there are more steps than training steps, or `end` does not lie below the last point.
 
     Examples:
         >>> from dpmsolver.schedules import Discrete

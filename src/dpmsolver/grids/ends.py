@@ -1,4 +1,4 @@
-"""What grids share at their ends: limits of the log-SNR, the two directions, exact start and end."""
+"""The ends of grids: limits of the log-SNR, both directions, exact start and end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ AnyGrid: TypeAlias = GridName | GridAlias | Written | Grid | SupportsArray | Seq
 
 
 def pinned(times: Floats, start: float, end: float) -> Floats:
-    """The same times with the first and the last exactly as given, whatever rounding did to them."""
+    """Return times with the first and the last one set to start and end exactly, so that rounding cannot move them."""
     times[0], times[-1] = start, end
     return times
 
 
 def either_way(grid: Grid) -> Grid:
-    """Let a grid made for falling times rise too: the falling one read backwards, so that encoding retraces sampling."""
+    """Extend a grid for falling times to rising ones: they are the falling ones in reverse order, so that encoding retraces sampling."""
 
     @wraps(grid)
     def both(schedule: NoiseSchedule, steps: int, start: float, end: float, **options: Any) -> Floats:
@@ -39,9 +39,9 @@ def either_way(grid: Grid) -> Grid:
 
 
 def between_limits(grid: Grid) -> Grid:
-    """Let a grid over log-SNR start or end at alpha = 0 or sigma = 0: one step to each limit, the grid between.
+    """Extend a grid over log-SNR to runs that start at alpha = 0 or end at sigma = 0: one step leads from or to each limit.
 
-    The knot before sigma = 0 is `last`, the last time worth an evaluation, by default that of a budget of one evaluation a step.
+    The time before sigma = 0 is `last`, by default the last time worth an evaluation for a budget of one evaluation a step.
     """
 
     @wraps(grid)

@@ -1,4 +1,4 @@
-"""Grids that are one formula, in log-SNR, in the noise level sigma/alpha or in time."""
+"""Grids given by one formula, in log-SNR, in the noise level sigma/alpha or in time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ __all__ = [
 
 @between_limits
 def logsnr(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Uniform in half-log-SNR: the grid of DPM-Solver (section 3.4); k-diffusion's "exponential" sigmas."""
+    """Return times uniform in half-log-SNR: the grid of DPM-Solver (section 3.4), and k-diffusion's "exponential" sigmas.
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> logsnr(EDM(), 3, 8.0, 1.0).round(6)
+        array([8., 4., 2., 1.])
+    """
     return _from_half_log_snr(
         schedule, np.linspace(schedule.half_log_snr(start), schedule.half_log_snr(end), steps + 1), start, end
     )
@@ -38,12 +44,12 @@ def logsnr(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
 @either_way
 @between_limits
 def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 1.0) -> Floats:
-    """A power in half-log-SNR, (1 - i/steps)^rho of the way from end to start: k-diffusion's "polyexponential" sigmas.
+    """Return times whose half-log-SNR is (1 - i/steps)^rho of the way from end to start: k-diffusion's "polyexponential" sigmas.
 
-    rho = 1 is `logsnr`; rho > 1 puts more steps at low noise. A rising grid is the falling one read backwards.
+    rho = 1 is `logsnr`; rho > 1 puts more steps at low noise. A rising grid is the falling one in reverse order.
 
     Raises:
-        PlanError: rho not positive.
+        PlanError: rho is not positive.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
@@ -58,7 +64,13 @@ def polyexponential(schedule: NoiseSchedule, steps: int, start: float, end: floa
 @takes(Option("rho", "a number", "the root of sigma/alpha in which steps are equal"))
 @between_limits
 def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: float = 7.0) -> Floats:
-    """Uniform in (sigma/alpha)^(1/rho): the grid of EDM (Karras et al. 2022, eq. 5), polynomial of degree rho in the noise level."""
+    """Return times uniform in (sigma/alpha)^(1/rho): the grid of EDM (Karras et al. 2022, arXiv 2206.00364, eq. 5).
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> [round(float(t), 3) for t in karras(EDM(), 3, 80.0, 0.002)]
+        [80.0, 9.723, 0.47, 0.002]
+    """
     _positive("rho", rho)
     low, high = (math.exp(-float(schedule.half_log_snr(t)) / rho) for t in (start, end))
     return _from_half_log_snr(schedule, -rho * np.log(np.linspace(low, high, steps + 1)), start, end)
@@ -66,16 +78,21 @@ def karras(schedule: NoiseSchedule, steps: int, start: float, end: float, rho: f
 
 @between_limits
 def kl_optimal(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Uniform in arctan(sigma/alpha): dense where both are alike. AUTOMATIC1111's and ComfyUI's "kl_optimal".
+    """Return times uniform in arctan(sigma/alpha), densest where alpha and sigma are equal: AUTOMATIC1111's and ComfyUI's "kl_optimal".
 
-    Source: Sabour et al. 2024, arXiv 2404.14507: the optimum for normal data of variance 1.
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> kl_optimal(EDM(), 3, 4.0, 0.25).round(3)
+        array([4.   , 1.445, 0.692, 0.25 ])
+
+    Source: Sabour et al. 2024, arXiv 2404.14507, where it is the optimum for normal data of variance 1.
     """
     low, high = (math.atan(math.exp(-float(schedule.half_log_snr(t)))) for t in (start, end))
     return _from_half_log_snr(schedule, -np.log(np.tan(np.linspace(low, high, steps + 1))), start, end)
 
 
 def sigma(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Uniform in the noise level sigma/alpha: `karras` with rho = 1.
+    """Return times uniform in the noise level sigma/alpha: `karras` with rho = 1.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
@@ -86,9 +103,9 @@ def sigma(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floa
 
 
 def rectified(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Uniform in sigma/(alpha + sigma), the place on the straight path from data (0) to noise (1).
+    """Return times uniform in sigma/(alpha + sigma), the position on the straight path from data (0) to noise (1).
 
-    It is uniform in time on `Flow()`, and azula's rectified schedule on every other one. It needs no limit at alpha = 0 or sigma = 0.
+    It is uniform in time on `Flow()`, and azula's rectified schedule on every other one. It is finite at alpha = 0 and at sigma = 0.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
@@ -101,13 +118,13 @@ def rectified(schedule: NoiseSchedule, steps: int, start: float, end: float) -> 
 @takes(Option("threshold", "a number", "how far the even half of the steps goes, as a part of the way"))
 @either_way
 def linear_quadratic(schedule: NoiseSchedule, steps: int, start: float, end: float, threshold: float = 0.025) -> Floats:
-    """Even steps to a small part of the way at high noise, half of all, and from there a parabola with the same slope to the end.
+    """Return times that first take even small steps at high noise, for half of the steps, and then follow a parabola to the end.
 
-    The way is that of `rectified`, sigma on a flow: Mochi's grid, and ComfyUI's "linear_quadratic" on flows. A rising grid is the
-    falling one read backwards.
+    The parabola continues the slope of the even steps. Steps are taken in the position of `rectified`, which is sigma on a flow. This is
+    the grid of Mochi, and ComfyUI's "linear_quadratic" on flows. A rising grid is the falling one in reverse order.
 
     Raises:
-        PlanError: a threshold outside (0, 1), or one that the even steps pass so fast that the parabola would turn round.
+        PlanError: the threshold lies outside (0, 1), or is so large that the parabola would not fall.
 
     Examples:
         >>> from dpmsolver.schedules import Flow
@@ -151,21 +168,33 @@ def _on_path(schedule: NoiseSchedule, fractions: Floats, start: float, end: floa
 
 
 def time(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Uniform in time."""
+    """Return times uniform between start and end.
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> time(Flow(), 4, 1.0, 0.0)
+        array([1.  , 0.75, 0.5 , 0.25, 0.  ])
+    """
     return np.linspace(start, end, steps + 1)
 
 
 def quadratic(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Uniform in the square root of time (DDIM, appendix D.3)."""
+    """Return times uniform in the square root of time (DDIM, arXiv 2010.02502, appendix D.3).
+
+    Examples:
+        >>> from dpmsolver.schedules import LinearVP
+        >>> quadratic(LinearVP(), 3, 1.0, 0.01).round(6)
+        array([1.  , 0.49, 0.16, 0.01])
+    """
     return pinned(np.linspace(math.sqrt(start), math.sqrt(end), steps + 1) ** 2, start, end)
 
 
 @either_way
 def cosine(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """A quarter of a cosine in time, t_i = end + (start - end) cos(pi/2 i/steps): dense at the noisy end.
+    """Return times on a quarter of a cosine, t_i = end + (start - end) cos(pi/2 i/steps): dense at the noisy end.
 
-    The "cosine" time steps of flow matching for speech (Du et al. 2024, arXiv 2407.05407), where time runs the other way:
-    1 - cos(pi/2 u). A rising grid is the falling one read backwards. Half a cosine, dense at both ends, is `beta` with a = b = 0.5.
+    These are the "cosine" time steps of flow matching for speech (Du et al. 2024, arXiv 2407.05407), whose time runs the other way:
+    1 - cos(pi/2 u). A rising grid is the falling one in reverse order. For half a cosine, dense at both ends, use `beta` with a = b = 0.5.
 
     Examples:
         >>> from dpmsolver.schedules import Flow
@@ -181,7 +210,13 @@ def cosine(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
     Option("b", "a number", "below 1 the steps are dense at the noisy end"),
 )
 def beta(schedule: NoiseSchedule, steps: int, start: float, end: float, a: float = 0.6, b: float = 0.6) -> Floats:
-    """Times at the quantiles of a Beta(a, b) distribution: dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
+    """Return times at the quantiles of a Beta(a, b) distribution, dense at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173).
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> beta(Flow(), 4, 1.0, 0.0).round(3)
+        array([1.   , 0.824, 0.5  , 0.176, 0.   ])
+    """
     if not (a > 0 and b > 0):
         raise PlanError(f"a and b must be positive, got a={a}, b={b}")
     from scipy.special import betaincinv  # here, because it is slow to import

@@ -26,19 +26,19 @@ _SAME = 0.02  # in log sigma: the last figure of a table (0.029) is rounded by u
 @takes(Option("sigmas", "numbers in a sequence", "the table of sigma/alpha, falling"))
 @either_way
 def interpolated(schedule: NoiseSchedule, steps: int, start: float, end: float, sigmas: ArrayLike) -> Floats:
-    """A table of noise levels sigma/alpha, carried over to any number of steps by log-linear interpolation.
+    """Return times on a table of noise levels sigma/alpha, for any number of steps, by log-linear interpolation.
 
-    The table's first and last level stand for the run's start and end. A run that starts or ends inside the table (image-to-image) takes
-    the part of the table between them, in even steps of the table's index. Where the run starts at alpha = 0 or ends at sigma = 0, the
-    logarithm is infinite: the table's own first or last level stays for the interpolation (or the schedule's last, if that comes before),
-    and this knot is then moved to the limit, so that the knots between are the published ones. A rising grid is the falling one read
-    backwards.
+    The first and the last level of the table stand for the start and the end of a whole run. A run that starts or ends inside the table
+    (image-to-image) takes the part of the table between its ends, in even steps of the table's index. If a run starts at alpha = 0 or ends
+    at sigma = 0, where the logarithm is infinite, the table's own first or last level is used for the interpolation (or the schedule's last
+    time, if that comes first), and this time is then moved to the limit; the times between are the published ones. A rising grid is the
+    falling one in reverse order.
 
     Args:
-        sigmas: the table, falling, at least two levels; those of another paper or of your own search.
+        sigmas: the table, at least two falling levels, such as those of a paper or of your own search.
 
     Raises:
-        PlanError: levels that are not positive and strictly falling, or a run that lies on one side of the table and ends in a limit.
+        PlanError: the levels are not positive and strictly falling, or a run lies on one side of the table and ends in a limit.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
@@ -69,7 +69,7 @@ def interpolated(schedule: NoiseSchedule, steps: int, start: float, end: float, 
 
 
 def ays_sd15(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Align Your Steps for Stable Diffusion 1.5 (Sabour et al. 2024, arXiv 2404.14507, table 3), fitted by `interpolated`.
+    """Return the times of Align Your Steps for Stable Diffusion 1.5 (Sabour et al. 2024, arXiv 2404.14507, table 3), by `interpolated`.
 
     Examples:
         >>> from dpmsolver.schedules import Discrete, scaled_linear_betas
@@ -83,13 +83,26 @@ def ays_sd15(schedule: NoiseSchedule, steps: int, start: float, end: float) -> F
 
 
 def ays_sdxl(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Align Your Steps for Stable Diffusion XL (Sabour et al. 2024, arXiv 2404.14507, table 3), fitted by `interpolated`."""
+    """Return the times of Align Your Steps for Stable Diffusion XL (Sabour et al. 2024, arXiv 2404.14507, table 3), by `interpolated`.
+
+    Examples:
+        >>> from dpmsolver.schedules import Discrete, scaled_linear_betas
+        >>> schedule = Discrete(betas=scaled_linear_betas())
+        >>> times = ays_sdxl(schedule, 4, schedule.t_max, schedule.t_min)
+        >>> (schedule.sigma(times) / schedule.alpha(times)).round(2)
+        array([14.61,  2.87,  0.86,  0.3 ,  0.03])
+    """
     return interpolated(schedule, steps, start, end, sigmas=AYS_SDXL)
 
 
 def ays_svd(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Align Your Steps for Stable Video Diffusion (Sabour et al. 2024, arXiv 2404.14507, table 3), fitted by `interpolated`.
+    """Return the times of Align Your Steps for Stable Video Diffusion (Sabour et al. 2024, arXiv 2404.14507, table 3), by `interpolated`.
 
     The model's own schedule is `EDM(sigma_min=0.002, sigma_max=700.0)`.
+
+    Examples:
+        >>> from dpmsolver.schedules import EDM
+        >>> [round(float(sigma), 3) for sigma in ays_svd(EDM(sigma_max=700.0), 4, 700.0, 0.002)]
+        [700.0, 11.257, 1.789, 0.264, 0.002]
     """
     return interpolated(schedule, steps, start, end, sigmas=AYS_SVD)

@@ -1,4 +1,4 @@
-"""The names of the grids, and the one function that makes and checks the times of a run."""
+"""The names of the grids, and the function that makes and checks the times of a run."""
 
 from __future__ import annotations
 
@@ -99,19 +99,23 @@ def make_grid(
     nfe: int | None = None,
     **options: Any,
 ) -> Floats:
-    """The times of a run: float64 of shape (steps + 1,), strictly monotone.
+    """Return the times of a run: float64 of shape (steps + 1,), strictly monotone from `start` to `end`.
 
-    A run to clean data whose grid would lie below the schedule's first time (many steps, or a short run) has its last inner knot there.
+    If the grid of a run to clean data would go below the schedule's first time (many steps, or a short run), the last time before the end
+    is the schedule's first time.
 
     Args:
-        grid: a name (`GRIDS`), a function (schedule, steps, start, end) -> times, an array of steps + 1 times, or None: see `default_grid`.
+        schedule: the noise schedule.
+        steps: the number of steps, an integer >= 1.
+        grid: a name of `GRIDS`, a function (schedule, steps, start, end) -> times, an array of steps + 1 times, or None for
+            `default_grid`.
         start, end: times; by default the schedule's own start, and its end for the budget. start < end runs the ODE backwards.
-        nfe: the budget of the run, which decides where it ends; by default one evaluation a step.
-        options: of the grid, named as the arguments of its function: `rho` of karras, `a` and `b` of beta, `shift` of shifted,
-            `image_seq_len` of dynamic-shift, `round` of trailing, `steps_offset` and `keep_last` of leading, …
+        nfe: the budget of the run, which determines the default end; by default one evaluation a step.
+        options: the options of the grid, by the names of its function's arguments: `rho` of karras, `a` and `b` of beta, `shift` of
+            shifted, `image_seq_len` of dynamic-shift, `round` of trailing, `steps_offset` and `keep_last` of leading, …
 
     Raises:
-        PlanError: unknown grid, times outside the schedule, duplicate or non-monotone times, another number of them than steps + 1.
+        PlanError: the grid is unknown, or the times lie outside the schedule, are not strictly monotone, or are not steps + 1 in number.
 
     Examples:
         >>> from dpmsolver.schedules import Flow, LinearVP
@@ -152,7 +156,7 @@ def make_grid(
 
 
 def are_times(grid: object) -> bool:
-    """Whether a caller's grid is an array of times, not a name, a function or None."""
+    """Return whether a grid is an array of times, and not a name, a function or None."""
     return not (grid is None or isinstance(grid, str) or callable(grid))
 
 
@@ -183,7 +187,7 @@ def _snapped(schedule: NoiseSchedule, times: Floats, tolerance: float = 1e-6) ->
 
 
 def default_grid(schedule: NoiseSchedule, start: float, end: float) -> str:
-    """The name of the grid of a run that names none: "logsnr", and "time" from or to very little signal, as flows start."""
+    """Return the name of the grid that a run uses by default: "time" from or to very little signal (as in flows), else "logsnr"."""
     return "time" if min(schedule.alpha(start), schedule.alpha(end)) < LITTLE_SIGNAL else "logsnr"
 
 
@@ -207,12 +211,12 @@ _ROUNDED = 5e-3  # relative: three digits
 
 
 def from_sigmas(schedule: NoiseSchedule, sigmas: ArrayLike) -> Floats:
-    """Times from noise levels sigma/alpha as k-diffusion and EDM count them; 0 is clean data.
+    """Return the times of noise levels sigma/alpha, as k-diffusion and EDM count them; level 0 is clean data.
 
-    Levels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
+    Levels may be float32 or rounded to three digits: a level that rounds to an end of the schedule becomes that end.
 
     Raises:
-        PlanError: a level outside the schedule, or negative.
+        PlanError: a level is negative or lies outside the schedule.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
@@ -235,12 +239,12 @@ def from_sigmas(schedule: NoiseSchedule, sigmas: ArrayLike) -> Floats:
 
 
 def from_labels(schedule: NoiseSchedule, labels: ArrayLike) -> Floats:
-    """Times from network labels, such as the integer timesteps of diffusers (append the end of the run yourself).
+    """Return the times of network labels, such as the integer timesteps of diffusers. Append the end of the run yourself.
 
-    Labels may be float32 or rounded to three digits: at the schedule's ends they mean these ends.
+    Labels may be float32 or rounded to three digits: a label that rounds to an end of the schedule becomes that end.
 
     Raises:
-        PlanError: a label outside the schedule.
+        PlanError: a label lies outside the schedule.
 
     Examples:
         >>> from dpmsolver.schedules import Discrete

@@ -1,4 +1,4 @@
-"""Grids of rectified flow: a uniform grid shifted towards noise, by a fixed amount or by one that depends on the image's size."""
+"""Grids of rectified flow: a uniform grid shifted towards the noise, by a fixed amount or by one that depends on the size of the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ __all__ = ["dynamic_shift", "shifted"]
 
 @takes(Option("shift", "a number", "above 1 the steps are dense at the noisy end"))
 def shifted(schedule: NoiseSchedule, steps: int, start: float, end: float, shift: float = 3.0) -> Floats:
-    """The flow shift t -> shift t / (1 + (shift - 1) t) of a uniform grid, for times in [0, 1] (Esser et al. 2024, eq. 23)."""
+    """Return a uniform grid after the flow shift t -> shift t / (1 + (shift - 1) t), for times in [0, 1] (Esser et al. 2024, eq. 23).
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> shifted(Flow(), 4, 1.0, 0.0).round(3)
+        array([1.  , 0.9 , 0.75, 0.5 , 0.  ])
+    """
     if not shift > 0 or max(start, end) > 1:
         raise PlanError(
             f"the shifted grid needs shift > 0 and times in [0, 1], got shift={shift}, start={start}, end={end}"
@@ -49,18 +55,18 @@ def dynamic_shift(
     max_shift: float = 1.15,
     kind: Literal["exponential", "linear"] = "exponential",
 ) -> Floats:
-    """The flow shift by exp(mu), where mu grows with the number of the image's tokens; for times in [0, 1]. What Flux and SD3.5 run on.
+    """Return a uniform grid after a flow shift by exp(mu), where mu grows with the number of tokens of the image, for times in [0, 1].
 
-    mu is base_shift at base_seq_len tokens, max_shift at max_seq_len, and on the line through the two elsewhere. The defaults are the
-    models' own. On `Flow()` the times are the noise levels sigma; a shift in the schedule would come on top.
+    Flux and SD3.5 use it. mu is base_shift at base_seq_len tokens and max_shift at max_seq_len, and linear in the number of tokens. The
+    defaults are the models' own. On `Flow()` the times are the noise levels sigma; a shift of the schedule would be applied in addition.
 
     Args:
-        image_seq_len: tokens of one image, of Flux height/16 * width/16: the default is 1024 by 1024 pixels.
-        mu: the shift itself, in place of the line.
-        kind: "exponential": shift by exp(mu). "linear": by mu, which must be positive.
+        image_seq_len: the number of tokens of one image, for Flux height/16 * width/16. The default is that of 1024 by 1024 pixels.
+        mu: the value of mu, in place of the linear rule.
+        kind: "exponential" shifts by exp(mu); "linear" shifts by mu, which must be positive.
 
     Raises:
-        PlanError: unknown kind, lengths that are not positive or equal each other, a shift that is not positive, times above 1.
+        PlanError: the kind is unknown, lengths are not positive or are equal, the shift is not positive, or times are above 1.
 
     Examples:
         >>> from dpmsolver.schedules import Flow

@@ -1,7 +1,8 @@
-"""Grids that count training steps as ComfyUI does: simple, normal and sgm-uniform, which all end in a step from above the first one.
+"""Grids that count training steps like ComfyUI: simple, normal and sgm-uniform.
 
-They serve `Discrete` schedules, whose N steps they count, and `Flow`, for which ComfyUI counts 1000. ComfyUI rounds their sigmas to
-float32, and takes log sigma for linear between training steps, where `Discrete` takes log alpha.
+They work for `Discrete` schedules, whose N steps they count, and for `Flow`, where ComfyUI counts 1000 steps. All of them end in a step
+from above the first training step. ComfyUI rounds the sigmas to float32 and interpolates log sigma between training steps, where `Discrete`
+interpolates log alpha.
 
 Source: ComfyUI, comfy/samplers.py: simple_scheduler, normal_scheduler.
 """
@@ -21,10 +22,10 @@ _STEPS_OF_A_FLOW = 1000
 
 @either_way
 def simple(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Training steps at even distances from the last one down, rounded towards it, and the end.
+    """Return training steps at even distances, from the last one down, each rounded towards the last one, and the end.
 
     Raises:
-        PlanError: a schedule without training steps, more steps than there are, an end that is not below the last of them.
+        PlanError: the schedule has no training steps or too few of them, or the end does not lie below the last chosen one.
 
     Examples:
         >>> (simple(Flow(), 3, 1.0, 0.0)).round(4)
@@ -37,7 +38,7 @@ def simple(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
 
 @either_way
 def normal(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Even steps from the start to the first training step, and one more to the end. Raises as `simple`.
+    """Return times with even steps from the start to the first training step, and one more step to the end. Raise as `simple`.
 
     Examples:
         >>> normal(Flow(), 3, 1.0, 0.0).round(4)
@@ -48,7 +49,7 @@ def normal(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
 
 @either_way
 def sgm_uniform(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Floats:
-    """Even steps from the start to the first training step, whose last is a step to the end instead. Raises as `simple`.
+    """Return times with even steps from the start to the first training step, which the end replaces. Raise as `simple`.
 
     Examples:
         >>> sgm_uniform(Flow(), 3, 1.0, 0.0).round(4)

@@ -1,6 +1,6 @@
-"""A grid measured on the model itself: the knots of a fine run that a few long steps follow best (GITS).
+"""A grid measured on the model itself: the times of a fine run that a few long steps follow best (GITS).
 
-Record one fine run of a small batch, ask what each jump between its knots would cost, and let dynamic programming choose.
+Record one fine run of a small batch, compute the cost of each jump between its times, and choose the jumps by dynamic programming.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ __all__ = ["gits", "gits_costs"]
 
 
 def gits_costs(schedule: NoiseSchedule, times: ArrayLike, states: ArrayLike, denoised: ArrayLike) -> Floats:
-    """What one first-order (DDIM, Euler) jump between any two knots of a recorded run would cost.
+    """Return the cost of one first-order jump (DDIM, Euler) between any two times of a recorded run.
 
-    c[i, j] = mean over the batch of |x^_j - x_j| / alpha_j,   x^_j = (sigma_j/sigma_i) x_i + (alpha_j - alpha_i sigma_j/sigma_i) x0_i
+        c[i, j] = mean over the batch of |x^_j - x_j| / alpha_j,
+        x^_j = (sigma_j/sigma_i) x_i + (alpha_j - alpha_i sigma_j/sigma_i) x0_i
 
-    with the Euclidean norm: the distance from the recorded state, in the units of the data. Zero on and below the diagonal.
+    with the Euclidean norm: the distance from the recorded state, in the units of the data. On and below the diagonal the cost is 0.
 
     Args:
-        times: (K+1,), the knots of the recorded run, falling.
-        states: (K+1, B, …), the states x at the knots.
-        denoised: (K, B, …), the predicted x_0 at all knots but the last.
+        schedule: the noise schedule of the run.
+        times: the times of the recorded run, falling, (K+1,).
+        states: the states x at these times, (K+1, B, …).
+        denoised: the predicted x_0 at all times except the last, (K, B, …).
 
     Returns:
-        float64 (K+1, K+1).
+        The costs, float64 (K+1, K+1).
 
     Raises:
-        PlanError: times that do not fall, shapes that do not fit, values that are not finite.
+        PlanError: times do not fall, shapes do not fit together, or values are not finite.
 
     Source: Chen et al. 2024 (arXiv 2405.11326), whose states are those of a variance-exploding process, x/alpha here.
     """
@@ -60,20 +62,23 @@ def gits_costs(schedule: NoiseSchedule, times: ArrayLike, states: ArrayLike, den
 
 
 def gits(times: ArrayLike, costs: ArrayLike, steps: int, gamma: float = 1.15) -> Floats:
-    """The `steps` jumps from the first of `times` to the last that cost least, by dynamic programming: a grid to pass on as an array.
+    """Return the times of the `steps` jumps from the first of `times` to the last that cost least in sum: a grid.
 
-    The cost from knot i with k jumps left is  V_k(i) = min over j > i of c[i, j] + gamma V_(k-1)(j),  V_1(i) = c[i, last].
+    The minimum is found by dynamic programming. The cost from time i with k jumps left is
+
+        V_k(i) = min over j > i of c[i, j] + gamma V_(k-1)(j),  V_1(i) = c[i, last].
 
     Args:
-        times: (K+1,), the fine grid; costs: (K+1, K+1), of the jump from knot i to knot j > i, as `gits_costs` measures it.
-        steps: 1 <= steps <= K.
-        gamma: the weight of each jump relative to the one before it, 1 for a plain sum.
+        times: the fine grid, (K+1,).
+        costs: the cost of the jump from time i to time j > i, (K+1, K+1), from `gits_costs`.
+        steps: the number of jumps, 1 <= steps <= K.
+        gamma: the weight of each jump relative to the one before it; 1 gives the plain sum.
 
     Returns:
-        float64 (steps + 1,), some of `times`, the first and the last among them.
+        A selection of `times`, the first and the last included, float64 (steps + 1,).
 
     Raises:
-        PlanError: costs of another shape, negative or not finite; steps outside 1 … K; gamma not positive.
+        PlanError: costs have another shape, are negative or not finite, steps lie outside 1 … K, or gamma is not positive.
 
     Examples:
         >>> import dpmsolver as dpm

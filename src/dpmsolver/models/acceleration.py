@@ -1,4 +1,4 @@
-"""Torch networks run faster: compiled, or in bfloat16. Importing this module does not import torch; calling its functions does."""
+"""Faster torch networks: compiled, or in bfloat16. Importing this module does not import torch; calling its functions does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Network = Callable[..., Any]
 
 
 def in_bfloat16(network: Network, device: str) -> Network:
-    """The network under torch's autocast in bfloat16. device: its kind, such as "cpu"."""
+    """Return the network under torch's autocast in bfloat16. `device` is the kind of its device, such as "cpu"."""
     return autocast(network, device, "bfloat16")
 
 
 def autocast(network: Network, device: str, dtype: str) -> Network:
-    """The network under torch's autocast. device: its kind, such as "cpu". dtype: "bfloat16" or "float16"."""
+    """Return the network under torch's autocast. `device` is the kind of its device, such as "cpu"; `dtype` is "bfloat16" or "float16"."""
     import torch
 
     def run(x: Any, t: Any, **kwargs: Any) -> Any:
@@ -27,10 +27,10 @@ def autocast(network: Network, device: str, dtype: str) -> Network:
 
 
 def compiled_network(network: Network) -> Network:
-    """The network through torch.compile. ValueError on the first call where it cannot be compiled, as without a C++ compiler.
+    """Return the network compiled by torch.compile. The first call raises ValueError if it cannot be compiled, as without a C++ compiler.
 
-    A batch smaller than the largest one so far is filled up to that, because the compiler would start again for every other size, and
-    one time becomes one for each sample. The weights of a module on a GPU are laid out with the channels last, in which its convolutions
+    A batch smaller than the largest one so far is filled up to that size, because the compiler would start again for every other size, and
+    one time becomes one for each sample. The weights of a module on a GPU are laid out with the channels last, for which its convolutions
     are fastest.
     """
     import torch

@@ -1,6 +1,6 @@
-"""A small classifier of CIFAR-10: the feature network behind the Frechet distance of the `cifar10` model, where Inception is not at hand.
+"""A small classifier of CIFAR-10, whose features give the Frechet distance of the `cifar10` model if Inception is not available.
 
-A wide residual network, whose features are the activations before its last layer, averaged over the picture.
+It is a wide residual network; the features are the activations before its last layer, averaged over the picture.
 `training/cifar10_classifier.py` makes its weights. Importing this module does not import torch; calling its functions does.
 """
 
@@ -24,7 +24,7 @@ _BLOCKS = 3  # of two convolutions, at each of the three resolutions: 22 layers 
 
 
 def build_classifier() -> Classifier:
-    """The network with fresh weights, in training mode: images (B, 3, 32, 32) -> features (B, 128) -> logits (B, 10).
+    """Return the network with fresh weights, in training mode: images (B, 3, 32, 32) -> features (B, 128) -> logits (B, 10).
 
     Examples:
         >>> sum(weight.numel() for weight in build_classifier().network.parameters())
@@ -71,12 +71,12 @@ def _residual_block(inputs: int, outputs: int, stride: int) -> torch.nn.Module:
 
 
 def load_classifier(weights: Path = WEIGHTS) -> Classifier:
-    """The trained network, float32 on the CPU, in evaluation mode and without gradients.
+    """Return the trained network, float32 on the CPU, in evaluation mode and without gradients.
 
     Args:
         weights: a safetensors file of `build_classifier().network`; without it, the embedded one.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     return with_weights(build_classifier(), weights)

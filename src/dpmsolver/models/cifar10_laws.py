@@ -1,16 +1,16 @@
 """CIFAR-10 without a network: two laws with the statistics of its pictures, whose optimal networks are known exactly.
 
 The Gaussian has the 3072 eigenvalues of CIFAR-10's covariance, and CIFAR-10's mean along its principal axes. The mixture is fitted to the
-pictures class by class, ten Gaussians each. Both have diagonal covariances in the colour axes and cosines of `ColourCosine`.
+pictures class by class, with ten Gaussians each. Both have diagonal covariances in the colour axes and cosines of `ColourCosine`.
 
-The principal axes themselves would take 36 MB, so the Gaussian has the axes of `ColourCosine` in their places, near ones where there are.
-That is a rotation, which neither the normal start, a linear solver nor a distance sees: every figure is that of the pictures' own
-Gaussian, and only its samples look different.
+The principal axes themselves would take 36 MB, so the Gaussian uses the axes of `ColourCosine` in their place. This is a rotation, to which
+the normal start, linear solvers and distances are invariant: every figure is that of the Gaussian of the pictures, and only its samples
+look different.
 
-The file that ships was made from CIFAR-10 recompressed as JPEG, which takes power from the finest axes: the largest 300 eigenvalues are
-those of CIFAR-10 to 2 %, those from the 1000th on too small by a factor of 2 to 12.
+The file in the package was made from CIFAR-10 recompressed as JPEG, which removes power from the finest axes: the largest 300 eigenvalues
+agree with those of CIFAR-10 to 2 %, those from the 1000th on are too small by a factor of 2 to 12.
 
-`training/cifar10_laws.py` makes the file that the laws are read from. Importing this module imports neither torch nor diffusers.
+`training/cifar10_laws.py` makes the file. Importing this module imports neither torch nor diffusers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LAWS = Path(__file__).parent / "weights" / "cifar10-laws.npz"
 class ColourCosine:
     """An orthonormal change of coordinates of pictures: three axes of colour, and a two-dimensional cosine transform of each.
 
-    In it the values of natural pictures are nearly uncorrelated.
+    In these coordinates the values of natural pictures are nearly uncorrelated.
 
     Args:
         colour: (3, 3), orthonormal; its columns are the axes.
@@ -56,13 +56,13 @@ class ColourCosine:
         self.cosine = dct(np.eye(size), axis=0, norm="ortho")
 
     def forward(self, pictures: Any) -> Floats:
-        """Pictures (n, 3, size, size) to coordinates (n, D), float64."""
+        """Return the coordinates (n, D), float64, of pictures (n, 3, size, size)."""
         planes = (self.colour.T @ pictures.reshape(len(pictures), 3, -1)).reshape(pictures.shape)
         found: Floats = (self.cosine @ planes @ self.cosine.T).reshape(len(pictures), -1)
         return found
 
     def inverse(self, coordinates: Any) -> Floats:
-        """Coordinates (n, D) to pictures (n, 3, size, size), float64."""
+        """Return the pictures (n, 3, size, size), float64, of coordinates (n, D)."""
         planes = self.cosine.T @ coordinates.reshape(len(coordinates), *self.shape) @ self.cosine
         found: Floats = (self.colour @ planes.reshape(len(coordinates), 3, -1)).reshape(planes.shape)
         return found
@@ -70,10 +70,10 @@ class ColourCosine:
 
 @lru_cache(maxsize=1)
 def statistics() -> dict[str, Floats]:
-    """Return the arrays of the laws' file.
+    """Return the arrays in the laws' file.
 
     Raises:
-        ValueError: the file is missing, or is no file of laws. The message says what makes it.
+        ValueError: the file is missing, or is not a file of laws. The message names the script that makes it.
     """
     made = "python training/cifar10_laws.py makes it"
     try:

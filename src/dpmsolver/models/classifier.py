@@ -1,4 +1,4 @@
-"""A classifier cut in two, whose first half gives the features that a Frechet distance compares.
+"""A classifier in two parts, of which the first gives the features of a Frechet distance.
 
 Importing this module does not import torch; calling its functions does.
 """
@@ -18,7 +18,7 @@ __all__ = ["Classifier", "with_weights"]
 
 @dataclass(frozen=True)
 class Classifier:
-    """A classifier cut in two: `body` maps images to features, `head` maps features to logits.
+    """A classifier in two parts: `body` maps images to features, `head` maps features to logits.
 
     Images are float (B, *shape) in [-1, 1], as bytes are after x / 127.5 - 1.
     """
@@ -35,10 +35,10 @@ class Classifier:
         return nn.Sequential(OrderedDict(body=self.body, head=self.head))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """What the head sees: (B, *shape) -> (B, features), non-negative.
+        """Return the features of images (B, *shape), the input of the head: (B, features), non-negative.
 
         Raises:
-            ValueError: images of another shape, or not of a floating type.
+            ValueError: the images have another shape or are not floating point.
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             raise ValueError(
@@ -50,16 +50,16 @@ class Classifier:
         return features
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Unnormalised log-probabilities of the classes: (B, *shape) -> (B, classes). Raises as `features` does."""
+        """Return the unnormalised log-probabilities of the classes, (B, classes), of images (B, *shape). Raise as `features`."""
         logits: torch.Tensor = self.head(self.features(images))
         return logits
 
 
 def with_weights(classifier: Classifier, weights: Path) -> Classifier:
-    """The classifier with weights from a safetensors file of its `network`, in evaluation mode and without gradients.
+    """Return the classifier with weights from a safetensors file of its `network`, in evaluation mode and without gradients.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     from safetensors.torch import load_file
 

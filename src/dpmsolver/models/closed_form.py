@@ -1,4 +1,4 @@
-"""Data distributions whose optimal network is known in closed form: what proves a solver right."""
+"""Data distributions whose optimal network is known in closed form. They are used to test and measure solvers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ClosedForm(ABC):
 
     @abstractmethod
     def predict_data(self, x: Any, alpha: float, sigma: float) -> Any:
-        """E[x_0 | x_t = x], the optimal data prediction, of x's shape and framework."""
+        """Return E[x_0 | x_t = x], the optimal prediction of the data, with x's shape and framework."""
 
     def denoiser(self, schedule: NoiseSchedule, predicts: Predicts = "data") -> Denoiser:
-        """The optimal network of this distribution under a schedule; `predicts` as in `Denoiser`.
+        """Return the optimal network of this distribution under a schedule, as a denoiser; `predicts` as in `Denoiser`.
 
-        The network takes, per sample, whatever else `predict_data` takes, such as the `class_labels` of a `Mixture` with classes.
+        The network takes the further arguments of `predict_data`, one per sample, such as the `class_labels` of a `Mixture` with classes.
         """
 
         def network(x: Any, label: Any, **conditions: Any) -> Any:
@@ -56,16 +56,16 @@ class ClosedForm(ABC):
 
 
 class Basis(Protocol):
-    """An orthonormal change of coordinates. `shape` is that of one state."""
+    """An orthonormal change of coordinates. `shape` is the shape of one state."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     def forward(self, states: Any) -> Any:
-        """States (n, *shape) to coordinates (n, D), in float64."""
+        """Return the coordinates (n, D), float64, of states (n, *shape)."""
 
     def inverse(self, coordinates: Any) -> Any:
-        """Coordinates (n, D) to states (n, *shape), in float64."""
+        """Return the states (n, *shape), float64, of coordinates (n, D)."""
 
 
 class _Axes:
@@ -86,14 +86,16 @@ class Mixture(ClosedForm):
     """A mixture of Gaussians with diagonal covariances.
 
     Args:
-        means: (K, D). variances: (K, D), >= 0. weights: (K,), positive; normalised. Uniform by default.
-        classes: (K,), the class of each component, 0 to C - 1, each at least once. Its network then takes `class_labels`, one per sample,
-            where the label C is "no class": so classifier-free guidance has an exact network. Without it there are no classes.
-        basis: an orthonormal change of coordinates in which the covariances are diagonal, with `forward`, `inverse` and `shape`; then
-            states have its shape. By default the coordinates themselves.
+        means: the mean of each component, (K, D).
+        variances: the variances of each component, >= 0, (K, D).
+        weights: the weights of the components, positive, (K,). They are normalised; by default they are equal.
+        classes: the class of each component, 0 to C - 1, each at least once, (K,). The network then takes `class_labels`, one per sample,
+            of which label C means "no class", so that classifier-free guidance has an exact network. By default there are no classes.
+        basis: an orthonormal change of coordinates in which the covariances are diagonal, with `forward`, `inverse` and `shape`. States
+            then have its shape. By default there is no change of coordinates.
 
     Raises:
-        ValueError: shapes that do not fit, negative variances, weights that are not positive, classes that are not 0 to C - 1.
+        ValueError: shapes do not fit together, variances are negative, weights are not positive, or classes are not 0 to C - 1.
 
     Examples:
         >>> model = Mixture(means=[[-1.0], [1.0]], variances=[[0.1], [0.1]], classes=[0, 1])
@@ -140,18 +142,18 @@ class Mixture(ClosedForm):
 
     @property
     def num_classes(self) -> int | None:
-        """Classes are 0 to num_classes - 1; None: there are none."""
+        """The number of classes, 0 to num_classes - 1; None for a mixture without classes."""
         return None if self.classes is None else int(self.classes.max()) + 1
 
     def predict_data(self, x: Any, alpha: float, sigma: float, class_labels: Any = None) -> Any:
-        """E[x_0 | x_t = x], the optimal data prediction, of x's shape and framework; torch passes through the host.
+        """Return E[x_0 | x_t = x], the optimal prediction of the data, with x's shape and framework. torch tensors pass through the host.
 
         Args:
             x: states (n, *shape).
-            class_labels: (n,), the class of each sample, or `num_classes` for none of them; None: for none.
+            class_labels: the class of each sample, or `num_classes` for "no class", (n,). None means "no class" for all.
 
         Raises:
-            ValueError: class labels of a mixture without classes, or that it does not have.
+            ValueError: the mixture has no classes, or lacks one of the labels.
         """
         backend = backends.of(x)
         # Float64 for float32 states too: log-likelihoods of thousands of coordinates are large numbers whose small differences count.
@@ -164,7 +166,7 @@ class Mixture(ClosedForm):
         return backend.from_numpy(self.basis.inverse(data), x)
 
     def log_density(self, x: Any, alpha: float = 1.0, sigma: float = 0.0, class_labels: Any = None) -> Any:
-        """The log density of x_t = alpha x_0 + sigma eps, of the data by default: float64 (n,). Arguments as in `predict_data`.
+        """Return the log density of x_t = alpha x_0 + sigma eps, float64 (n,); by default that of the data. Arguments as in `predict_data`.
 
         Examples:
             >>> model = Gaussian(mean=[0.0], variance=[1.0])
@@ -179,11 +181,11 @@ class Mixture(ClosedForm):
 
         Args:
             x: data (n, *shape).
-            sigma: of the noise that is left in them, as a run that ends before sigma = 0 leaves it. Without it, directions of little
-                variance would outweigh all others.
+            sigma: the noise that is left in them, as by a run that ends before sigma = 0. If it is not given, directions of little variance
+                outweigh all others.
 
         Raises:
-            ValueError: a mixture without classes.
+            ValueError: the mixture has no classes.
         """
         if self.num_classes is None:
             raise ValueError("this mixture has no classes to choose from: give it classes=")
@@ -192,7 +194,7 @@ class Mixture(ClosedForm):
         return np.argmax(of_class, axis=0)
 
     def sample(self, num: int, seed: int = 0, class_labels: Any = None) -> Any:
-        """Exact samples, float64 (num, *shape): of all components, or each of its class."""
+        """Draw exact samples, float64 (num, *shape), from all components or, with class labels, from those of each class."""
         rng = np.random.default_rng(seed)
         if class_labels is None:
             which = rng.choice(len(self.means), size=num, p=self.weights)
@@ -256,17 +258,18 @@ def _checked_classes(classes: ArrayLike, components: int) -> Any:
 
 
 class Gaussian(Mixture):
-    """Gaussian data. Its ODE is solved in closed form by `trajectory`.
+    """Normally distributed data. `trajectory` solves their ODE in closed form.
 
     Args:
-        mean: (D,).
-        variance: (D,), of independent coordinates. Or covariance: (D, D), symmetric and positive semidefinite. One of the two.
-        basis: of `variance`, as in `Mixture`.
+        mean: the mean, (D,).
+        variance: the variances of independent coordinates, (D,). Give either this or `covariance`.
+        covariance: the covariance, symmetric and positive semidefinite, (D, D).
+        basis: the coordinates of `variance`, as in `Mixture`.
 
-    `means[0]` and `variances[0]` are those along the principal axes, as `Plan.moments` wants them.
+    `means[0]` and `variances[0]` are those along the principal axes, which `Plan.moments` takes.
 
     Raises:
-        ValueError: both or none given, shapes that do not fit, a covariance that is none.
+        ValueError: both of variance and covariance are given or neither is, shapes do not fit, or the matrix is not a covariance.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
@@ -302,7 +305,10 @@ class Gaussian(Mixture):
         super().__init__([centre @ axes], [variances.clip(min=0.0)], basis=_Axes(len(axes), axes))
 
     def trajectory(self, schedule: NoiseSchedule, x: Any, start: float, end: float) -> Any:
-        """Where the exact ODE takes x from time start to time end: (x - alpha mu)/sqrt(alpha^2 c + sigma^2) is constant along each axis."""
+        """Return the state to which the exact ODE takes x from time start to time end.
+
+        Along each principal axis, with mean mu and variance c, (x - alpha mu)/sqrt(alpha^2 c + sigma^2) is constant.
+        """
 
         def moments(t: float) -> tuple[Any, Any]:
             alpha, sigma = schedule.alpha(t), schedule.sigma(t)
@@ -315,16 +321,18 @@ class Gaussian(Mixture):
 
 
 class Empirical(ClosedForm):
-    """The distribution of a finite data set: the ideal denoiser, a softmax-weighted mean of the data.
+    """The distribution of a finite data set. Its optimal network is the softmax-weighted mean of the data.
 
-    E[x_0 | x] = sum_i w_i d_i with w = softmax(-|x - alpha d_i|^2 / (2 sigma^2)). It memorises: its samples are data. Of shape (B, …),
-    any; distances are made block by block, so that memory stays bounded.
+        E[x_0 | x] = sum_i w_i d_i,    w = softmax(-|x - alpha d_i|^2 / (2 sigma^2))
+
+    It memorises: its samples are the data. States have any shape (B, …). Distances are computed block by block, so that memory stays
+    bounded.
 
     Args:
-        data: (N, …), at least one.
+        data: the data set, (N, …), at least one point.
 
     Raises:
-        ValueError: no data, or data that are not finite.
+        ValueError: there are no data, or they are not finite.
 
     Examples:
         >>> model = Empirical([[-1.0], [1.0]])
@@ -351,7 +359,7 @@ class Empirical(ClosedForm):
         return backend.from_numpy(np.concatenate(parts).reshape(host.shape), x)
 
     def sample(self, num: int, seed: int = 0) -> Any:
-        """Draws from the data, with repetition: float64 (num, …)."""
+        """Draw from the data, with replacement: float64 (num, …)."""
         return self.data[np.random.default_rng(seed).integers(len(self.data), size=num)]
 
     @staticmethod

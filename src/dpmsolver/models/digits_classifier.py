@@ -1,8 +1,8 @@
-"""A small classifier of MNIST digits: the feature network behind the Frechet distance of the embedded `digits` model.
+"""A small classifier of MNIST digits, whose features give the Frechet distance of the embedded `digits` model.
 
-Inception features (Heusel et al. 2017) say little about 28 x 28 digits, so the distance is taken between the
-penultimate activations of a network trained on the digits themselves. `training/digits_classifier.py` makes the
-embedded weights. Importing this module does not import torch; calling its functions does.
+Inception features (Heusel et al. 2017) describe 28 x 28 digits poorly, so the distance is taken between the penultimate activations of a
+network trained on the digits themselves. `training/digits_classifier.py` makes the embedded weights. Importing this module does not
+import torch; calling its functions does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "digits-classifier.safetensors"
 
 
 def build_classifier() -> Classifier:
-    """The network with fresh weights, in training mode: images (B, 1, 28, 28) -> features (B, 64) -> logits (B, 10).
+    """Return the network with fresh weights, in training mode: images (B, 1, 28, 28) -> features (B, 64) -> logits (B, 10).
 
     Examples:
         >>> sum(weight.numel() for weight in build_classifier().network.parameters())
@@ -51,13 +51,13 @@ def build_classifier() -> Classifier:
 
 
 def load_classifier(weights: Path = WEIGHTS) -> Classifier:
-    """The trained network, float32 on the CPU, in evaluation mode and without gradients.
+    """Return the trained network, float32 on the CPU, in evaluation mode and without gradients.
 
     Args:
         weights: a safetensors file of `build_classifier().network`; without it, the embedded one.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
 
     Examples:
         >>> import torch

@@ -55,7 +55,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """The mean (d,) and the covariance (d, d) of a data set's features, and the distance of other data to it where it is known."""
+    """The mean (d,) and the covariance (d, d) of the features of a data set, and the distance of other data to it if it is known."""
 
     mean: Floats
     covariance: Floats
@@ -64,7 +64,7 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class FeatureNetwork:
-    """Samples (n, C, H, W), pixels clamped to [-1, 1], to float64 features (n, width), and to classes (n,) where it knows them."""
+    """A map from samples (n, C, H, W), pixels clamped to [-1, 1], to float64 features (n, width), and to classes (n,) if it has any."""
 
     width: int
     features: Callable[[Any], Floats]
@@ -76,10 +76,10 @@ class FeatureNetwork:
 
 
 def load(name: str, shape: Sequence[int], device: Any = "cpu") -> FeatureNetwork:
-    """The feature network "digits", "cifar10", "efficientnet" or "inception" for samples of a shape.
+    """Load the feature network "digits", "cifar10", "efficientnet" or "inception" for samples of a shape.
 
     Raises:
-        ValueError: samples that it cannot see, a classifier without weights.
+        ValueError: the network does not take samples of this shape, or a classifier has no weights.
         ImportError, ValueError: EfficientNet or Inception is missing; the message says what to install.
 
     Examples:
@@ -93,7 +93,7 @@ def load(name: str, shape: Sequence[int], device: Any = "cpu") -> FeatureNetwork
 
 
 def has_weights(name: str) -> bool:
-    """Whether there is a classifier of that name, with its weights and the statistics of its data.
+    """Return whether there is a classifier of that name with its weights and the statistics of its data.
 
     Examples:
         >>> has_weights("digits"), has_weights("letters")
@@ -103,7 +103,7 @@ def has_weights(name: str) -> bool:
 
 
 def data_statistics(name: str) -> Statistics | None:
-    """The statistics of the data that a classifier was trained on; None where they are not known.
+    """Return the statistics of the data that a classifier was trained on, or None if they are not known.
 
     Examples:
         >>> data_statistics("digits").mean.shape, data_statistics("inception")
@@ -118,10 +118,10 @@ def _statistics_file(name: str) -> Path:
 
 
 def load_statistics(path: Path) -> Statistics:
-    """Statistics from a file: safetensors with `mean`, `covariance` and perhaps `yardstick`, or .npz with `mu` and `sigma`.
+    """Read statistics from a file: safetensors with `mean`, `covariance` and optionally `yardstick`, or .npz with `mu` and `sigma`.
 
     Raises:
-        ValueError: no such file, one that cannot be read, or arrays that are not a finite mean (d,) with a covariance (d, d).
+        ValueError: the file does not exist or cannot be read, or its arrays are not a finite mean (d,) and a covariance (d, d).
     """
     mean_name, covariance_name = ("mu", "sigma") if path.suffix == ".npz" else ("mean", "covariance")
     arrays = _read(path)
@@ -140,13 +140,15 @@ def load_statistics(path: Path) -> Statistics:
 
 
 def law_statistics(name: str, network: FeatureNetwork, data: Callable[[int, int], Floats]) -> Statistics:
-    """The mean and the covariance of the features of `LAW_DRAWS` exact draws of a law.
+    """Return the mean and the covariance of the features of `LAW_DRAWS` exact draws of a law.
 
-    They take a minute or two on a processor, so they are kept in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache), in a file named
-    after the law, the weights of the network and the first draws. If the folder cannot be written, every process computes them.
+    Computing them takes a minute or two on a CPU. They are stored in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache), in a file
+    named after the law, the weights of the network and the first draws. If the folder cannot be written, every process computes them.
 
     Args:
-        name: of the law, for the file. network: see `load`. data: data(num, seed) -> exact draws, float64 (num, …).
+        name: the name of the law, for the file.
+        network: the feature network, from `load`.
+        data: a function (num, seed) -> exact draws, float64 (num, …).
     """
     from safetensors.numpy import save
 

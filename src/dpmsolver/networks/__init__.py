@@ -1,1 +1,1 @@
-"""Networks: what makes a solver's outputs of a pretrained network, with its schedule, its guidance and its hooks."""
+"""Networks: a pretrained network with its schedule, its guidance and its hooks, and the outputs that a solver needs of it."""

@@ -1,6 +1,6 @@
-"""The conventions that get mixed up: what t counts, the scale of the state, what the numbers of a schedule are, the range of pictures.
+"""The conventions that are often confused: the meaning of t, the scale of the state, the numbers of a schedule, the range of pictures.
 
-`trials` lists, for a denoiser and data, what each usual mistake would have had to be written as. `diagnosis.check` measures them.
+`trials` lists, for a denoiser and data, the correct code after each of the usual mistakes. `diagnosis.check` measures them.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Trial:
 
     Args:
         names: the changes, in words.
-        arguments: what `denoiser.replace` takes to make them, as code of `network`, `schedule` and `dpm`.
-        values: what the data must be, as code of `data`; empty for the given ones.
-        only_data: its network predicts data by construction, so that no other reading is tried.
+        arguments: the arguments of `denoiser.replace` that make them, as code in terms of `network`, `schedule` and `dpm`.
+        values: the data that are then right, as code in terms of `data`; empty for the given ones.
+        only_data: True if its network predicts data by construction, so that no other prediction is tried.
     """
 
     denoiser: Denoiser
@@ -60,7 +60,7 @@ class Trial:
 
 
 def trials(start: Trial, low: float, high: float) -> Iterator[Trial]:
-    """Every single change of a trial whose data lie between low and high."""
+    """Return every single change of a trial whose data lie between low and high."""
     denoiser = start.denoiser
     if not any("time_label" in argument for argument in start.arguments):
         for name, code, function in _labels(denoiser.schedule):

@@ -1,4 +1,4 @@
-"""Denoiser: a network, what it predicts, and how it wants to be called."""
+"""`Denoiser`: a network with its noise schedule, what it predicts, and how it is called."""
 
 from __future__ import annotations
 
@@ -27,25 +27,28 @@ __all__ = ["Denoiser"]
 
 @dataclass(frozen=True, eq=False)
 class Denoiser:
-    """A network with its schedule. Two denoisers are equal only if they are one object.
+    """A network with its noise schedule and the conventions of its inputs and outputs.
 
     Args:
-        network: `network(x, t, **kwargs)` with x (B, …) and t (B,), returning an array of x's shape. It may write into x and t.
-        schedule: the noise schedule it was trained on.
-        predicts: what it returns: "noise", "data", "v", "score" or "velocity" (see `conversion`).
-        network_kwargs: handed to every call; the caller's own, unchanged, also where guidance doubles the batch.
-        time_label: what t is. "float": the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM`, sigma times
-            its label_scale for `Flow`, t itself else). "round": that, rounded, as int64. A function of the label: `lambda t: 999 * t`
-            for ScoreSDE's networks.
-        learned_variance: the network returns 2C channels, of which the first C are the prediction.
+        network: a function `network(x, t, **kwargs)` of a state x (B, …) and time labels t (B,) that returns an array of x's shape. It may
+            overwrite x and t.
+        schedule: the noise schedule that it was trained on.
+        predicts: what it returns: "noise" (eps), "data" (x_0), "v" (alpha eps - sigma x_0), "score" (-eps/sigma) or "velocity" (eps - x_0).
+        network_kwargs: keyword arguments of every call, passed unchanged, even if guidance doubles the batch.
+        time_label: how t is computed. "float": t is the schedule's label (the step number t N - 1 for `Discrete`, sigma for `EDM`, sigma
+            times label_scale for `Flow`, the time itself for the others). "round": t is that label, rounded, as int64. A function: t is its
+            value at the label, as in `lambda t: 999 * t` for ScoreSDE's networks.
+        learned_variance: True if the network returns 2C channels, of which the first C are the prediction.
         guidance: `guidance.ClassifierFree`, `guidance.Classifier` or `guidance.Loss`.
-        data_hook: a correction (x0, point) -> x0 of every predicted x_0, such as `thresholding.dynamic()`.
-        dtype: the network's float type by name ("float16"); by default that of its weights for a torch module, else the state's.
-            Inputs are cast to it and outputs back to the state's type; nothing else is ever in half precision. Labels are float64
-            for a network in float64, else float32: half precision cannot tell step 999 from 999.5.
+        data_hook: a function (x0, point) -> x0 that corrects every predicted x_0, such as `thresholding.dynamic()`.
+        dtype: the float type in which the network computes, by name ("float16"); by default that of the weights of a torch module, else
+            that of the state. Inputs are cast to it, and outputs back to the state's type; nothing else is in half precision. Labels are
+            float64 for a network in float64, else float32, because half precision cannot distinguish step 999 from 999.5.
+
+    Two denoisers are equal only if they are the same object.
 
     Raises:
-        PlanError: an unknown prediction or time label.
+        PlanError: the prediction or the time label is unknown.
 
     Examples:
         >>> import numpy as np
@@ -112,19 +115,19 @@ class Denoiser:
         guidance: float = 1.0,
         network_kwargs: Mapping[str, Any] | None = None,
     ) -> Denoiser:
-        """The denoiser of a preconditioned network of EDM or EDM2: the `EDM` schedule, data prediction.
+        """Return the denoiser of a preconditioned network of EDM or EDM2, with the `EDM` schedule and data prediction.
 
         Args:
-            net: `net(x, sigma, class_labels=None, …) -> denoised x` with the attributes `img_resolution` and `label_dim`, as EDM's pickles
-                hold it: preconditioned for EDM, VP, VE or iDDPM. Steps on the noise levels that a network of iDDPM was trained on
-                are those of `networks.research.rounded(net)`, a grid.
-            class_labels: class numbers (B,) or one-hot rows (B, label_dim); None is no class.
-            sigma_min, sigma_max: the noise levels of runs, as far as the network's own `sigma_min` and `sigma_max` allow.
-            gnet, guidance: the network that guides, and how far: gnet + guidance (net - gnet), as in EDM2.
-            network_kwargs: handed to every call.
+            net: `net(x, sigma, class_labels=None, …) -> denoised x` with the attributes `img_resolution` and `label_dim`, as in EDM's
+                pickles: preconditioned for EDM, VP, VE or iDDPM. For steps on the noise levels that a network of iDDPM was trained on,
+                use the grid `networks.research.rounded(net)`.
+            class_labels: class numbers (B,) or one-hot rows (B, label_dim); None for no class.
+            sigma_min, sigma_max: the noise levels of runs, restricted to the network's own `sigma_min` and `sigma_max`.
+            gnet, guidance: the guiding network and the strength of its guidance, gnet + guidance (net - gnet), as in EDM2.
+            network_kwargs: keyword arguments of every call.
 
         Raises:
-            PlanError: a network without these attributes, noise levels that it does not support, labels that do not fit label_dim.
+            PlanError: the network lacks these attributes or does not support the noise levels, or labels do not fit label_dim.
 
         Examples:
             >>> import numpy as np, dpmsolver as dpm
@@ -152,16 +155,16 @@ class Denoiser:
 
     @staticmethod
     def score_sde(model: Callable[..., Any], sde: Any, *, continuous: bool = True) -> Denoiser:
-        """The denoiser of a network of score_sde, with the schedule, the labels and the prediction that its SDE implies.
+        """Return the denoiser of a network of score_sde, with the schedule, the labels and the prediction that its SDE implies.
 
         Args:
             model: `model(x, labels)`, in evaluation mode.
-            sde: a VPSDE, subVPSDE or VESDE of that code, known by the name of its class.
-            continuous: the network was trained on continuous times (`config.training.continuous`): labels are 999 t, or sigma where the
-                variance explodes. Else they are the numbers of the training steps: floats, and rounded where the variance explodes.
+            sde: a VPSDE, subVPSDE or VESDE of that code, recognised by the name of its class.
+            continuous: True if the network was trained on continuous times (`config.training.continuous`). Its labels are then 999 t, or
+                sigma for VESDE. Otherwise they are the numbers of the training steps, as floats, and rounded for VESDE.
 
         Raises:
-            PlanError: another SDE, or one without its attributes. TypeError: a model that cannot be called.
+            PlanError: the SDE is of another class, or lacks an attribute. TypeError: the model cannot be called.
 
         Examples:
             >>> import dpmsolver as dpm
@@ -187,21 +190,21 @@ class Denoiser:
         classifier: Callable[..., Any] | None = None,
         classifier_scale: float = 1.0,
     ) -> Denoiser:
-        """The denoiser of a network of guided-diffusion or improved-diffusion, with its classifier if there is one.
+        """Return the denoiser of a network of guided-diffusion or improved-diffusion, with its classifier if there is one.
 
         Args:
-            model: `model(x, timesteps, **model_kwargs)`, with the doubled channels of a learned variance if the diffusion says so.
-            diffusion: the GaussianDiffusion or SpacedDiffusion that was made with it. One that leaves out steps knows the schedule at those
-                that are left, so make it without respacing.
-            model_kwargs: such as {"y": classes}, handed to every call and to cond_fn.
+            model: `model(x, timesteps, **model_kwargs)`. It has doubled channels if the diffusion learns the variance.
+            diffusion: the GaussianDiffusion or SpacedDiffusion that was made with it. Make it without respacing: a respaced one knows the
+                schedule only at the steps that it keeps.
+            model_kwargs: keyword arguments of every call of the model and of cond_fn, such as {"y": classes}.
             cond_fn: `cond_fn(x, timesteps, **model_kwargs)`: the gradient of log p(y | x), times its scale.
-            classifier, classifier_scale: instead of it, a network `classifier(x, timesteps) -> logits` of torch, for the classes `y`.
+            classifier, classifier_scale: in place of cond_fn, a torch network `classifier(x, timesteps) -> logits` for the classes `y`.
 
         Predicted data are not clipped; `denoiser.replace(data_hook=dpm.thresholding.static())` does what `clip_denoised=True` does.
 
         Raises:
-            PlanError: a diffusion without its attributes or one that predicts the previous x, classes that are missing. ValueError:
-                betas by which alpha does not fall.
+            PlanError: the diffusion lacks an attribute or predicts the previous x, or classes are missing. ValueError: the betas do not
+                make alpha fall.
 
         Examples:
             >>> import dpmsolver as dpm
@@ -229,18 +232,18 @@ class Denoiser:
     def latent_diffusion(
         model: Any, cond: Any = None, uncond: Any = None, scale: Any = 1.0, *, batched: bool = True
     ) -> Denoiser:
-        """The denoiser of a LatentDiffusion of CompVis's code, Stable Diffusion's included; it samples latents.
+        """Return the denoiser of a LatentDiffusion of CompVis's code, such as Stable Diffusion. It samples latents.
 
         Args:
-            model: with `apply_model(x, t, cond)`, `alphas_cumprod` and `parameterization` ("eps", "x0" or "v").
-            cond: a list with one text per sample, which `model.get_learned_conditioning` encodes; or what it returned.
+            model: a model with `apply_model(x, t, cond)`, `alphas_cumprod` and `parameterization` ("eps", "x0" or "v").
+            cond: a list with one text per sample, which `model.get_learned_conditioning` encodes, or what that method returned.
             uncond, scale: the same for "no condition", and the scale of classifier-free guidance; see `guidance.ClassifierFree`.
-            batched: False for two calls of the network, where cond and uncond differ in shape.
+            batched: False calls the network twice, which is necessary if cond and uncond differ in shape.
 
-        `model.decode_first_stage(latents)` makes pictures of the result: it divides by `model.scale_factor` itself.
+        `model.decode_first_stage(latents)` turns the result into pictures; it divides by `model.scale_factor` itself.
 
         Raises:
-            PlanError: a model without these attributes, an unknown parameterization, one text in place of a list.
+            PlanError: the model lacks an attribute, the parameterization is unknown, or one text is given in place of a list.
 
         Examples:
             >>> import dpmsolver as dpm
@@ -263,51 +266,52 @@ class Denoiser:
         return html_table(f"Denoiser of {brief(self.network)}", rows)
 
     def replace(self, **changes: Any) -> Denoiser:
-        """A copy with other settings: `denoiser.replace(guidance=…)`."""
+        """Return a copy with other settings, as in `denoiser.replace(guidance=…)`."""
         return replace(self, **changes)
 
     def label(self, schedule_label: float) -> float:
-        """What the network gets for a schedule's label."""
+        """Return the time label that the network takes for a label of the schedule."""
         if callable(self.time_label):
             return float(self.time_label(schedule_label))
         return float(round(schedule_label)) if self.time_label == "round" else schedule_label
 
     def conversion(self, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
-        """The numbers (a, b) with wanted = a x + b output for this network: `conversion`, with the sign of the schedule's velocity."""
+        """Return (a, b) with wanted = a x + b output for this network, with the sign of its velocity (see `dpmsolver.plans.targets`)."""
         a, b = conversion(self.predicts, wanted, alpha, sigma)
         return a, (self.schedule.velocity_sign * b if self.predicts == "velocity" else b)
 
     def labels(self, backend: Backend, schedule_labels: Any, like: Any) -> Sequence[Any]:
-        """What the network gets for a schedule's labels (N, B) or (N, 1): N arrays of shape (B,), on the device of `like`."""
+        """Return the network's time labels for labels (N, B) or (N, 1) of the schedule: N arrays (B,) on the device of `like`."""
         return self.placed_labels(backend, self.label_values(schedule_labels), like)
 
     def label_values(self, schedule_labels: Any) -> Any:
-        """What the network gets for a schedule's labels, as numbers of the host."""
+        """Return the network's time labels for labels of the schedule, as numbers of the host."""
         if self.time_label == "float":
             return schedule_labels
         return np.array([[self.label(value) for value in row] for row in schedule_labels.tolist()])
 
     def placed_labels(self, backend: Backend, values: Any, like: Any) -> Sequence[Any]:
-        """`label_values` as N arrays of shape (B,), on the device of `like`."""
+        """Return `label_values` as N arrays of shape (B,), on the device of `like`."""
         dtype = arrays.label_dtype(backend, backend.network_dtype(self.network, self.dtype), like)
         return arrays.labels(backend, values, like, None if self.time_label == "round" else dtype)
 
     def at(self, x: Array, t: ArrayLike, wanted: Predicts = "data") -> Array:
-        """Evaluate the network once and return its answer in any form, guidance and the data hook included.
+        """Evaluate the network once, at any time, and return its prediction in any form.
 
-        Gradients are recorded where x requires them, as reconstruction guidance needs, and not otherwise. x is not changed.
+        Guidance and the data hook are applied. Gradients are recorded if x requires them, as reconstruction guidance needs. x is not
+        changed.
 
         Args:
             x: the state alpha x_0 + sigma eps, shape (B, …), NumPy or torch.
             t: the schedule's time, one number for all or one per sample; `schedule.time_from_label` makes it from a step number.
-            wanted: "data" (x_0), "noise" (eps), "v", "score" or "velocity": see `conversion`.
+            wanted: "data" (x_0), "noise" (eps), "v", "score" or "velocity", as for `predicts`.
 
         Returns:
-            An array of x's shape, framework and device; float64 if x is, else float32. What the network returns is not tested for NaN.
+            An array of x's shape, framework and device; float64 if x is float64, else float32. It is not checked for NaN.
 
         Raises:
-            PlanError: a time outside the schedule, a number of times other than one or B, an unknown name, and a point where the
-                output does not determine what is wanted (the data from noise at alpha = 0).
+            PlanError: a time lies outside the schedule, the number of times is neither 1 nor B, a name is unknown, or the output does not
+                determine what is wanted at this point (as the noise does not determine the data at alpha = 0).
 
         Examples:
             >>> import numpy as np, dpmsolver as dpm
@@ -323,13 +327,13 @@ class Denoiser:
     def call(
         self, backend: Backend, x: Any, point: Point, dtype: Any, lending: Lending | None = None
     ) -> tuple[Any, Any]:
-        """What `answer` returns, with the label made here. A point's numbers may be one per sample."""
+        """Return the result of `answer` at a point, whose numbers may be one per sample."""
         label = self.labels(backend, np.atleast_1d(point.label)[None], x)[0]
         return self.answer(backend, x, label, point.time, dtype, lending)
 
     @property
     def guided_in_data(self) -> bool:
-        """Whether the guidance wants the predicted data at every evaluation."""
+        """True if the guidance acts on the predicted data of every evaluation."""
         return (
             isinstance(self.guidance, ClassifierFree)
             and self.guidance.rule is not None
@@ -338,13 +342,13 @@ class Denoiser:
 
     @property
     def steers(self) -> bool:
-        """Whether the guidance adds a gradient to the score."""
+        """True if the guidance adds a gradient to the score."""
         return isinstance(self.guidance, (Classifier, Loss))
 
     def answer(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
     ) -> tuple[Any, tuple[Any, Any] | None]:
-        """The network's output as `output` has it, and what its guidance adds to the score: a factor and a gradient, or None."""
+        """Return the network's output, as `output` does, and (factor, gradient) that the guidance adds to the score, or None."""
         if isinstance(self.guidance, Loss):
             to_data = _to_data(self, time)
             call = partial(self._call, backend, dtype, lending or Lending(backend), kwargs={})
@@ -355,10 +359,10 @@ class Denoiser:
     def output(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
     ) -> Any:
-        """The network's output in the state's type, guided if `guidance` is classifier-free. `time` may differ between samples.
+        """Return the network's output in the state's type, with classifier-free guidance if there is any. Times may differ per sample.
 
         Args:
-            lending: how a run lends x to the network; by default as a copy.
+            lending: how a run lends x to the network; by default the network gets a copy.
         """
         lending = lending or Lending(backend)
         if self.guidance is None:
@@ -373,7 +377,7 @@ class Denoiser:
     def pair(
         self, backend: Backend, x: Any, label: Any, time: Any, dtype: Any, lending: Lending | None = None
     ) -> tuple[Any, Any]:
-        """The guided and the unconditional output, for a plan that wants both; the guidance is classifier-free."""
+        """Return the guided and the unconditional output, for a plan that uses both. The guidance must be classifier-free."""
         assert isinstance(self.guidance, ClassifierFree)
         lending = lending or Lending(backend)
         call = partial(self._call, backend, dtype, lending)

@@ -1,8 +1,8 @@
-"""check: does a network predict what it is said to predict, and if not, which of the usual mistakes was made?
+"""`check` tests whether a network predicts what its denoiser declares, and if not, which of the usual mistakes was made.
 
-The state x = alpha x_0 + sigma eps is made from given data, so that the right answer is known. The error of a hypothesis is that of its
-predicted x_0, over that of the best guess without a network, a multiple of x plus a constant: 0 is perfect, 1 is no better than
-knowing nothing. Whatever a network predicts, its answer is a linear combination of x and x_0, so one unit serves all hypotheses.
+The state x = alpha x_0 + sigma eps is made from given data, so that the right prediction is known. The error of a hypothesis is that of its
+predicted x_0, over the error of the best guess without a network, a multiple of x plus a constant: 0 is perfect, and 1 is as bad as that
+guess. Every prediction is a linear combination of x and x_0, so this unit is the same for all hypotheses.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Hypothesis:
     """A convention that was tried.
 
     Args:
-        name: what differs from the declared convention, in words; "as declared" for that one.
-        code: what to write instead: an expression of `denoiser`, `network`, `schedule` and `data`. Empty for the declared one.
-        error: of the predicted x_0 over all levels; 0 is perfect, 1 is no better than knowing nothing.
-        errors: the same for each level.
-        score: the error when the output may be off by a tenth, as that of an imperfect network is.
-        fits: the network is of use under this convention, and no other linear reading of its output is much better.
-        changes: how many things differ from what is declared.
+        name: the difference from the declared convention, in words; "as declared" for the declared one.
+        code: the correct code, an expression in `denoiser`, `network`, `schedule` and `data`; empty for the declared convention.
+        error: the error of the predicted x_0 over all levels; 0 is perfect, 1 is no better than a guess without the network.
+        errors: the error at each level.
+        score: the error with a tolerance of a tenth of the output, for imperfect networks.
+        fits: True if the network is useful under this convention and no other linear combination of its output is much better.
+        changes: the number of differences from the declared convention.
     """
 
     name: str
@@ -75,16 +75,16 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of `check`. `print` shows the finding and the table.
+    """The result of `check`. Printing it shows the finding and a table of the errors.
 
     Args:
-        fits: the declared convention fits, about as well as the best that was tried.
-        finding: a sentence: that it fits, or which mistake was made and what to write instead, or that nothing fits.
-        code: what to write instead, as a Python expression; empty where it fits or nothing does.
+        fits: True if the declared convention fits about as well as the best one that was tried.
+        finding: a sentence which says that the convention fits, or names the mistake and the correct code, or says that nothing fits.
+        code: the correct code as a Python expression; empty if the convention fits or nothing does.
         declared: the declared convention.
-        hypotheses: everything that was tried, best first.
-        times: the levels, in the schedule's time.
-        calls: evaluations of the network, each of the whole batch.
+        hypotheses: all conventions that were tried, best first.
+        times: the schedule's times of the levels.
+        calls: the number of network evaluations, each of the whole batch.
     """
 
     fits: bool
@@ -99,7 +99,7 @@ class Diagnosis:
         return cut(f"<Diagnosis of {self.calls} calls: {self.finding}>")
 
     def table(self, rows: int = 8) -> str:
-        """The declared convention and the best others, with their errors over all levels and for each, from noisy to clean."""
+        """Return the declared convention and the best others as text, with their errors over all levels and at each level."""
         others = [h for h in self.hypotheses if h is not self.declared][: rows - 1]
         width = max(len(h.name) for h in (self.declared, *others))
         times = "".join(f"{f't={t:.2g}':>10}" for t in self.times)
@@ -113,24 +113,30 @@ class Diagnosis:
 
 
 def check(denoiser: Denoiser, data: Any, *, x_T: Any = None, levels: int = 6, seed: int = 0) -> Diagnosis:
-    """Measure how well a network predicts what it is said to predict, try the usual mistakes, and say which convention fits.
+    """Check whether a network predicts what its denoiser declares, and find the convention that fits if it does not.
 
-    What is tried: every prediction with either sign; other meanings of t (the step number, n/N, 1000 t, 1 - t, ln(sigma)/4, …); other
-    scales of the state (variance exploding, preserving, straight); betas that are alphas_cumprod and the like; EDM's raw networks;
-    data in [0, 1], in [-1, 1] or in bytes. Where nothing fits, mistakes are also tried in pairs.
+    The network is evaluated on noised data, for which the right prediction is known. The declared convention is compared with the usual
+    mistakes: every prediction with either sign; other meanings of t (the step number, n/N, 1000 t, 1 - t, ln(sigma)/4, …); other scales of
+    the state (variance exploding, preserving, straight); betas that are alphas_cumprod and the like; EDM's raw networks; data in [0, 1], in
+    [-1, 1] or in bytes. If none of them fits, pairs of mistakes are tried too.
 
     Args:
-        denoiser: the network as it is declared. Classes in its `network_kwargs` or its guidance must fit the batch of the data. The
-            condition of classifier-free guidance is used without its scale; other guidance and the data hook are left out.
-        data: what the network should know, (B, …), NumPy or torch: 16 pictures, or some hundred points of a few numbers.
-        x_T: a start that is meant for `sample`: its standard deviation is checked as well.
-        levels: noise levels, uniform in log-SNR where the data and the noise are of comparable size.
-        seed: of the noise. The same seed gives the same diagnosis.
+        denoiser: the network with the declared convention. Classes in its `network_kwargs` or its guidance must fit the batch of the
+            data. The condition of classifier-free guidance is used without its scale; other guidance and the data hook are ignored.
+        data: data of the kind that the network was trained on, (B, …), NumPy or torch: 16 pictures, or some hundred points of a few
+            numbers.
+        x_T: a start for `sample`, whose standard deviation is checked too.
+        levels: the number of noise levels, uniform in log-SNR where data and noise have comparable size.
+        seed: the seed of the noise. The same seed gives the same diagnosis.
 
-    The network is evaluated at most 40 `levels` times on the whole batch, and about 15 `levels` times where a convention fits.
+    Returns:
+        The diagnosis, with the finding in words and the correct code.
+
+    The network is evaluated at most 40 `levels` times on the whole batch, and about 15 `levels` times if a convention fits.
 
     Raises:
-        TypeError: no denoiser. PlanError: data that are all alike or not finite, fewer than 16 numbers, no levels.
+        TypeError: the first argument is not a denoiser. PlanError: the data are constant, not finite or fewer than 16 numbers, or there are
+            no levels.
 
     Examples:
         >>> import dpmsolver as dpm

@@ -1,4 +1,4 @@
-"""A fingerprint of a network: the SHA-256 sum of its weights, by which one set of weights is told from another of the same name.
+"""The fingerprint of a network: the SHA-256 sum of its weights, which distinguishes sets of weights that have the same name.
 
 Importing this module imports no framework.
 """
@@ -28,13 +28,13 @@ _KNOWN: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()  # fingerprints
 
 
 def fingerprint(network: Any) -> str | None:
-    """Return the SHA-256 sum of a network's weights, or None for a function that holds none.
+    """Return the SHA-256 sum of a network's weights, or None for a function without weights.
 
-    Weights are the state of torch modules, and arrays; of JAX, those that are not traced. They are looked for where a function can hold
-    them: in its attributes, its closure, its defaults, the arguments of a `partial` and the global names that it uses. Names, types,
-    shapes and bytes count.
+    Weights are the state of torch modules and arrays; of JAX arrays, those that are not traced. They are searched where a function can hold
+    them: in its attributes, its closure, its defaults, the arguments of a `partial` and the global names that it uses. Names, types, shapes
+    and bytes enter the sum.
 
-    A function around a network that adds no weights may say so, by an attribute `weights_of` that is the network.
+    A function around a network that adds no weights may declare so by an attribute `weights_of` that is the network.
 
     Args:
         network: a torch module, a function or any other callable.
@@ -130,15 +130,15 @@ def _root(module: str) -> str:
 
 
 def elsewhere(x: Any, label: Any) -> Any:
-    """Stand in for a network that somebody else evaluates, such as a pipeline: nobody can say which it is."""
+    """Stand in for a network that other code evaluates, such as a pipeline, and that has no fingerprint."""
     raise AssertionError("whoever runs the plan evaluates the network, and hands its output over")
 
 
 def said_of(denoiser: Denoiser, *, keep: bool = False) -> dict[str, str]:
-    """Return what a plan that is fitted to a denoiser says of it: the network's fingerprint, and the guidance in words.
+    """Return what a plan fitted to a denoiser records about it: the fingerprint of the network, and the guidance in words.
 
     Args:
-        keep: take the fingerprint that was computed before for this network object, which may have been trained since.
+        keep: use the fingerprint computed earlier for this network object, even if the network was trained since.
     """
     guidance = denoiser.guidance
     scale = getattr(guidance, "scale", None)
@@ -150,9 +150,9 @@ def said_of(denoiser: Denoiser, *, keep: bool = False) -> dict[str, str]:
 
 
 def fits(fitted: Mapping[str, Any], said: Mapping[str, str]) -> bool:
-    """Return whether a plan fitted to one denoiser is for another, both as `said_of` describes them.
+    """Return whether a plan fitted to one denoiser suits another, both as described by `said_of`.
 
-    The network must be the same, and the guidance of the same kind, with scales among those that were fitted.
+    The network must be the same, and the guidance of the same kind, with scales among the fitted ones.
 
     Examples:
         >>> fits({"network": "a", "guidance": "ClassifierFree 1 to 4"}, {"network": "a", "guidance": "ClassifierFree 2"})
@@ -198,7 +198,7 @@ def _named(scale: Any) -> str:
 
 
 def like_weights(network: Any) -> Any:
-    """Return an empty array of the framework and on the device of a network's weights; None for NumPy and for what has none."""
+    """Return an empty array of the framework and on the device of a network's weights; None for NumPy and for no weights."""
     parameters = getattr(network, "parameters", None)
     first = next(iter(parameters()), None) if callable(parameters) else None
     return None if first is None else first.detach().new_empty(0)

@@ -1,4 +1,4 @@
-"""Guidance: how a condition steers the network. Give one to `Denoiser(…, guidance=…)`."""
+"""Guidance: how a condition steers the network. Pass one to `Denoiser(…, guidance=…)`."""
 
 from __future__ import annotations
 
@@ -94,26 +94,27 @@ class ClassifierFree:
     """Classifier-free guidance: output = unconditional + scale (conditional - unconditional).
 
     Args:
-        scale: a number, a function of the schedule's time, or one number per sample. 1 is the conditional network alone (and costs one
-            call of the plain batch), 0 the unconditional one.
-        condition: keyword arguments of the conditional network. Values may be arrays with the batch as their first axis, dicts, lists
-            and tuples of them, and whatever else the network takes.
-        unconditional: the same for "no condition". A name that it lacks is left out of the unconditional call, so that the network's
-            default holds; None lacks all of them.
-        interval: (low, high) in the schedule's time; outside it the conditional network runs alone (Kynkaanniemi et al. 2024).
-        batched: both networks are evaluated in one call of twice the batch, for which arrays are joined along the batch; an array of
-            another first axis is shared if it is one object on both sides. False makes two calls, which every pair of conditions
-            allows, such as texts of unequal length. Where one side has None or nothing, two calls are made in any case.
-        rule: `Rescaled`, `Projected` or `ZeroStar`: how the two outputs become one, instead of the line above.
+        scale: a number, a function of the schedule's time, or one number per sample. Scale 1 is the conditional network alone (one call of
+            the plain batch), scale 0 the unconditional one.
+        condition: keyword arguments of the conditional network. Values may be arrays with the batch as their first axis, dicts, lists and
+            tuples of such arrays, and any other objects that the network takes.
+        unconditional: the same for "no condition". A missing name is left out of the unconditional call, so that the network's default
+            applies; None leaves out all names.
+        interval: (low, high) in the schedule's time. Outside the interval only the conditional network is evaluated (Kynkaanniemi et al.
+            2024).
+        batched: True evaluates both networks in one call of twice the batch, for which arrays are joined along the batch; an array with
+            another first axis is shared if both conditions hold the same object. False makes two calls, which works for every pair of
+            conditions, such as texts of unequal length. If one condition has None or lacks a name, two calls are made in any case.
+        rule: `Rescaled`, `Projected` or `ZeroStar`, which combines the two outputs in place of the formula above.
 
-    A plan of CFG++ takes the guided and the unconditional output of each evaluation, both at any scale; outside the interval the
-    conditional one is both. One guided evaluation counts once in `nfe`, as one call of twice the batch or as two.
-    `Denoiser.network_kwargs` are handed to either
-    call as they are: in one batched call they are not doubled, so an array with the batch as its first axis belongs in both conditions.
+    One guided evaluation counts once in `nfe`, whether it is one call of twice the batch or two calls. `Denoiser.network_kwargs` are passed
+    to either call unchanged; a batched call does not double them, so an array with the batch as its first axis belongs in both conditions.
+    A plan of CFG++ uses both the guided and the unconditional output, at any scale; outside the interval the conditional output replaces
+    both.
 
     Raises:
-        PlanError: a scale that is not finite or not one per sample; a name that only `unconditional` has; before the first evaluation,
-            conditions that one call cannot hold. The message names the condition and its shapes.
+        PlanError: the scale is not finite or not one per sample, a name occurs only in `unconditional`, or conditions do not fit into one
+            call, which is found before the first evaluation. The message names the condition and its shapes.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -160,12 +161,12 @@ class ClassifierFree:
 
     @property
     def constant(self) -> bool:
-        """Whether all evaluations are guided alike, at any time and in any order."""
+        """True if the guidance is the same at all evaluations, at any time and in any order."""
         alike = self.rule is None or not (self.rule.acts_on_data or self.rule.remembers or self.rule.zero)
         return alike and self.interval is None and not callable(self.scale)
 
     def check(self, batch: int, times: Sequence[Any], answers: int = 1) -> None:
-        """PlanError where this guidance does not fit a batch, or its scale not one of the times."""
+        """Raise PlanError if this guidance does not fit a batch, or if its scale does not fit one of the times."""
         for time in times:
             _scale_at(self.scale, 1.0, self.interval, time, index(batch))
         if not self._two_calls and (self.scale != 1.0 or answers > 1):
@@ -181,10 +182,10 @@ class ClassifierFree:
         calls: Lending,
         to_data: tuple[Any, Any] | None = None,
     ) -> Any:
-        """The guided network output.
+        """Return the guided output of the network.
 
         Args:
-            call: `call(x, label, kwargs, own)` is the network, and `own` says that nobody else needs x.
+            call: the network, `call(x, label, kwargs, own)`; own=True tells that nobody else needs x.
             calls: those of the run. to_data: (a, b) with x_0 = a x + b output, for a rule that acts on the data.
         """
         scale, idle = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
@@ -204,7 +205,7 @@ class ClassifierFree:
         calls: Lending,
         to_data: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """The guided and the unconditional output, with the arguments of `run`. Outside the interval both are the conditional one."""
+        """Return the guided and the unconditional output; outside the interval both are the conditional one. Arguments as for `run`."""
         inside, some, everywhere = _shares(time, self.interval)
         if self._silent(calls):
             nothing = linear(backend, [0.0], [call(x, label, self.condition)])
@@ -300,14 +301,22 @@ class Classifier:
     """Classifier guidance: eps <- eps - scale sigma grad_x log p(y | x_t).
 
     Args:
-        scale: strength: a number, a function of the schedule's time, or one number per sample.
-        log_probability: function (x, label, **kwargs) -> (B,), differentiated by torch.
-        gradient: instead of it, a function (x, label, **kwargs) -> the gradient, of x's shape (for NumPy, or your own).
-        kwargs: handed to either.
-        interval: (low, high) in the schedule's time; no guidance outside.
+        scale: the strength: a number, a function of the schedule's time, or one number per sample.
+        log_probability: a function (x, label, **kwargs) -> log p(y | x), (B,), which torch differentiates.
+        gradient: in place of log_probability, a function (x, label, **kwargs) that returns the gradient, of x's shape.
+        kwargs: keyword arguments of the function.
+        interval: (low, high) in the schedule's time. There is no guidance outside.
 
     Raises:
-        PlanError: a scale that is not finite or not one per sample; both functions, or none.
+        PlanError: the scale is not finite or not one per sample, or both functions or neither are given.
+
+    Examples:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> towards_one = Classifier(2.0, gradient=lambda x, label: 1.0 - x)  # the gradient of log p = -(x - 1)^2/2
+        >>> denoiser = dpm.Denoiser(lambda x, t: 0.5 * x, dpm.schedules.LinearVP(), guidance=towards_one)
+        >>> plain = dpm.sample(denoiser.replace(guidance=None), np.zeros((1, 2)), nfe=10)
+        >>> bool((dpm.sample(denoiser, np.zeros((1, 2)), nfe=10) > plain).all())
+        True
 
     Source: Dhariwal & Nichol 2021, arXiv 2105.05233, algorithm 2.
     """
@@ -326,12 +335,12 @@ class Classifier:
             raise PlanError("give exactly one of log_probability and gradient")
 
     def check(self, batch: int, times: Sequence[Any]) -> None:
-        """PlanError where the scale does not fit a batch or one of the times."""
+        """Raise PlanError if the scale does not fit a batch or one of the times."""
         for time in times:
             _scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
     def at(self, backend: Backend, x: Any, label: Any, time: Any) -> tuple[Any, Any] | None:
-        """(scale, gradient), or None outside the interval."""
+        """Return (scale, gradient), or None outside the interval."""
         scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
         if idle:
             return None
@@ -353,18 +362,19 @@ class Classifier:
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """Guidance by a loss of the predicted data: score <- score - scale grad_x loss(x_0(x)), through the network.
+    """Guidance by a loss of the predicted data: score <- score - scale grad_x loss(x_0(x)), differentiated through the network.
 
-    It costs no second evaluation, only the derivative of the one that is made. Use it for inverse problems, as DPS does, and for whatever
-    a differentiable function of pictures can want.
+    It needs no second evaluation, only the derivative of the first one. Use it for inverse problems, as DPS does, and for any other
+    differentiable function of the predicted data.
 
     Args:
-        loss: function x_0 -> (B,), one number per sample, differentiated by the state's framework (torch, JAX). x_0 has the state's shape.
-        scale: strength: a number, a function of the schedule's time, or one number per sample.
-        interval: (low, high) in the schedule's time; no guidance outside.
+        loss: a function from x_0, of the state's shape, to one number per sample, (B,). The state's framework (torch, JAX) differentiates
+            it.
+        scale: the strength: a number, a function of the schedule's time, or one number per sample.
+        interval: (low, high) in the schedule's time. There is no guidance outside.
 
     Raises:
-        PlanError: a scale that is not finite or not one per sample.
+        PlanError: the scale is not finite or not one per sample.
 
     Examples:
         >>> import torch, dpmsolver as dpm
@@ -376,8 +386,8 @@ class Loss:
         >>> bool(plain[0, 0] < steered[0, 0]), bool(plain[0, 1] == steered[0, 1])
         (True, True)
 
-    Source: Chung et al. 2023, arXiv 2209.14687, eq. 15 and 16; their step divides the scale by the norm of the residual, which a loss that
-    is the norm itself does.
+    Source: Chung et al. 2023, arXiv 2209.14687, eq. 15 and 16. Their step divides the scale by the norm of the residual; a loss that is the
+    norm itself does the same.
     """
 
     loss: Callable[[Any], Any]
@@ -392,7 +402,7 @@ class Loss:
             raise TypeError(f"loss must be a function x_0 -> (B,), got {type(self.loss).__name__}")
 
     def check(self, batch: int, times: Sequence[Any]) -> None:
-        """PlanError where the scale does not fit a batch or one of the times."""
+        """Raise PlanError if the scale does not fit a batch or one of the times."""
         for time in times:
             _scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
@@ -405,7 +415,11 @@ class Loss:
         time: Any,
         to_data: tuple[Any, Any],
     ) -> tuple[Any, tuple[Any, Any] | None]:
-        """The network's output, and (-scale, gradient), or None outside the interval. `to_data`: (a, b) with x_0 = a x + b output."""
+        """Return the network's output, and (-scale, gradient), or None outside the interval.
+
+        Args:
+            to_data: (a, b) with x_0 = a x + b output.
+        """
         scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
         if idle:
             return network(x, label), None

@@ -1,4 +1,4 @@
-"""The calls of one run: how it lends its state to a network, which may write into its input, and what it remembers of them."""
+"""Lending: a run lends its state to a network that may overwrite its input, and remembers what the network did."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["Lending"]
 
 @dataclass
 class Lending:
-    """The calls of one run. A network that writes into its input, as a first layer ReLU(inplace=True) does, leaves the run as it was.
+    """The calls of one run. A network that overwrites its input, as a first layer ReLU(inplace=True) does, does not change the run's state.
 
-    The first call gets a copy, and shows whether the network writes into it: one that does gets copies for the rest of the run, any
-    other gets the state itself. Later calls are checked by the count of writes that torch keeps for each tensor, which costs nothing.
-    Where there is no such count, on NumPy and for tensors made under inference mode, every call gets a copy: a read-only view would
-    stop compiled functions and torch.from_numpy, which only read.
+    The first call gets a copy, and shows whether the network overwrites it. If so, all calls of the run get copies; otherwise they get the
+    state itself. Later calls are checked by the count of writes that torch keeps for each tensor, at no cost. Without such a count, on
+    NumPy and for tensors made under inference mode, every call gets a copy: a read-only view would break compiled functions and
+    torch.from_numpy, which only read.
 
     Args:
-        backend: of the state.
-        writes: whether the network writes into its input; None before the first call.
-        number: which evaluation of a plan is being made; None where there is no plan.
-        kept: what a rule of guidance keeps from one evaluation for the next.
+        backend: the framework of the state.
+        writes: whether the network overwrites its input; None before the first call.
+        number: the number of the current evaluation of a plan; None without a plan.
+        kept: the memory of a rule of guidance from one evaluation to the next.
     """
 
     backend: Backend
@@ -35,7 +35,7 @@ class Lending:
     _count: int | None = None
 
     def lend(self, x: Any) -> Any:
-        """What to call the network with: x, or a copy."""
+        """Return the array with which the network is called: x, or a copy."""
         count = self.backend.version(x)
         if count is None:
             return self.backend.copy_to(x)
@@ -46,10 +46,10 @@ class Lending:
         return x
 
     def take_back(self) -> None:
-        """Look at what was lent, after the call.
+        """Check the lent array after the call.
 
         Raises:
-            SamplingError: the network wrote into the state, though it left its input alone at its first call.
+            SamplingError: the network overwrote the state, although it did not overwrite its input in the first call.
         """
         if self._given is None:
             return

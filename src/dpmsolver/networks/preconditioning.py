@@ -1,4 +1,4 @@
-"""EDM's preconditioning: what makes a denoiser of a raw network."""
+"""EDM's preconditioning, which turns a raw network into a denoiser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Preconditioned", "edm_preconditioned"]
 
 @dataclass(frozen=True, eq=False)
 class Preconditioned:
-    """EDM's preconditioning around a raw network; `edm_preconditioned` makes one."""
+    """A raw network with EDM's preconditioning; `edm_preconditioned` makes one."""
 
     network: Callable[..., Any]
     sigma_data: float
@@ -38,9 +38,19 @@ class Preconditioned:
 def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> Preconditioned:
     """Wrap a raw network F in EDM's preconditioning: D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma)/4).
 
-    The result predicts data: `Denoiser(edm_preconditioned(F), EDM(), predicts="data")`. A network that is already preconditioned
-    (EDM's published pickles, k-diffusion's denoisers) is handed to `Denoiser` as it is, with `predicts="data"`. Where F is a torch
-    module, its input alone is cast to the type of its weights, and its label to float64 for weights in float64, else to float32.
+    The result predicts data: use it as `Denoiser(edm_preconditioned(F), EDM(), predicts="data")`. A network that is already preconditioned
+    (EDM's published pickles, k-diffusion's denoisers) needs no wrapper: pass it to `Denoiser` with `predicts="data"`. If F is a torch
+    module, only its input is cast to the type of its weights. Its label is float64 for weights in float64, else float32.
+
+    Args:
+        network: the raw network, F(x, label, **kwargs) with x (B, …) and label (B,), which returns an array of x's shape.
+        sigma_data: the standard deviation of the data, > 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> denoiser = edm_preconditioned(lambda x, label: 0.0 * x, sigma_data=0.5)  # c_skip = 1/2 at sigma = sigma_data
+        >>> denoiser(np.array([[2.0]]), np.array([0.5]))
+        array([[1.]])
 
     Source: Karras et al. 2022, arXiv 2206.00364, table 1 and eq. 7.
     """

@@ -1,4 +1,4 @@
-"""From what a network returned to what was asked of it: the prediction among its channels, in another form, steered and corrected."""
+"""Reading the output of a network: select the prediction, convert it to the plan's output, steer it and correct it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["evaluate", "evaluated_at", "prediction_of", "recorded_state"]
 
 
 def prediction_of(backend: Backend, raw: Any, inputs: Any, learned_variance: bool) -> Any:
-    """Return the prediction in what a network returned for `inputs`: all of it, or the first half of its channels.
+    """Return the prediction in what a network returned for `inputs`: all channels, or the first half of them.
 
     Raises:
-        TypeError: no floating-point array. ValueError: another shape than that of the input, or than learned variance gives.
+        TypeError: the output is not a floating-point array. ValueError: the shape of the output does not fit that of the input.
     """
     if not is_float_array(backend, raw):
         what = f"{type(raw).__module__}.{type(raw).__qualname__}"
@@ -59,7 +59,7 @@ def evaluate(
     point: Point,
     coefficients: tuple[Any, Any],
 ) -> Any:
-    """From the network's answer to the plan's output: conversion, what steers, hook. A point's numbers may be one per sample."""
+    """Turn the network's answer into the plan's output: convert it, steer it, apply the hook. A point's numbers may be one per sample."""
     converted = linear(backend, coefficients, (x, raw))
     if steer is not None:
         # A gradient adds to the score, so it moves eps by -sigma and x_0 by sigma^2/alpha.
@@ -126,5 +126,5 @@ def _point(schedule: NoiseSchedule, t: ArrayLike, batch: int) -> Point:
 
 
 def recorded_state(backend: Backend, x: Any, state: Any) -> Any:
-    """Return the state of x; where x records derivatives, a copy in the state's type that passes them on."""
+    """Return the state of x; if gradients of x are recorded, a copy in the state's type that passes them on."""
     return backend.copy_to(arrays.cast(x, state.dtype)) if backend.autograd.records(x) else state

@@ -1,8 +1,8 @@
-"""Rules of classifier-free guidance: how a conditional and an unconditional output become the guided one.
+"""Rules of classifier-free guidance, which combine a conditional and an unconditional output into the guided one.
 
-`ClassifierFree(scale, condition, unconditional, rule=…)` takes one of them instead of unconditional + scale (conditional -
-unconditional). Each is that line where it changes nothing, and the conditional output at scale 1. Norms, deviations and products are
-taken within a sample.
+Pass one as `ClassifierFree(scale, condition, unconditional, rule=…)` to replace the formula unconditional + scale (conditional -
+unconditional). At scale 1 each rule gives the conditional output, and with neutral arguments it gives that formula. Norms, standard
+deviations and products are taken within a sample.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ __all__ = ["Outputs", "Projected", "Rescaled", "Rule", "ZeroStar"]
 
 
 class Outputs(NamedTuple):
-    """What a rule is told of an evaluation.
+    """The outputs of an evaluation that a rule combines.
 
-    conditional, unconditional: the network's outputs, in the state's type. scale: a float, or float64 (B,). x: the state. to_data: (a, b)
-    with x_0 = a x + b output, or None where the rule does not want it. calls: those of the run.
+    Args:
+        conditional, unconditional: the network's outputs, in the state's type.
+        scale: a float, or float64 (B,).
+        x: the state.
+        to_data: (a, b) with x_0 = a x + b output, or None for a rule that does not need it.
+        calls: the calls of the run.
     """
 
     backend: Backend
@@ -44,16 +48,16 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Rescaled:
-    """Guidance whose output has the deviation of the conditional one, against pictures that are too contrasted.
+    """Guidance that rescales the output to the standard deviation of the conditional one, which avoids too much contrast.
 
-    With the guided output m = unconditional + scale (conditional - unconditional) it gives (phi std(conditional)/std(m) + 1 - phi) m. It
-    acts on what the network returns, as in the paper, whose network predicts v.
+    The guided output m = unconditional + scale (conditional - unconditional) becomes (phi std(conditional)/std(m) + 1 - phi) m. The rule
+    acts on the network's output, as in the paper, whose network predicts v.
 
     Args:
-        phi: how much of the guided output is rescaled, in [0, 1]; the paper takes 0.7.
+        phi: the share of the rescaled output, in [0, 1]; the paper takes 0.7.
 
     Raises:
-        PlanError: phi outside [0, 1].
+        PlanError: phi lies outside [0, 1].
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm
@@ -87,22 +91,23 @@ class Rescaled:
 
 @dataclass(frozen=True)
 class Projected:
-    """Adaptive projected guidance (APG): less of the update that runs along the prediction, which saturates colours.
+    """Adaptive projected guidance (APG): it reduces the part of the update that is parallel to the prediction, which saturates colours.
 
-    It acts on the predicted data D, whatever the network predicts, as in the paper: the update conditional - unconditional is shortened to
-    `threshold`, and its part along D(conditional) weighs eta; the guided D is D(conditional) + (scale - 1) update.
+    The rule acts on the predicted data D, whatever the network predicts, as in the paper. The update conditional - unconditional is
+    shortened to the norm `threshold`, and its part parallel to D(conditional) is multiplied by eta. The guided D is D(conditional) + (scale
+    - 1) update.
 
     Args:
-        eta: the weight of the parallel part; 1 is guidance as it is, 0 the paper's.
-        threshold: the largest norm of the update over a sample (the paper's r; 2.5 to 15 there, it grows with the number of values);
-            None does not shorten it.
-        momentum: what is added to the update of an evaluation: this number times the sum of the evaluations before. Negative in the
-            paper (-0.5 or -0.75), 0 remembers nothing. The sum belongs to the run of a plan, which counts each of its evaluations, stages
-            too; an adaptive run, which makes some in vain, refuses it, as does checkpoint=True.
+        eta: the weight of the parallel part; 1 is plain guidance, 0 the value of the paper.
+        threshold: the largest norm of the update of a sample (the paper's r, 2.5 to 15 there; it grows with the number of values). None
+            does not shorten the update.
+        momentum: the factor of the sum of earlier updates, which is added to the update of an evaluation. It is negative in the paper (-0.5
+            or -0.75); 0 uses no earlier updates. All evaluations of a plan enter the sum, stages included. Adaptive runs, which reject some
+            evaluations, refuse a momentum, as does checkpoint=True.
 
     Raises:
-        PlanError: eta or momentum that is not finite, a momentum of 1 and more in size, a threshold <= 0. Before the first evaluation: a
-            point where the network's output does not determine the data.
+        PlanError: eta or momentum is not finite, |momentum| >= 1, or threshold <= 0. Before the first evaluation also: the network's output
+            does not determine the data at some point.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm
@@ -130,11 +135,11 @@ class Projected:
 
     @property
     def remembers(self) -> bool:
-        """Whether an evaluation depends on the ones before it."""
+        """True if an evaluation depends on the ones before it."""
         return self.momentum != 0.0
 
     def guided(self, outputs: Outputs) -> Any:
-        """Return the guided output: the conditional one and what moves its D by (scale - 1) update."""
+        """Return the guided output, which moves the predicted data of the conditional one by (scale - 1) update."""
         backend, xp = outputs.backend, outputs.backend.xp
         assert outputs.to_data is not None
         a, b = outputs.to_data
@@ -155,17 +160,17 @@ class Projected:
 
 @dataclass(frozen=True)
 class ZeroStar:
-    """CFG-Zero*: guidance from the unconditional output times the factor that brings it nearest to the conditional one.
+    """CFG-Zero*: guidance from a multiple of the unconditional output, the one that is nearest to the conditional output.
 
     With s = <conditional, unconditional>/|unconditional|^2 the guided output is s unconditional + scale (conditional - s unconditional).
-    It acts on what the network returns, as in the paper, whose network predicts a velocity.
+    The rule acts on the network's output, as in the paper, whose network predicts a velocity.
 
     Args:
-        zero: for how many of a run's first evaluations the velocity is 0, so that its early errors move nothing. The network is called
-            there too, so that a run costs its nfe. For networks that predict velocity alone.
+        zero: the number of evaluations at the beginning of a run whose velocity is set to 0, so that early errors do not move the state.
+            The network is evaluated there too, so that a run still costs nfe evaluations. Only for networks that predict velocity.
 
     Raises:
-        PlanError: zero that is no integer >= 0; a Denoiser whose network predicts something else than velocity, with zero > 0.
+        PlanError: zero is not an integer >= 0, or zero > 0 and the network does not predict velocity.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm

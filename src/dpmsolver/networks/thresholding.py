@@ -1,6 +1,6 @@
-"""Corrections of a predicted x_0: hooks (x0, point) -> x0 for `Denoiser(…, data_hook=…)`.
+"""Corrections of the predicted x_0: hooks (x0, point) -> x0 for `Denoiser(…, data_hook=…)`.
 
-They are not linear, so they stay outside the plan, and they are opt-in: latents have no range to be clipped to.
+They are not linear, so a plan cannot contain them. By default none is applied: latents have no range to which they could be clipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Dynamic", "Static", "dynamic", "static"]
 
 @dataclass(frozen=True)
 class Dynamic:
-    """Dynamic thresholding as a hook; `dynamic` makes one."""
+    """The hook of dynamic thresholding; `dynamic` makes one."""
 
     ratio: float
     max_value: float
@@ -28,7 +28,7 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class Static:
-    """Static thresholding as a hook; `static` makes one."""
+    """The hook of static thresholding; `static` makes one."""
 
     max_value: float
 
@@ -37,11 +37,26 @@ class Static:
 
 
 def dynamic(ratio: float = 0.995, max_value: float = 1.0) -> Dynamic:
-    """Dynamic thresholding: s = max(quantile_ratio |x0|, max_value) per sample, x0 <- clip(x0, -s, s) / s * max_value.
+    """Return a hook for dynamic thresholding, which scales every sample so that most of its values lie in the range of the data.
+
+    With s = max(quantile_ratio |x0|, max_value) for each sample,
+
+        x0 <- clip(x0, -s, s) / s * max_value.
 
     Args:
         ratio: the quantile, in (0, 1].
-        max_value: the data's largest absolute value (1 for pictures in [-1, 1]).
+        max_value: the largest absolute value of the data (1 for pictures in [-1, 1]).
+
+    Returns:
+        A function (x0, point) -> x0 for `Denoiser(…, data_hook=…)`.
+
+    Raises:
+        ValueError: ratio lies outside (0, 1], or max_value is not positive.
+
+    Examples:
+        >>> import numpy as np
+        >>> dynamic(ratio=1.0)(np.array([[0.5, -2.0]]), None)
+        array([[ 0.25, -1.  ]])
 
     Source: Saharia et al. 2022 (Imagen), arXiv 2205.11487, section 2.3.
     """
@@ -51,7 +66,22 @@ def dynamic(ratio: float = 0.995, max_value: float = 1.0) -> Dynamic:
 
 
 def static(max_value: float = 1.0) -> Static:
-    """Static thresholding: x0 clipped to [-max_value, max_value]."""
+    """Return a hook for static thresholding, which clips every predicted x_0 to [-max_value, max_value].
+
+    Args:
+        max_value: the largest absolute value of the data (1 for pictures in [-1, 1]).
+
+    Returns:
+        A function (x0, point) -> x0 for `Denoiser(…, data_hook=…)`.
+
+    Raises:
+        ValueError: max_value is not positive.
+
+    Examples:
+        >>> import numpy as np
+        >>> static()(np.array([[0.5, -2.0]]), None)
+        array([[ 0.5, -1. ]])
+    """
     if not max_value > 0:
         raise ValueError(f"max_value must be positive, got {max_value}")
     return Static(max_value)

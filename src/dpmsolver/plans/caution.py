@@ -1,4 +1,7 @@
-"""Warnings: runs that are possible and hardly meant. Each is one `ConventionWarning` at the caller's line that says what to do instead."""
+"""Warnings about runs that are possible but probably not intended.
+
+Each is one `ConventionWarning` at the caller's line that names the remedy.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ _CONSTANT = 1e-6  # times sigma: the deviation that rounding gives a constant
 
 
 def far_deviation(shape: tuple[int, ...], deviation: float, point: Point) -> str | None:
-    """Say so where the standard deviation of a start of this shape is far from that of a state at a point.
+    """Return a sentence if the standard deviation of a start of this shape is far from that of a state at a point, else None.
 
-    A state alpha x_0 + sigma eps varies by sigma at least: far is less than half of it. How much more it varies depends on the data, of
-    which a deviation of up to 10 is taken for usual: far is more than twice sigma + 10 alpha. Fewer than 100 numbers are not judged,
-    nor are constant states, which nobody takes for noise.
+    A state alpha x_0 + sigma eps has at least the standard deviation sigma: too small means less than half of it. The upper bound depends
+    on the data, whose standard deviation is taken to be 10 at most: too large means more than twice sigma + 10 alpha. Starts with fewer
+    than 100 numbers and constant starts are not judged.
     """
     if math.prod(shape) < _FEWEST or deviation <= _CONSTANT * point.sigma:
         return None
@@ -39,14 +42,14 @@ def far_deviation(shape: tuple[int, ...], deviation: float, point: Point) -> str
 
 
 def warn_of_start(x: Any, deviation: Any, point: Point) -> None:
-    """Warn where `far_deviation` has something to say; `deviation` is what `Backend.deviation` gives."""
+    """Warn if `far_deviation` returns a sentence; `deviation` is the result of `Backend.deviation`."""
     far = None if deviation is None else far_deviation(tuple(x.shape), float(deviation), point)
     if far is not None:
         warnings.warn(far, ConventionWarning, stacklevel=_callers_depth())
 
 
 def warn_of_large_factor(plan: Plan, schedule: NoiseSchedule, predicts: str, conversions: Floats) -> None:
-    """Warn where a plan multiplies the network's output by more than `LARGEST_FACTOR`, on the way to m or in one of its steps.
+    """Warn if a plan multiplies the network's output by more than `LARGEST_FACTOR`, in the conversion to m or in a step.
 
     Args:
         conversions: the factor of each evaluation's output in m, float64 (nfe,). An output is counted in units of its own size, which is
@@ -83,7 +86,7 @@ def warn_of_large_factor(plan: Plan, schedule: NoiseSchedule, predicts: str, con
 
 
 def warn_of_other_network(plan: Plan, said: Mapping[str, str]) -> None:
-    """Warn that a plan was fitted to another network or guidance than it is about to run with, which `said` names."""
+    """Warn that a plan was fitted to another network or guidance (`said` names it) than the one it runs with."""
     fitted = f"the network {plan.options['network']} with guidance {plan.options.get('guidance', 'none')}"
     warnings.warn(
         f"this plan was fitted to {fitted}, and runs with the network {said['network']} with guidance {said['guidance']}: it may be no "

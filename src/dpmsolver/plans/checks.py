@@ -1,4 +1,4 @@
-"""What makes a plan a plan: rows that can be executed, and marginals that they keep. Each failure is a `PlanError` that names the row."""
+"""Checks of a plan: its rows can be executed, and they keep the marginals. Each failure is a `PlanError` that names the row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOLERANCE = 1e-8  # of hypot(alpha, sigma): far above rounding (1e-13 over 1000
 
 
 def check_rows(plan: Plan) -> None:
-    """Check that the rows end in a result, that coefficients are finite, and that each step uses what exists by then."""
+    """Check that the rows lead to a result, that coefficients are finite, and that each step uses only what exists by then."""
     if not plan.rows:
         raise PlanError("a plan needs at least one row")
     if plan.rows[-1].advance is None:
@@ -38,7 +38,7 @@ def check_rows(plan: Plan) -> None:
 
 
 def check_marginals(plan: Plan) -> None:
-    """Follow (alpha, sigma) of the state through the rows and hold it against every point where the network is evaluated."""
+    """Follow alpha and sigma of the state through the rows, and compare them with every point at which the network is evaluated."""
     exact = (1.0, 0.0) if plan.prediction == "data" else (0.0, 1.0)
     state = reached = (plan.start.alpha, plan.start.sigma)
     outputs: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""Combination: the linear combination that every step of every solver is."""
+"""Combination: the linear combination of which every step of every solver consists."""
 
 from __future__ import annotations
 
@@ -20,9 +20,18 @@ Coefficient: TypeAlias = Any  # float, or float64 array that broadcasts against 
 
 @dataclass(frozen=True, eq=False)
 class Combination:
-    """state * x + sum_i outputs[i] * m_{k-i} + sum_i noise[i] * z_{k-i} + constant: newest first.
+    """A linear combination of the state x, the network outputs m and the noise z, newest first:
 
-    Coefficients are floats; those of calibrated solvers may be float64 arrays that broadcast against one state, as may `constant`.
+        state * x + sum_i outputs[i] * m_{k-i} + sum_i noise[i] * z_{k-i} + constant
+
+    Coefficients are floats. Those of calibrated solvers, and `constant`, may be float64 arrays that broadcast against one state.
+
+    Examples:
+        >>> step = Combination(0.5, (0.6,))
+        >>> print(step)
+        +0.5 x +0.6 m
+        >>> step(2.0, (1.0,), ())
+        1.6
     """
 
     state: Coefficient
@@ -52,21 +61,21 @@ class Combination:
 
     @property
     def coefficients(self) -> tuple[Coefficient, ...]:
-        """All of them: of the state, the outputs, the noise, and the constant."""
+        """All coefficients: of the state, the outputs, the noise, and the constant."""
         return (self.state, *self.outputs, *self.noise, self.constant)
 
     @property
     def has_constant(self) -> bool:
-        """Whether a constant is added."""
+        """True if a constant is added."""
         return not isinstance(self.constant, float) or self.constant != 0.0
 
     @property
     def elementwise(self) -> bool:
-        """Whether elements of the state are treated differently: coefficients that are arrays, or a constant."""
+        """True if coefficients are arrays or a constant is added, so that elements of the state are treated differently."""
         return self.has_constant or any(isinstance(c, np.ndarray) for c in (self.state, *self.outputs))
 
     def after(self, inner: Combination) -> Combination:
-        """This combination of what `inner` makes of x, as one: both use the same outputs and the same noise.
+        """Return the combination that applies `inner` to x and then this one; both use the same outputs and the same noise.
 
         Examples:
             >>> print(Combination(2.0, (1.0,)).after(Combination(0.5, (3.0, 4.0))))
@@ -121,7 +130,7 @@ def _shown(coefficient: Coefficient) -> str:
 
 
 def to_dict(combination: Combination | None) -> dict[str, Any] | None:
-    """What is not empty; an array is a list of lists."""
+    """Return a combination as a dict without empty entries; arrays become lists of lists."""
     if combination is None:
         return None
 
@@ -136,7 +145,7 @@ def to_dict(combination: Combination | None) -> dict[str, Any] | None:
 
 
 def from_dict(values: Mapping[str, Any] | None) -> Combination | None:
-    """The combination that `to_dict` wrote."""
+    """Return the combination that `to_dict` wrote."""
     if values is None:
         return None
 

@@ -1,4 +1,4 @@
-"""A plan as a picture: where the network is evaluated, and the coefficients of every step."""
+"""Draw a plan as a picture: where the network is evaluated, and the coefficients of every step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _STEPS = (("m", "output"), ("x", "advance"), ("u", "predict"))
 
 
 def plot(plan: Plan, figure: Any = None) -> Any:
-    """Draw a plan: above, the half-log-SNR of every evaluation and of the end; below, the coefficients of every step.
+    """Draw a plan: the half-log-SNR of every evaluation and of the end above, the coefficients of every step below.
 
-    Evaluation k stands at number k in both. x is the state, u what the network sees next, m its output, z noise; m-1 is the output before.
-    Colours are in proportion to the root of a coefficient's size: blue is positive, red negative. Of coefficients that are arrays, the
-    mean is shown. An infinite half-log-SNR, of clean data or of pure noise, is an arrow at the rim.
+    Evaluation k stands at number k in both panels. x is the state, u the network's next input, m its output, m-1 the output before, and z
+    noise. The colour scales with the square root of a coefficient's size; blue is positive, red negative. For coefficients that are arrays,
+    the mean is drawn. An infinite half-log-SNR, of clean data or of pure noise, is drawn as an arrow at the edge.
 
     Args:
         figure: a figure of matplotlib to draw into; by default a new one of pyplot.
@@ -51,7 +51,7 @@ def plot(plan: Plan, figure: Any = None) -> Any:
 
 
 def coefficients(plan: Plan) -> tuple[list[str], Floats]:
-    """Return the names of a plan's coefficients, such as "x <- m-1", and their values: (names, steps), NaN where a step has none.
+    """Return the names of a plan's coefficients, such as "x <- m-1", and their values (names, steps), NaN for a missing one.
 
     Examples:
         >>> import dpmsolver as dpm

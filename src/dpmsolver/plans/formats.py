@@ -1,6 +1,6 @@
-"""Plans as text: the table that people read, and the JSON that keeps every digit.
+"""Plans as text: a table for reading, and JSON that keeps every digit.
 
-Format 3 adds a checksum to plans that leave the marginals, whose numbers no other check can tell from changed ones. Format 2 is read too.
+Format 3 adds a checksum to plans that leave the marginals, because no other check could detect changed numbers. Format 2 is read too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def table(plan: Plan) -> str:
 
 
 def to_json(plan: Plan) -> str:
-    """Return a plan as JSON text; what a plan has as its default and hardly any has otherwise is left out."""
+    """Return a plan as JSON text. Fields with their default values are left out."""
     rows = [
         {"point": vars(r.point), **{k: to_dict(getattr(r, k)) for k in _STEPS if getattr(r, k) or k != "output"}}
         for r in plan.rows
@@ -72,7 +72,7 @@ def to_json(plan: Plan) -> str:
 
 
 def from_json(text: str, make: Callable[..., Plan]) -> Plan:
-    """Return the plan that `to_json` wrote, made by `make`, which checks it. PlanError for anything else."""
+    """Return the plan that `to_json` wrote, made by `make`, which checks it. Raise PlanError for any other text."""
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""The sampling loop a second time, for arrays of a backend that writes into buffers: the same run, in as little memory as it needs."""
+"""A second sampling loop, for backends that can write into buffers: the same run with as little memory as possible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Step", "Steps", "combined", "fused", "stepped"]
 
 
 class Step(NamedTuple):
-    """A combination for `fused`: its numbers, of the state, of `outputs` outputs, of the draws of these ages, and of the constant."""
+    """A combination for `fused`: the numbers of the state, of `outputs` outputs, of the draws of these ages, and of the constant."""
 
     numbers: tuple[Any, ...]
     outputs: int
@@ -21,7 +21,7 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """A plan for `fused`: its analytic first step, each row's advance and predict, and how much it remembers."""
+    """A plan for `fused`: its analytic first step, the `advance` and `predict` of each row, and the number of outputs it keeps."""
 
     begin: Step | None
     rows: tuple[tuple[Step | None, Step | None], ...]
@@ -32,7 +32,7 @@ class Steps(NamedTuple):
 
 # Functions and not methods: what a compiler takes as a constant has none.
 def stepped(step: Step, backend: Any, x: Any, outputs: Sequence[Any], noise: Sequence[Any], out: Any = None) -> Any:
-    """Return a step's combination, in `out` where the framework can."""
+    """Return the combination of a step, in `out` if the framework can write into it."""
     arrays = [x, *outputs[: step.outputs], *(noise[age] for age in step.draws)]
     if step.elementwise:
         return combined(backend, step.numbers, [*arrays, 1.0] if step.constant else arrays)
@@ -40,7 +40,7 @@ def stepped(step: Step, backend: Any, x: Any, outputs: Sequence[Any], noise: Seq
 
 
 def combined(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: Any = None) -> Any:
-    """Combine arrays, in `out` where the numbers are floats; they may be arrays of the framework."""
+    """Combine arrays, in `out` if the numbers are floats; they may also be arrays of the framework."""
     if all(isinstance(number, float) for number in numbers):
         return backend.combine(numbers, arrays, out)
     total = numbers[0] * arrays[0]
@@ -52,9 +52,9 @@ def combined(backend: Any, numbers: Sequence[Any], arrays: Sequence[Any], out: A
 def fused(
     table: Steps, backend: Any, x: Any, draws: Iterator[Any], hook: Hook | None = None
 ) -> Generator[tuple[int, Any, Any], Any, Any]:
-    """Run a plan as `steps` does, in as few buffers as it needs: x itself, the outputs that are remembered, and one stage.
+    """Run a plan like `steps`, in as few buffers as possible: x itself, the outputs that are kept, and one stage.
 
-    Yields the number of an evaluation, its input, and a buffer for what is sent back (None: there is none to spare).
+    Yield the number of an evaluation, its input, and a buffer for what is sent back, or None if there is no free buffer.
 
     Args:
         table: the plan's steps, with the scales of the outputs in their numbers.

@@ -1,4 +1,4 @@
-"""The law of a plan's result for Gaussian data and the optimal network, exactly: the loop, run on coefficients."""
+"""The exact law of the result of a plan for Gaussian data and the optimal network: the loop, run on coefficients."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ Begins = Literal["marginal", "noise"]
 
 
 def moments(plan: Plan, mean: ArrayLike, variance: ArrayLike, begins: Begins) -> tuple[Floats, Floats]:
-    """Return mean and variance of a plan's result for Gaussian data and the optimal network, exactly: nothing is drawn.
+    """Return mean and variance of the result of a plan for Gaussian data and the optimal network, exactly and without sampling.
 
-    Where an evaluation gives several outputs, all of them are the optimal network's.
-
-    The optimal network of Gaussian data is affine in the state. So the result is an affine function of independent normals, the start
-    and each draw of noise, and an array holds its coefficients: of the constant 1, of the start's normal, and of each draw.
+    The optimal network of Gaussian data is affine in the state. Therefore the result is an affine function of independent normals, the
+    start and each draw of noise. The loop runs on arrays of its coefficients: of the constant 1, of the start's normal, and of each draw.
+    If an evaluation gives several outputs, all of them are those of the optimal network.
 
     Args:
-        mean, variance: of independent coordinates, shape (D,) or numbers. Data with a covariance: its eigenvalues, and the mean in
-            its eigenbasis; every linear solver acts on each coordinate alone.
-        begins: "marginal", the run begins with the data's marginal at `start`, which leaves out what is wrong with the start; or
-            "noise", with normals of standard deviation sigma, as `initial_noise` draws them.
+        mean, variance: of independent coordinates, shape (D,) or numbers. For data with a covariance, give its eigenvalues and the mean
+            in its eigenbasis: every linear solver acts on each coordinate separately.
+        begins: "marginal": the run begins with the data's marginal at `start`, so the result has no error of the start. "noise": the
+            run begins with normals of standard deviation sigma, as `initial_noise` draws them.
 
     Returns:
         mean and variance of the result, each float64 (D,).
@@ -73,12 +72,12 @@ def moments(plan: Plan, mean: ArrayLike, variance: ArrayLike, begins: Begins) ->
 
 
 def wasserstein(plan: Plan, mean: ArrayLike, variance: ArrayLike, to: Literal["data", "end"], begins: Begins) -> float:
-    """Return the 2-Wasserstein distance between a plan's result and Gaussian data, exactly (see `moments`).
+    """Return the 2-Wasserstein distance between the result of a plan and Gaussian data, exactly (see `moments`).
 
-    It says how good a plan is, in no time.
+    It measures the quality of a plan within a millisecond.
 
     Args:
-        to: "data", or "end": the data's marginal at the end of the run, which leaves the solver's error alone.
+        to: "data", or "end" for the data's marginal at the end of the run, so that only the error of the solver counts.
         begins: as in `moments`.
 
     Examples:

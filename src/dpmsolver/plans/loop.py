@@ -1,8 +1,8 @@
-"""The sampling loop: the one place where a plan becomes a run, for arrays of any kind.
+"""The sampling loop: it executes a plan on arrays of any kind.
 
-The network stays outside. `steps` is a coroutine that stops where an evaluation is wanted and resumes when it is sent the output, so
-whoever drives it decides what arrays are and what a network is: `sample` sends what a denoiser says, a `Stepper` what its user says, the
-law of a plan sends the optimal network's coefficients, and a symbolic transform sends symbols.
+The network stays outside. `steps` is a coroutine that stops at each evaluation and resumes when it is sent the output. The code that
+drives it decides what an array and what a network is: `sample` sends the outputs of a denoiser, a `Stepper` those of its user, the law of
+a plan sends the coefficients of the optimal network, and a symbolic transform sends symbols.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Hook", "Moment", "Table", "answers_of", "hooked", "run", "steps"]
 
 
 class Table(NamedTuple):
-    """What the loop needs of a plan, with coefficients of any kind: a plan's own are floats and NumPy arrays."""
+    """The part of a plan that the loop needs, with coefficients of any kind; those of a plan are floats and NumPy arrays."""
 
     start: Point
     begin: Combination | None
@@ -35,10 +35,14 @@ class Table(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A run that waits for evaluation `number`: everything that it needs to resume.
+    """A run that waits for evaluation `number`, with everything that it needs to resume.
 
-    point: where the network is evaluated. x: the state. u: the network's input, which is x unless a step predicted it. outputs,
-    noise: those that later steps may use, newest first.
+    Args:
+        number: the number of the evaluation.
+        point: where the network is evaluated.
+        x: the state.
+        u: the network's input, which is x unless a step predicted it.
+        outputs, noise: the outputs and draws that later steps may use, newest first.
     """
 
     number: int
@@ -58,21 +62,21 @@ def steps(
     hook: Hook | None = None,
     since: Moment | None = None,
 ) -> Generator[Moment, Any, Any]:
-    """Run a plan: yield a `Moment` where the network is wanted, be sent what the plan calls its output, and return the result.
+    """Run a plan: yield a `Moment` at each evaluation, receive the output of the network by `send`, and return the result.
 
     A plan whose evaluations give several outputs (`Plan.answers`) is sent a tuple of them.
 
     Args:
-        plan: what to run.
-        x: x_T, an array of any framework, or whatever else can be multiplied by numbers and added. It is not written to.
-        draws: standard normals, one for each row, and one before them if the plan begins with a step of its own. A draw that no
-            coefficient uses may be None; without noise none are needed.
+        plan: the plan to run.
+        x: x_T, an array of any framework, or another object that can be multiplied by numbers and added. It is not changed.
+        draws: standard normals, one for each row, after one for `plan.begin` if the plan has it. A draw that no coefficient uses may be
+            None; a plan without noise needs none.
         one: the array that represents the constant 1.
-        hook: makes of the network's input, and of the result, what the run takes in its place, given the number of the evaluation.
-        since: a moment of an earlier run of this plan, from which this one resumes; x is then not used, and `draws` are those left.
+        hook: a function (u, number of the evaluation) -> u, applied to every input of the network and to the result.
+        since: a moment of an earlier run of this plan, from which this run resumes; x is then ignored, and `draws` are the remaining ones.
 
     Raises:
-        PlanError: it is sent another number of outputs than the plan wants.
+        PlanError: the number of outputs that are sent differs from the plan's `answers`.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules
@@ -99,7 +103,7 @@ def steps(
 
 
 def answers_of(m: Any, wanted: int) -> tuple[Any, ...]:
-    """What the loop was sent, as a tuple of so many outputs."""
+    """Return what was sent to the loop as a tuple, after a check of the number of outputs."""
     answers = m if isinstance(m, tuple) else (m,)
     if len(answers) != wanted:
         raise PlanError(f"an evaluation of this plan gives {wanted} outputs, in a tuple, got {len(answers)}")
@@ -107,7 +111,7 @@ def answers_of(m: Any, wanted: int) -> tuple[Any, ...]:
 
 
 def hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
-    """The state and the network's input after the hook, which sees the input: it is the state, or a stage of its own."""
+    """Return the state and the network's input after the hook. The hook is applied to the input, which is the state or a stage."""
     if hook is None:
         return x, u
     seen = hook(u, number)
@@ -115,7 +119,7 @@ def hooked(hook: Hook | None, x: Any, u: Any, number: int) -> tuple[Any, Any]:
 
 
 def run(moments: Generator[Moment, Any, Any], network: Callable[[Any, Point], Any]) -> Any:
-    """Run to the end with a network: `network(u, point)` returns what the plan calls its output.
+    """Drive a loop to its end with a network: `network(u, point)` returns what the plan calls its output.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules

@@ -1,10 +1,10 @@
 """Plan: a whole sampling run as a table of coefficients.
 
-Every fixed-step sampler only forms linear combinations of the state, of network outputs and of noise, with coefficients that depend on
-the schedule and the grid alone. A Plan holds them, one row per network evaluation, and `dpmsolver.plans.loop.steps` executes it.
+A fixed-step sampler only forms linear combinations of the state, of network outputs and of noise, and the coefficients depend on the
+schedule and the grid alone. A Plan holds these coefficients, one row per network evaluation; `dpmsolver.plans.loop.steps` executes it.
 
-A plan preserves marginals: data of one point keep the alpha and sigma that each point declares. This is checked when it is made, unless
-the plan says that it does not (`keeps_marginals`).
+A plan preserves marginals if data that are one point keep the alpha and sigma that each point of the plan declares. This is checked when a
+plan is made, unless the plan declares that it does not preserve them (`keeps_marginals=False`).
 """
 
 from __future__ import annotations
@@ -28,27 +28,40 @@ __all__ = ["Combination", "Plan", "Point", "Prediction", "Row"]
 
 @dataclass(frozen=True)
 class Plan:
-    """A sampling run: what outputs mean, one row per network evaluation, and the point where the run ends.
+    """A sampling run as a table: one row of coefficients per network evaluation, and the point where the run ends.
+
+    With x = u = x_T, the run is this loop over the rows, where m_k is the output of evaluation k and z_k a standard normal:
+
+        m_k = network(u, row.point)
+        x <- row.advance(x, m_k, m_{k-1}, …, z_k, z_{k-1}, …)    if the row has an `advance`
+        u <- row.predict(x, m_k, m_{k-1}, …, z_k, z_{k-1}, …)    if the row has a `predict`, else x
 
     Args:
-        prediction: what each output m_k is: "noise" or "data".
-        rows: in the order of evaluation; `nfe == len(rows)`.
+        prediction: what each output m_k is, "noise" or "data".
+        rows: the rows in the order of evaluation; `nfe == len(rows)`.
         end: the point of the result.
-        solver: the name of the solver that made it, for people.
-        keeps_marginals: False for the few whose rows do not: Runge-Kutta methods in time, Adams methods in v, noise prediction with
-            noise, tuned plans.
-        begin: what makes the first evaluation's input from x_T, which stays the state: a step that asks no network (None: u = x_T).
-            It counts as a row for the noise, of which it may draw one normal, and has no outputs.
-        origin: the point of x_T, where `begin` is not None: the first evaluation is then elsewhere.
-        schedule, grid, options: what `make_plan` made the plan from, for people: text, and a mapping of plain values. Two plans with the
-            same table are equal whatever these say.
-        answers: how many outputs an evaluation gives, in one order: with 2, as the guided and the unconditional one, coefficients
-            0 and 1 are for those of the newest evaluation, 2 and 3 for those of the one before.
-        source: the papers that the solver and the grid come from, for people and for `cite`.
+        solver: the name of the solver that made the plan, for display.
+        keeps_marginals: False for a plan that does not preserve marginals, such as those of Runge-Kutta methods in time, of Adams methods
+            in v, of noise prediction with added noise, and tuned plans.
+        begin: a step before the first evaluation, which computes the first input from x_T without the network and leaves x_T as the
+            state; None: the first input is x_T. It may use one draw of noise and has no outputs.
+        origin: the point of x_T. Required with `begin`, because the first evaluation is then at another point.
+        schedule, grid, options: what `make_plan` made the plan from, for display: text, and a mapping of plain values. They do not count
+            when plans are compared.
+        answers: the number of outputs of an evaluation. With 2 outputs, the guided and the unconditional one, the coefficients 0 and 1
+            belong to the newest evaluation, 2 and 3 to the one before.
+        source: the papers of the solver and the grid, for display and for `cite`.
 
     Raises:
-        PlanError: no rows, coefficients that are not finite, outputs or noise older than the run, a row that breaks the marginals,
-            one of `begin` and `origin` without the other, answers that are no integer >= 1.
+        PlanError: there are no rows, coefficients are not finite, a row uses outputs or noise from before the run or breaks the
+            marginals, only one of `begin` and `origin` is given, or answers is not an integer >= 1.
+
+    Examples:
+        >>> from dpmsolver.schedules import Flow
+        >>> s, t = (Point.at(Flow(), time) for time in (0.8, 0.4))
+        >>> plan = Plan("data", (Row(s, advance=Combination(0.5, (0.5,))),), t)  # one step of DDIM
+        >>> plan.nfe, plan.start.time, plan.end.time
+        (1, 0.8, 0.4)
     """
 
     prediction: Prediction
@@ -77,64 +90,64 @@ class Plan:
 
     @property
     def nfe(self) -> int:
-        """Network evaluations of a run."""
+        """The number of network evaluations of a run."""
         return len(self.rows)
 
     @property
     def start(self) -> Point:
-        """Where the run starts, the point of x_T: the first evaluation's, unless `begin` leads from another one to it."""
+        """The point of x_T, where the run starts: `origin`, or the point of the first row if there is none."""
         return self.rows[0].point if self.origin is None else self.origin
 
     @property
     def all_rows(self) -> tuple[Row, ...]:
-        """The rows; where there is a `begin`, after one that makes it a step at the start. Each may draw one normal."""
+        """The rows, after one for `begin` if the plan has it. Each of them may use one draw of noise."""
         return self.rows if self.begin is None else (Row(self.start, predict=self.begin), *self.rows)
 
     @property
     def draws(self) -> int:
-        """How many normals a run may draw: one for each of `all_rows`."""
+        """The largest number of normals that a run may draw: one for each of `all_rows`."""
         return self.nfe + (self.begin is not None)
 
     def combinations(self) -> Iterator[Combination]:
-        """Every combination of the run, in order."""
+        """Yield every combination of the run, in order."""
         for each in (self.begin, *(c for row in self.rows for c in (row.advance, row.predict, row.output))):
             if each is not None:
                 yield each
 
     @cached_property
     def stochastic(self) -> bool:
-        """Whether any combination adds noise."""
+        """True if any combination adds noise."""
         return any(any(c.noise) for c in self.combinations())
 
     @cached_property
     def elementwise(self) -> bool:
-        """Whether coefficients are arrays, or constants are added: then the plan is for states of one shape."""
+        """True if coefficients are arrays or constants are added. Such a plan is for states of one shape."""
         return any(c.elementwise for c in self.combinations())
 
     @cached_property
     def history(self) -> int:
-        """How many network outputs have to be kept at once: those of an evaluation at least."""
+        """The number of network outputs that a run has to keep at once, at least those of one evaluation."""
         return max(self.answers, *(len(c.outputs) for c in self.combinations()))
 
     @cached_property
     def noise_history(self) -> int:
-        """How many draws of noise have to be kept at once."""
+        """The number of draws of noise that a run has to keep at once."""
         return max(len(c.noise) for c in self.combinations())
 
     @cached_property
     def columns(self) -> dict[str, Floats]:
-        """time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
+        """The time, label, alpha and sigma of the points and of the end, each float64 (nfe + 1,)."""
         return columns([*(row.point for row in self.rows), self.end])
 
     def settle(self) -> None:
-        """Compute what is computed once, for compilers: they read it, and cannot trace how Python keeps it."""
+        """Compute the cached properties now, for compilers, which can read cached values but cannot trace their computation."""
         for name in ("stochastic", "elementwise", "history", "noise_history", "columns"):
             getattr(self, name)
 
     def moments(
         self, mean: ArrayLike, variance: ArrayLike, *, begins: Literal["marginal", "noise"] = "marginal"
     ) -> tuple[Floats, Floats]:
-        """Mean and variance of the result for Gaussian data and the optimal network, exactly: see `dpmsolver.plans.law.moments`."""
+        """Return mean and variance of the result for Gaussian data and the optimal network, exactly: see `dpmsolver.plans.law.moments`."""
         return law.moments(self, mean, variance, begins)
 
     def wasserstein(
@@ -145,19 +158,19 @@ class Plan:
         to: Literal["data", "end"] = "data",
         begins: Literal["marginal", "noise"] = "marginal",
     ) -> float:
-        """The 2-Wasserstein distance between the result and Gaussian data, exactly: see `dpmsolver.plans.law.wasserstein`."""
+        """Return the 2-Wasserstein distance between the result and Gaussian data, exactly: see `dpmsolver.plans.law.wasserstein`."""
         return law.wasserstein(self, mean, variance, to, begins)
 
     def table(self) -> str:
-        """The plan as text: what made it, and one line per evaluation with all of its combinations."""
+        """Return the plan as text: what it was made from, and one line per evaluation with all coefficients."""
         return formats.table(self)
 
     def plot(self, figure: Any = None) -> Any:
-        """Draw the grid and the coefficients, and return the figure of matplotlib: see `dpmsolver.plans.drawn.plot`."""
+        """Draw the grid and the coefficients, and return the matplotlib figure: see `dpmsolver.plans.drawn.plot`."""
         return drawn.plot(self, figure)
 
     def cite(self) -> str:
-        """The BibTeX entries of the library and of what the solver and the grid come from.
+        """Return the BibTeX entries of the library and of the sources of the solver and the grid.
 
         Examples:
             >>> import dpmsolver as dpm
@@ -168,12 +181,12 @@ class Plan:
         return references.cited(self.source)
 
     def to_json(self) -> str:
-        """The plan as JSON text; floats keep every digit, and a plan that leaves the marginals has a checksum."""
+        """Return the plan as JSON text. Numbers keep every digit, and a plan that leaves the marginals gets a checksum."""
         return formats.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote, checked again. PlanError for anything else."""
+        """Return the plan that `to_json` wrote, checked again. Raise PlanError for any other text."""
         return formats.from_json(text, cls)
 
     def __getstate__(self) -> dict[str, Any]:

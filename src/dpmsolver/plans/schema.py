@@ -1,7 +1,7 @@
-"""The schema of plan files, `plan.schema.json`, and the part of JSON Schema that it takes to read one by it.
+"""The JSON schema of plan files, `plan.schema.json`, and the part of JSON Schema that is needed to check a file against it.
 
-A file is held against the schema before anything is made of it, so that what is refused here is what every other reader of the schema
-refuses, and the message names the place. The conditions between fields, the checksum among them, are checked where plans are made.
+A file is checked against the schema before a plan is made of it. Every reader of the schema refuses the same files, and the message names
+the place. Conditions between fields, such as the checksum, are checked when the plan is made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WORDS = {
 
 @cache
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of plan files, of the draft 2020-12.
+    """Return the JSON schema of plan files (draft 2020-12).
 
     Examples:
         >>> schema()["properties"]["prediction"]["enum"]
@@ -47,7 +47,7 @@ def schema() -> dict[str, Any]:
 
 
 def fault(document: Any) -> str | None:
-    """Return what is wrong with a plan's document, as a clause that names the place; None where the schema finds nothing.
+    """Return what is wrong with the document of a plan, as a clause that names the place, or None if it fits the schema.
 
     Examples:
         >>> fault([])

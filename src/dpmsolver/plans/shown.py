@@ -1,4 +1,4 @@
-"""A plan in short: one line for the prompt, a table for notebooks."""
+"""Short forms of a plan: one line for the prompt, a table for notebooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROWS = 40  # a notebook shows so many; print(plan) shows all
 
 
 def plan_line(plan: Plan) -> str:
-    """Say in one line what a plan is: solver and grid, evaluations, times, prediction, schedule."""
+    """Return one line about a plan: solver and grid, evaluations, times, prediction, schedule."""
     said = f"{plan.solver or 'plan'}{f'@{plan.grid}' if plan.grid else ''}"
     noun = "evaluation" if plan.nfe == 1 else "evaluations"
     line = f"{said}: {plan.nfe} {noun}, t={plan.start.time:g} to {plan.end.time:g}, {plan.prediction} prediction"
@@ -25,14 +25,14 @@ def plan_line(plan: Plan) -> str:
 
 
 def row_line(row: Row) -> str:
-    """Say in one line where a row evaluates the network and what follows."""
+    """Return one line about a row: where the network is evaluated, and which steps follow."""
     steps = (("m", row.output), ("x", row.advance), ("u", row.predict))
     what = "; ".join(f"{name} <- {combination}" for name, combination in steps if combination is not None)
     return cut(f"<Row t={row.point.time:g}: {what}>")
 
 
 def html(plan: Plan) -> str:
-    """Return a plan as an HTML table, a line for each evaluation: of a long one the first and the last."""
+    """Return a plan as an HTML table with one line per evaluation, of a long plan only the first and the last ones."""
     heads = "".join(f"<th>{name}</th>" for name in ("", "time", "label", "alpha", "sigma", "lambda", "combination"))
     lines = [_line("x_T", plan.start, [f"u <- {plan.begin}"])] if plan.begin is not None else []
     for index, row in enumerate(plan.rows):

@@ -1,6 +1,6 @@
-"""What a network predicts: five targets, each a linear combination of the clean data x_0 and the noise eps, as is the state.
+"""The five targets that networks predict. Each is a linear combination of the clean data x_0 and the noise eps, as is the state.
 
-So every conversion is `a x + b output` with two numbers that depend on the point alone.
+So every conversion has the form a x + b output, with two numbers that depend only on the point.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _TARGETS: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
 
 
 def conversion(predicts: str, wanted: str, alpha: Any, sigma: Any) -> tuple[Any, Any]:
-    """Return the numbers (a, b) with wanted = a x + b output, for a state x = alpha x_0 + sigma eps.
+    """Return the numbers (a, b) of the conversion wanted = a x + b output, for a state x = alpha x_0 + sigma eps.
 
     Args:
         predicts, wanted: "noise" (eps), "data" (x_0), "v" (alpha eps - sigma x_0), "score" (-eps/sigma), "velocity" (eps - x_0).
         alpha, sigma: floats, or float64 arrays with one value per sample.
 
     Raises:
-        PlanError: an unknown name, or a point where the output does not determine what is wanted (noise at alpha = 0).
+        PlanError: a name is unknown, or the output does not determine what is wanted at this point (as noise at alpha = 0).
 
     Examples:
         >>> conversion("noise", "data", 0.8, 0.6)  # x_0 = (x - sigma eps) / alpha

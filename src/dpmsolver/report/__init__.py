@@ -1,6 +1,6 @@
-"""Results of a comparison -> one HTML page that needs nothing else: no network, no other file.
+"""Write the results of a comparison as one self-contained HTML page.
 
-`write_report` makes the page; `strip` and `scatter` make the pictures it shows. All need the extra `report`.
+`write_report` makes the page; `strip` and `scatter` make its pictures. All need the extra `report`.
 """
 
 try:

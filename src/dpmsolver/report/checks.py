@@ -1,4 +1,4 @@
-"""What a report refuses before it writes anything."""
+"""Checks of the results and pictures of a report, before anything is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEEDED = ("title", "num", "seed", "command", "versions", "machine", "date", "me
 
 
 def check_results(results: Mapping[str, Any]) -> None:
-    """Raise a ValueError that names the key at fault, unless these are results the page can show."""
+    """Raise a ValueError that names the key at fault unless the page can show these results."""
     _need(results, _NEEDED, "results")
     measures, curves = results["measures"], results["curves"]
     if not isinstance(measures, Mapping) or not measures:
@@ -40,7 +40,7 @@ def check_results(results: Mapping[str, Any]) -> None:
 
 
 def check_pictures(pictures: Mapping[tuple[str, int], bytes], results: Mapping[str, Any]) -> None:
-    """Raise a ValueError for a picture of no curve, or one that is not a PNG."""
+    """Raise a ValueError for a picture that belongs to no curve or is not a PNG."""
     names = ["reference", *(curve["name"] for curve in results["curves"])]
     for key, picture in pictures.items():
         if not (isinstance(key, tuple) and len(key) == 2):

@@ -1,4 +1,4 @@
-"""What the page says, made from the results: a sentence, tables, and the data that its script draws."""
+"""The content of the page, made from the results: a sentence, tables, and the data for its script."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _NAMED = 2  # names in the summary before "and n others"
 
 
 def budgets(results: Mapping[str, Any]) -> list[int]:
-    """Every number of evaluations that something was measured with, ascending: the stops of the slider."""
+    """Return all measured numbers of evaluations, ascending: the stops of the slider."""
     return sorted({point["nfe"] for curve in results["curves"] for point in curve["points"]})
 
 
 def summary(results: Mapping[str, Any]) -> str | None:
-    """The finding in one sentence: who comes near the limit first, and what DDIM needs. None if no run comes near it."""
+    """Return the finding in one sentence: which run comes near the limit first, and what DDIM needs; None if no run does."""
     thresholds = results.get("thresholds") or {"within": [], "rows": []}
     for column, within in sorted(enumerate(thresholds["within"]), key=lambda pair: pair[1]):
         reached = {
@@ -57,7 +57,7 @@ def summary(results: Mapping[str, Any]) -> str | None:
 
 
 def threshold_table(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Rows of 'evaluations needed to come within x of the limit', the fastest first."""
+    """Return the rows of the table of evaluations needed to come within x of the limit, the fastest first."""
     thresholds = results.get("thresholds")
     if not thresholds or not thresholds["rows"] or not thresholds["within"]:
         return None
@@ -97,7 +97,7 @@ def threshold_table(results: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every run, one row each; the best of each budget is marked."""
+    """Return one row for every run, with the best of each budget marked."""
     best: dict[tuple[int, str], float] = {}
     for curve in results["curves"]:
         for point in curve["points"]:
@@ -127,7 +127,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def absent_figures(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Why figures are not there, each reason once, with the curves that have it."""
+    """Return the reasons for missing figures, each once, with its curves."""
     curves: dict[str, dict[str, None]] = {}
     for curve in results["curves"]:
         for point in curve["points"]:
@@ -137,7 +137,7 @@ def absent_figures(results: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def skipped_runs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Runs that could not be: of which curve, with how many evaluations, and why; equal reasons of a curve together."""
+    """Return the runs that were not possible: the curve, the evaluations and the reason; equal reasons of a curve together."""
     runs: dict[tuple[str, str], list[int]] = {}
     for curve in results["curves"]:
         for skipped in curve.get("skipped") or ():
@@ -146,7 +146,7 @@ def skipped_runs(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def reference_sentence(results: Mapping[str, Any]) -> str | None:
-    """Which run is taken for the limit, and how far that itself is off."""
+    """Return a sentence about the run that serves as the limit, and its own error."""
     reference = results.get("reference")
     if not reference:
         return None
@@ -162,7 +162,7 @@ def reference_sentence(results: Mapping[str, Any]) -> str | None:
 
 
 def drawn(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], bytes]) -> dict[str, Any]:
-    """What the page's script draws: no NaN or infinity in it, nothing that JSON cannot say."""
+    """Return the data for the page's script, without NaN, infinity or other values that JSON lacks."""
     stops = budgets(results)
     return {
         "measures": [_measure(key, results) for key in results["measures"]],

@@ -1,4 +1,4 @@
-"""Numbers as the page writes them."""
+"""The format of numbers on the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PLAIN = (1e-3, 1e5)  # sizes that are written without a power of ten
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits; a dash for none.
+    """Return a number to a few significant digits, or a dash for None.
 
     Examples:
         >>> number(0.05), number(12.34), number(1234.5), number(0.000123), number(None), number(float("inf"))
@@ -32,7 +32,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def figure(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A measured value as the page takes it: value, low and high as finite numbers or None, and its texts.
+    """Return a measured value in the form of the page: value, low and high as finite numbers or None, and their texts.
 
     Examples:
         >>> figure({"value": 0.25, "low": 0.2, "high": 0.31})["text"]
@@ -49,7 +49,7 @@ def figure(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def percent(fraction: float) -> str:
-    """A fraction in per cent: '5 %' with a narrow space that does not break.
+    """Return a fraction in per cent, '5 %' with a narrow space that does not break.
 
     Examples:
         >>> percent(0.05).replace(chr(0x202F), " "), percent(0.125).replace(chr(0x202F), " ")

@@ -1,4 +1,4 @@
-"""The page of a fit: for each budget the errors before and after, the tables side by side, the stages, and the same seeds in pictures."""
+"""The page of a fit: for each budget the errors before and after, the tables side by side, the stages, and pictures of the same seeds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _MOST_TICKS = 7
 
 
 def write_fits(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], bytes], out: Path) -> Path:
-    """Write the results of fits as one `tune.html` that needs nothing else.
+    """Write the results of fits as one self-contained page, `tune.html`.
 
     Args:
-        results: what `dpmsolver.tuning.page.results_of` gives.
-        pictures: PNG bytes by (name of a plan, or "converged", nfe): the same seeds everywhere. Empty: the page has no pictures.
-        out: a folder that exists.
+        results: the result of `dpmsolver.tuning.page.results_of`.
+        pictures: PNG bytes by (name of a plan, or "converged", nfe), with the same seeds in all; an empty mapping for a page without
+            pictures.
+        out: an existing folder.
 
     Returns:
         The path of the page, `out / "tune.html"`.

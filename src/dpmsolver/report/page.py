@@ -20,24 +20,24 @@ _INTERVALS = (
 
 
 def write_report(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], bytes], out: Path) -> Path:
-    """Write results of a comparison as one `index.html` that needs nothing else, not even a network.
+    """Write the results of a comparison as one self-contained page, `index.html`.
 
     Args:
-        results: what was measured, as `results.json` has it. Needed are title, num, seed, command, versions, machine, date,
-            measures (each with title and better: "lower" or "higher"; unit and log may follow) and curves (each with name
-            and points; a point has nfe and measures). reference, yardsticks, thresholds, shape, testbed, network and intervals (a
-            sentence that says what the intervals mean) are shown where they are given, and of a curve solver, skipped and
-            grids, of a point evaluations, num, seconds and missing (why a measure is not there, by its key).
-        pictures: PNG bytes by (name of a curve, nfe): the first samples side by side, the same seeds everywhere; and
-            ("reference", nfe), of which the largest nfe is shown. Empty: the page has no such section.
-        out: a folder that exists.
+        results: the measurements, in the form of `results.json`. Required are title, num, seed, command, versions, machine, date, measures
+            (each with title and better: "lower" or "higher"; optionally unit and log) and curves (each with name and points; a point has
+            nfe and measures). Optional are reference, yardsticks, thresholds, shape, testbed, network and intervals (a sentence about the
+            meaning of the intervals), for a curve solver, skipped and grids, and for a point evaluations, num, seconds and missing (the
+            reason for a missing measure, by its key).
+        pictures: PNG bytes by (name of a curve, nfe), the first samples side by side, with the same seeds in all; and by ("reference",
+            nfe), of which the largest nfe is shown. An empty mapping gives a page without pictures.
+        out: an existing folder.
 
     Returns:
-        The path of the page, `out / "index.html"`. It replaces an earlier one only when it is whole.
+        The path of the page, `out / "index.html"`. An earlier page is replaced when the new one is complete.
 
     Raises:
-        ValueError: results lack a key that is needed, name a measure that they do not have or hold no point; a picture of
-            no curve, or one that is not a PNG; `out` is not a folder.
+        ValueError: results lack a required key, name an unknown measure or have no point; a picture belongs to no curve or is not a PNG; or
+            `out` is not a folder.
 
     Examples:
         >>> import tempfile

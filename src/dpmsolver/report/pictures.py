@@ -1,4 +1,4 @@
-"""Samples -> the PNG bytes that the page shows: strips of pictures, scatter plots of points."""
+"""The pictures of the page as PNG bytes, made from samples: strips of pictures, scatter plots of points."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _OVERSAMPLING = 3
 
 
 def strip(samples: ArrayLike) -> bytes:
-    """Pictures side by side in one row, as a PNG.
+    """Return pictures side by side in one row, as a PNG.
 
     Args:
-        samples: real numbers (K, C, H, W), C 1 (grey) or 3 (RGB), in [-1, 1]; what lies outside is clipped.
+        samples: real numbers (K, C, H, W) in [-1, 1], C 1 (grey) or 3 (RGB); values outside are clipped.
 
     Returns:
         The bytes of a PNG, H pixels high and K W wide.
 
     Raises:
-        ValueError: another shape, no picture at all, or NaN or infinity.
+        ValueError: the shape is wrong, there are no pictures, or values are not finite.
 
     Examples:
         >>> png_size(strip(np.zeros((16, 1, 28, 28))))
@@ -46,20 +46,20 @@ def strip(samples: ArrayLike) -> bytes:
 
 
 def scatter(points: ArrayLike, limits: tuple[float, float], *, side: int = 320, colours: int = 0) -> bytes:
-    """Points of the plane in one square, as a PNG on no background.
+    """Return points of the plane in one square, as a PNG on a transparent background.
 
     Args:
-        points: real numbers (n, 2), n >= 1. Those outside the square (a run that diverged, NaN) are left out.
-        limits: (low, high) of both axes; give every picture of a report the same.
-        side: pixels of a side.
-        colours: the first so many points are drawn larger and coloured by their number, to be followed from picture to
+        points: real numbers (n, 2), n >= 1. Those outside the square (of a run that diverged, NaN) are left out.
+        limits: (low, high) of both axes, the same for every picture of a report.
+        side: the side of the square in pixels.
+        colours: the number of first points that are drawn larger and coloured by their number, so that they can be followed from picture to
             picture; the others are grey.
 
     Returns:
         The bytes of a PNG, `side` pixels high and wide.
 
     Raises:
-        ValueError: points of another shape, limits that are not finite or not in order, a side below 16.
+        ValueError: the points have another shape, the limits are not finite or not in order, or the side is below 16.
 
     Examples:
         >>> png_size(scatter([[0.0, 0.0], [0.5, -0.5]], (-1.0, 1.0), side=64))
@@ -89,7 +89,7 @@ def scatter(points: ArrayLike, limits: tuple[float, float], *, side: int = 320, 
 
 
 def png_size(picture: bytes) -> tuple[int, int]:
-    """Width and height of a PNG, from its header; ValueError for anything else."""
+    """Return width and height of a PNG from its header. Raise ValueError for anything else."""
     if not isinstance(picture, bytes) or picture[:8] != _SIGNATURE or len(picture) < 24:
         raise ValueError("not a PNG")
     width, height = struct.unpack(">II", picture[16:24])

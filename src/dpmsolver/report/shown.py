@@ -15,11 +15,11 @@ _FOLLOWED = 6  # points that are coloured, to be followed from picture to pictur
 
 
 def pictures_of(shown: Mapping[tuple[str, int], NDArray[np.float32]]) -> dict[tuple[str, int], bytes]:
-    """PNG bytes by (curve, nfe), as `write_report` takes them.
+    """Return PNG bytes by (curve, nfe), the `pictures` of `write_report`.
 
     Args:
-        shown: samples by (curve, nfe): (K, C, H, W) in [-1, 1], or (n, 2); `evaluation.results.shown_samples` gives them. Points
-            share their axes, which hold those of ("reference", …), or else all but the outermost percent.
+        shown: samples by (curve, nfe), (K, C, H, W) in [-1, 1] or (n, 2), from `evaluation.results.shown_samples`. Points share their axes,
+            which contain those of ("reference", …), or else all but the outermost percent.
 
     Examples:
         >>> pictures_of({("ddim", 5): np.zeros((3, 1, 4, 4), dtype=np.float32)})["ddim", 5][1:4]

@@ -1,4 +1,4 @@
-"""Templates: the pages' files, which lie beside this one, filled in."""
+"""Fill in templates: the pages' files, which lie beside this module."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ASSETS = Path(__file__).parent / "assets"
 
 
 def write_page(path: Path, template: str, *styles: str, **values: Any) -> Path:
-    """Write a template, filled in, as one file that needs nothing else; it replaces an earlier one only when it is whole.
+    """Write a filled-in template as one self-contained file. An earlier file is replaced when the new one is complete.
 
     Args:
-        path: of the page, in a folder that exists; ValueError where it does not.
-        styles: names of style sheets, in their order.
+        path: the path of the page; if its folder does not exist, ValueError is raised.
+        styles: the names of style sheets, in their order.
     """
     if not path.parent.is_dir():
         raise ValueError(f"out must be a folder that exists, got {str(path.parent)!r}")
@@ -42,5 +42,5 @@ def write_page(path: Path, template: str, *styles: str, **values: Any) -> Path:
 
 
 def asset(name: str) -> str:
-    """Return the text of a file of the pages."""
+    """Return the text of one of the files of the pages."""
     return (_ASSETS / name).read_text(encoding="utf-8")

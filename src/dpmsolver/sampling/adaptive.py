@@ -1,4 +1,4 @@
-"""Adaptive step size: DPM-Solver-12 and -23 with a step per sample. The one loop that is not a plan."""
+"""Adaptive step size: DPM-Solver-12 and DPM-Solver-23, with a step size for each sample. This loop is the only one without a plan."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ __all__ = ["AdaptiveState", "sample_adaptive"]
 
 @dataclass(frozen=True)
 class AdaptiveState:
-    """A moment of an adaptive run, after an attempted step.
+    """The state of an adaptive run after an attempted step.
 
-    nfe: batched network evaluations so far. times, steps, errors: (B,) float64, each sample's time, next step in lambda and
-    error estimate. accepted: (B,) bool. x: a copy of the state.
+    Args:
+        nfe: the number of network evaluations of the batch so far.
+        times: the time of each sample, float64 (B,).
+        steps: the next step of each sample in half-log-SNR, float64 (B,).
+        errors: the error estimate of each sample, float64 (B,); a step with an error up to 1 is accepted.
+        accepted: whether the step of each sample was accepted, bool (B,).
+        x: a copy of the state, (B, …).
     """
 
     nfe: int
@@ -61,25 +66,38 @@ def sample_adaptive(
     max_nfe: int = 1000,
     callback: Callable[[AdaptiveState], object] | None = None,
 ) -> Array:
-    """Draw samples with an adaptive step: DPM-Solver-12 (order=2) or DPM-Solver-23 (order=3), embedded pairs of singlestep solvers.
+    """Draw samples with an adaptive step size, by DPM-Solver-12 (order=2) or DPM-Solver-23 (order=3).
 
-    Every sample has its own step size and its own error, so that it does not depend on the batch around it. A finished sample waits for
-    the others; `nfe` counts batched network calls. With start < end the ODE is run backwards.
+    Each is an embedded pair: a step of the higher order and one of the order below share their evaluations, and their difference
+    estimates the error. A step is accepted when
+
+        E = RMS((x_high - x_low) / max(atol, rtol max(|x_low|, |x_prev|))) <= 1,    then h <- theta h E^(-1/order),
+
+    where each x is divided by (alpha^2 + sigma^2)^(1/2) at its time. Every sample has a step size and an error of its own, so it does
+    not depend on the rest of the batch. Finished samples wait for the others. With start < end the ODE is run backwards.
 
     Args:
-        order: 2 (pair 1 and 2) or 3 (pair 2 and 3).
+        denoiser: the network with its schedule.
+        x_T: the start, shape (B, …), NumPy, torch or JAX, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
+        order: 2 for the orders 1 and 2, or 3 for the orders 2 and 3.
         prediction: "noise" as published, or "data".
-        quadrature: of both solvers of the pair: "published", or "exact" for exact phi-functions.
-        atol, rtol: a step is accepted when RMS((x_high - x_low)/max(atol, rtol max(|x_low|, |x_prev|))) <= 1, each x divided by
-            (alpha^2 + sigma^2)^(1/2) where it is. 0.0078 is one grey level of 256 for data in [-1, 1].
-        h_init: the first step in half-log-SNR. theta: safety factor. t_err: a sample within this of the end time has arrived.
-        start, end: times; by default from the first time that the network can be evaluated at to the last one worth an evaluation. end=0 is
-            clean data: one more evaluation leads there from the last time. So does the default where that time has noise to be seen.
-        max_nfe: SamplingError after that many evaluations.
-        callback: called with an `AdaptiveState` after each attempt.
+        quadrature: how both solvers of the pair integrate: "published", or "exact" for exact phi-functions.
+        atol, rtol: the tolerances of the formula above. 0.0078 is one grey level of 256 for data in [-1, 1].
+        h_init: the first step in half-log-SNR.
+        theta: the safety factor of the step size.
+        t_err: a sample has arrived when its time is within t_err of the end.
+        start, end: times. By default a run goes from the first time at which the network can be evaluated to the last time worth an
+            evaluation. end=0 is clean data, which takes one more evaluation at the last time. The default end is also clean data where the
+            noise of the last time would be visible.
+        max_nfe: the largest number of evaluations.
+        callback: called with an `AdaptiveState` after each attempted step.
+
+    Returns:
+        The samples: x_T's framework, shape and device; float64 if x_T is float64, else float32.
 
     Raises:
-        PlanError: bad tolerances, orders or times. SamplingError: NaN or infinity from the network; too many evaluations.
+        PlanError: tolerances, an order or times that cannot be used. SamplingError: the network returned NaN or infinity, or the run used
+            up max_nfe evaluations.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -89,8 +107,8 @@ def sample_adaptive(
         >>> x.shape
         (4, 1)
 
-    Source: DPM-Solver, appendix C, algorithms 6 and 7, for variance-preserving processes (the published control takes the largest error
-    of the batch).
+    Source: DPM-Solver, arXiv 2206.00927, appendix C, algorithms 6 and 7, for variance-preserving processes. The published control takes
+    the largest error of the batch.
     """
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")

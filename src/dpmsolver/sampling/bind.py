@@ -1,7 +1,7 @@
 """A plan beside the network and the arrays that it runs on.
 
 `bind` checks once that the three fit, folds the denoiser's conversions into the plan's coefficients (`folding`), and moves labels and
-arrays to the device. What is left for each evaluation is one call and one multiplication.
+arrays to the device. Each evaluation then costs one call of the network and one multiplication.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ __all__ = ["Bound", "bind"]
 
 
 def bind(plan: Plan, denoiser: Denoiser, backend: Backend, like: Any) -> Bound:
-    """Return what runs a plan with a network on states like `like`.
+    """Bind a plan to a network, for states like `like`.
 
     Raises:
-        PlanError: the plan was made for another schedule or another shape, or for a network that predicts something else; it wants
-            several outputs of an evaluation, and the denoiser gives one; guidance that is not defined at the start; conditions of another
-            batch than the state's.
+        PlanError: the plan was made for another schedule, shape or prediction; it needs several outputs of an evaluation and the denoiser
+            gives one; guidance is not defined at the start; or conditions have another batch than the state.
     """
     known = folded(plan, denoiser)
     if denoiser.steers and plan.prediction == "data" and plan.rows[0].point.alpha == 0.0:
@@ -54,7 +53,7 @@ def bind(plan: Plan, denoiser: Denoiser, backend: Backend, like: Any) -> Bound:
 
 @dataclass
 class Bound:
-    """A plan, bound to a network and to states of one kind; it belongs to one run."""
+    """A plan bound to a network and to states of one kind, for one run."""
 
     plan: Plan
     denoiser: Denoiser
@@ -95,7 +94,7 @@ class Bound:
         return outputs if self.plan.answers > 1 else outputs[0]
 
     def raws(self, u: Any, label: Any, time: Any) -> tuple[tuple[Any, ...], tuple[Any, Any] | None]:
-        """The network's outputs, as many as the plan wants, and what steers, as `Denoiser.answer` has it."""
+        """Return the network's outputs, as many as the plan wants, and the guidance that `Denoiser.answer` returns with them."""
         given = (self.backend, u, label, time, self.dtype, self.lending)
         if self.plan.answers > 1:
             return self.denoiser.pair(*given), None

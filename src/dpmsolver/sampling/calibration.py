@@ -1,4 +1,4 @@
-"""calibrate: measure a network once, for the solvers that want to know it."""
+"""`calibrate` measures a network once, for the solvers that need its statistics."""
 
 from __future__ import annotations
 
@@ -35,28 +35,36 @@ def calibrate(
     end: float | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> ModelStatistics:
-    """Measure a network on data: 5 evaluations of the whole batch for each level and draw of noise, `5 levels draws` in all.
+    """Measure the statistics of a network that the solvers dpm-v3, analytic-ddpm and analytic-ddim need.
 
-    With x = alpha x_0 + sigma z, per coordinate of the state, over the batch and the draws:
+    With x = alpha x_0 + sigma z, three statistics are estimated per coordinate, as means over the batch and the draws of noise:
 
         noise_power   E|eps|^2, over the coordinates too                    (Analytic-DPM, eq. 9)
         linear   l = E[sigma diag d eps/dx], by Rademacher probes           (DPM-Solver-v3, eq. 5)
         scale    s = (E[f F] - E[f] E[F]) / (E[f^2] - E[f]^2), bias b = E[F] - s E[f]       (eq. 11 and 12)
 
-    where f = (sigma eps - l x)/alpha and F = df/dlambda along the ODE. All derivatives are central differences, so that any network
-    can be measured, on any framework, in its own precision; sums are kept, not samples: the memory is that of a few states.
+    where f = (sigma eps - l x)/alpha and F = df/dlambda along the ODE. All derivatives are central differences, so that any network can
+    be measured, in any framework and in its own precision. Only sums are kept: the memory is that of a few batches.
+
+    The network is evaluated on the whole batch 5 times for each level and draw, `5 levels draws` times in all.
 
     Args:
-        denoiser: the network as it will be sampled, with its guidance and conditions (which fit the batch of x0).
-        x0: data it should know, (B, …): training pictures, or its own samples. A few hundred are enough on small pictures.
-        levels: K, uniform in half-log-SNR from `start` to `end`.
-        draws: of noise for each x_0 at each level.
-        seed: of the draws.
-        start, end: times; by default as `sample` with many evaluations, as far as alpha > 0.
-        progress: called with (levels done, levels in all) after each.
+        denoiser: the network as it will be sampled, with its guidance and with conditions that fit the batch of x0.
+        x0: data of the kind the network was trained on, (B, …): training pictures, or its own samples. A few hundred small pictures are
+            enough.
+        levels: the number of noise levels, spaced evenly in half-log-SNR from `start` to `end`.
+        draws: the number of draws of noise for each x_0 at each level.
+        seed: the seed of the draws.
+        start, end: the times of the first and the last level. By default they are those of `sample` with many evaluations, restricted to
+            alpha > 0.
+        progress: called with (levels done, levels in all) after each level.
+
+    Returns:
+        The measurements: pass them as `statistics=` to `make_plan` or `sample`, or `save` them.
 
     Raises:
-        PlanError: fewer than four levels, no draws, times with alpha = 0 or sigma = 0. SamplingError: NaN or infinity from the network.
+        PlanError: fewer than four levels, no draws, or a time with alpha = 0 or sigma = 0. SamplingError: the network returned NaN or
+            infinity.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -65,6 +73,8 @@ def calibrate(
         >>> x = dpm.sample(model.denoiser(schedule), dpm.initial_noise(schedule, (2, 1)), 5, solver="dpm-v3", statistics=measured)
         >>> x.shape
         (2, 1)
+
+    Source: Bao et al. 2022, arXiv 2201.06503 (Analytic-DPM); Zheng et al. 2023, arXiv 2310.13268 (DPM-Solver-v3).
     """
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"denoiser must be dpm.Denoiser(network, schedule, …), got {type(denoiser).__name__}")

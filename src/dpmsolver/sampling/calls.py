@@ -1,4 +1,4 @@
-"""Calls: the network at one point per sample, for the runs that are not plans."""
+"""Network calls of the runs without a plan, in which every sample may be at a point of its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Calls"]
 
 @dataclass
 class Calls:
-    """The network's outputs in one form, for a batch whose samples are at points of their own: counted, and checked.
+    """A network whose evaluations are counted and checked for NaN, with one point for each sample of the batch.
 
     Args:
         denoiser, backend: the network, and the framework of the states.
         prediction: the form, "noise" or "data".
-        max_nfe: SamplingError after that many evaluations.
+        max_nfe: the largest number of evaluations; one more raises SamplingError.
 
     Attributes:
         nfe: evaluations of the batch so far.

@@ -1,4 +1,4 @@
-"""A run as a picture: its states, or the data that the network predicts on the way."""
+"""Draw a run as a picture: its states, or the data that the network predicts on the way."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def plot_trajectory(
 ) -> Any:
     """Draw the states of a run, or the data that the network predicts from them: `plot_trajectory(dpm.iterate(denoiser, x_T, nfe=10))`.
 
-    Pictures (B, C, H, W) with C 1 or 3 stand in a row for each sample, from noise to data. Points of the plane (B, 2) are paths with a
-    mark at the end. Anything else is flattened, and each number is a curve over the evaluations.
+    Pictures (B, C, H, W) with 1 or 3 channels form one row per sample, from noise to data. Points of the plane (B, 2) are drawn as paths
+    with a mark at the end. Anything else is flattened, and each number becomes a curve over the evaluations.
 
     Args:
         states: what `dpm.iterate` yields, at least two.
         show: "denoised", the predicted x_0, or "x", the state.
-        samples: how many of the batch, the first ones; of points and curves, 32 times as many.
-        columns: how many states a row of pictures has at most, the first and the last among them.
-        value_range: what is black and what is white in pictures.
-        decode: makes pictures of what is shown, such as `lambda z: vae.decode(z / scale).sample` for latents: (samples, …) to
-            pictures.
+        samples: the number of samples that are drawn, the first of the batch; for points and curves, 32 times that number.
+        columns: the largest number of states in a row of pictures, the first and the last included.
+        value_range: the values of black and of white in pictures.
+        decode: a function that turns what is shown into pictures, such as `lambda z: vae.decode(z / scale).sample` for latents: (samples,
+            …) to pictures.
         figure: a figure of matplotlib to draw into; by default a new one of pyplot.
 
     Returns:
         The figure: `figure.savefig("run.png")`.
 
     Raises:
-        PlanError: another `show`, fewer than two states, samples or columns below 1.
+        PlanError: an unknown `show`, fewer than two states, or samples or columns below 1.
         ImportError: matplotlib is not installed.
 
     Examples:

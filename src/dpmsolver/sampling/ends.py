@@ -1,4 +1,4 @@
-"""The start and the end of the runs that are not plans."""
+"""The start and the end of the runs without a plan."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ __all__ = ["RunEnds", "run_ends"]
 
 @dataclass(frozen=True)
 class RunEnds:
-    """Where an adaptive run starts and ends.
+    """The start and the end of an adaptive run.
 
-    start, end, half_log_snr: the times and their half-log-SNRs. belongs, scale: the time at which x_T has its deviation, and the factor
-    that gives it the start's. to_zero: one more step leads from `end` to clean data.
+    Args:
+        schedule: the noise schedule.
+        start, end: the times.
+        half_log_snr: the half-log-SNR of both.
+        belongs: the time whose standard deviation x_T has.
+        scale: the factor that gives x_T the standard deviation of `start`.
+        to_zero: whether one more step leads from `end` to clean data.
     """
 
     schedule: NoiseSchedule
@@ -39,7 +44,7 @@ class RunEnds:
     to_zero: bool
 
     def state(self, backend: Backend, x_T: Any) -> Any:
-        """Return the state at the start: x_T, checked, with the deviation that it has there."""
+        """Return the state at the start: x_T, checked and scaled to the standard deviation at the start."""
         x = backend.state(x_T)
         require_finite(backend, x, "x_T")
         if self.end < self.start:
@@ -47,7 +52,7 @@ class RunEnds:
         return x if self.scale == 1.0 else backend.combine([self.scale], [x])
 
     def finished(self, calls: Calls, x: Any) -> Any:
-        """Return the run's result from its state at `end`: the same, or one evaluation and one step further."""
+        """Return the result of a run from its state at `end`, with one more evaluation and step where the run ends at clean data."""
         if not self.to_zero:
             return x
         source, target = (Point.at(self.schedule, t) for t in (self.end, 0.0))
@@ -57,7 +62,10 @@ class RunEnds:
 
 
 def run_ends(denoiser: Denoiser, start: float | None, end: float | None) -> RunEnds:
-    """Return where a run starts and ends: by default as plans do, but at the last time worth an evaluation where little noise is left."""
+    """Return the start and the end of a run.
+
+    The defaults are those of plans, except that a run ends at the last time worth an evaluation if little noise is left there.
+    """
     schedule, last = denoiser.schedule, denoiser.schedule.last_time(20)
     belongs, scale = start, 1.0
     if start is None:

@@ -1,4 +1,4 @@
-"""One execution of a plan: the loop, with a denoiser for the network, and the hooks.
+"""The execution of a plan: the loop, with a denoiser as its network and with the hooks of the caller.
 
 A run's state belongs to the run: plans and denoisers are frozen and may be shared between threads.
 """
@@ -35,7 +35,14 @@ Evaluated: TypeAlias = tuple[int, Any, Any]
 
 @dataclass(frozen=True)
 class State(Generic[Array]):
-    """A moment of a run: before evaluation `index` (or after the last one), at `time`, the state x and the newest predicted x_0."""
+    """The state of a run at one network evaluation, or its result.
+
+    Args:
+        index: the number of the evaluation, from 0 to nfe - 1; nfe for the result.
+        time: the schedule's time of the evaluation; for the result the end of the run.
+        x: the network's input at this evaluation, an array (B, …); for the result the samples.
+        denoised: the x_0 that is predicted from this evaluation; for the result that of the last evaluation.
+    """
 
     index: int
     time: float
@@ -46,7 +53,7 @@ class State(Generic[Array]):
 
 
 class Run:
-    """One execution of a plan: its loop, with a denoiser for the network, and the hooks."""
+    """One execution of a plan, with a denoiser as its network and with the hooks of the caller."""
 
     checkpoint = False  # whether the network is evaluated again for its derivative
 
@@ -68,7 +75,7 @@ class Run:
         self.denoised: Any = None
 
     def evaluations(self) -> Iterator[Evaluated]:
-        """Drive the loop: yield every evaluation, and the result. The arrays are the run's own and change with the next one."""
+        """Drive the loop: yield every evaluation and the result. The run overwrites the arrays in the next evaluation."""
         plan, bound = self.plan, self.bound
         deviation = arrays.deviation(self.backend, self.x) if plan.end.time < plan.start.time else None
         if isinstance(deviation, float):
@@ -86,7 +93,7 @@ class Run:
 
     @property
     def hook(self) -> Hook | None:
-        """The state hook as the loop takes it: checked, and as a copy, which the run may write into."""
+        """The state hook in the form that the loop takes. It checks what the hook returns, and copies it."""
         state_hook, backend = self.state_hook, self.backend
         if state_hook is None:
             return None
@@ -103,7 +110,7 @@ class Run:
         return hooked
 
     def snapshots(self) -> Iterator[State[Any]]:
-        """Every state as a snapshot. Differentiation is off inside, and as the caller has it outside."""
+        """Yield every state as a snapshot. Gradients are not recorded inside; outside, the mode of the caller holds."""
         evaluations = self.evaluations()
         while True:
             with self.backend.autograd.no_grad():
@@ -114,7 +121,7 @@ class Run:
             yield snapshot
 
     def snapshot(self, evaluated: Evaluated) -> State[Any]:
-        """The state of an evaluation with copies, and with the newest predicted x_0: after the last evaluation, still that one's."""
+        """Return the state of an evaluation, with copies and with the newest predicted x_0."""
         index, x, kept = evaluated
         point = self.plan.end if kept is None else self.plan.rows[index].point
         with self.backend.autograd.no_grad():
@@ -123,12 +130,12 @@ class Run:
             return State(index, point.time, self.backend.copy_to(x), self.backend.copy_to(self.denoised))
 
     def predicted_data(self, index: int, u: Any, kept: Any) -> Any:
-        """The predicted x_0 of evaluation `index`, from its input and what the run keeps of its output."""
+        """Return the x_0 predicted by evaluation `index`, from its input and from what the run kept of its output."""
         return self.bound.denoised(index, u, kept)
 
 
 class Recorded(Run):
-    """A run that autograd records: the plain loop, whose arrays nobody writes into."""
+    """A run that records gradients. It drives the plain loop, whose arrays are never overwritten."""
 
     def __init__(
         self,
@@ -155,7 +162,7 @@ class Recorded(Run):
         self.x = recorded_state(self.backend, x_T, self.x)
 
     def evaluations(self) -> Iterator[Evaluated]:
-        """Drive the plain loop: yield every evaluation, and the result."""
+        """Drive the plain loop: yield every evaluation and the result."""
         plan, bound, backend = self.plan, self.bound, self.backend
         if plan.end.time < plan.start.time:
             warn_of_start(self.x, arrays.deviation(backend, self.x), plan.start)
@@ -173,7 +180,7 @@ class Recorded(Run):
         yield plan.nfe, x, None
 
     def predicted_data(self, index: int, u: Any, kept: Any) -> Any:
-        """The predicted x_0: this run keeps m itself."""
+        """Return the predicted x_0; this run keeps m itself."""
         point, kept = self.plan.rows[index].point, kept if self.plan.answers == 1 else kept[0]
         return self.backend.combine(conversion(self.plan.prediction, "data", point.alpha, point.sigma), (u, kept))
 

@@ -1,4 +1,4 @@
-"""NaN and infinity in a run: what must be finite, and what is said where it is not."""
+"""Check that the numbers of a run are finite, and report where they are not."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Watch", "at_evaluation", "require_finite", "require_finite_output"]
 
 
 def require_finite(backend: Backend, values: Any, name: str) -> None:
-    """Raise ValueError, with the samples that are meant, unless all of the start of a run is finite."""
+    """Raise ValueError, naming the samples, unless all numbers of a start are finite."""
     if not bool(backend.finite(values)):
         raise _infinite_start(backend, values, name)
 
 
 def require_finite_output(backend: Backend, values: Any, where: str) -> None:
-    """Raise SamplingError unless all of what a network returned is finite; `where` says at which evaluation."""
+    """Raise SamplingError unless all numbers that a network returned are finite; `where` names the evaluation."""
     if not bool(backend.finite(values)):
         raise _infinite_output(backend, values, where)
 
 
 def at_evaluation(plan: Plan, index: int) -> str:
-    """The words that name an evaluation of a plan."""
+    """Return the words that name an evaluation of a plan."""
     p = plan.rows[index].point
     numbers = f"t={p.time:.6g}, label={p.label:.6g}, alpha={p.alpha:.6g}, sigma={p.sigma:.6g}"
     return f"at evaluation {index + 1} of {plan.nfe} ({numbers})"
@@ -33,9 +33,9 @@ def at_evaluation(plan: Plan, index: int) -> str:
 
 @dataclass
 class Watch:
-    """The numbers of one run of a plan, seen to be finite.
+    """Checks that the numbers of one run of a plan are finite.
 
-    Where asking would wait for a device, `finish` asks once at the end.
+    If a check would have to wait for a device, `finish` checks once at the end instead.
     """
 
     plan: Plan
@@ -43,7 +43,7 @@ class Watch:
     pending: list[tuple[int, Any]] = field(default_factory=list)
 
     def check(self, index: int, values: Any) -> None:
-        """See that what evaluation `index` returned is finite, or the start (index -1), or the result (index nfe)."""
+        """Check what evaluation `index` returned, the start (index -1), or the result (index nfe)."""
         flag = self.backend.finite(values)
         if flag is True:
             return
@@ -52,7 +52,7 @@ class Watch:
             raise self._error(index, values)
 
     def finish(self, x: Any) -> None:
-        """Raise for what was not finite since the start, or for the run's result x: here where asking a device had to wait."""
+        """Raise for numbers that were not finite since the start, or in the result x, if earlier checks had to wait for a device."""
         self.check(self.plan.nfe, x)
         if self.pending:
             place = arrays.first_false([flag for _, flag in self.pending])

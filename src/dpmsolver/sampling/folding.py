@@ -1,7 +1,7 @@
 """A plan with a denoiser's conversions folded into its coefficients, in float64 on the host.
 
-The network's output r and its input u give the plan's output m = a u + b r with two numbers for each evaluation. What a run keeps of an
-evaluation is a multiple of m that costs little to make, and the steps that use it have the factor in their coefficients.
+Two numbers for each evaluation give the plan's output m = a u + b r from the network's output r and its input u. A run keeps a multiple of
+m that is cheap to compute, and the steps that use it have the factor in their coefficients.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ __all__ = ["Folded", "Read", "folded"]
 class Read(NamedTuple):
     """What a run keeps of an evaluation with input u and raw output r.
 
-    conversion: (a, b) with m = a u + b r. output: what the plan keeps of u and m, where that is not m itself. numbers: the run keeps
-    numbers[0] u + numbers[1] r + numbers[2], or r itself where they are None. scale: what it keeps times this is what the plan's
-    coefficients are for.
+    Args:
+        conversion: (a, b) with m = a u + b r.
+        output: the combination of u and m that the plan keeps, if it is not m itself.
+        numbers: the run keeps numbers[0] u + numbers[1] r + numbers[2], or r itself if they are None.
+        scale: the factor that turns what the run keeps into what the plan's coefficients are for.
     """
 
     conversion: tuple[float, float]
@@ -51,9 +53,12 @@ class Read(NamedTuple):
 class Folded(NamedTuple):
     """A plan for one denoiser.
 
-    plan: the plan, as long as somebody holds it. reads: what is kept of each evaluation. steps: the plan's steps for `fused`. labels:
-    what the network gets at each evaluation, (nfe, 1). plain: whether an output is the network's alone, without a hook or a gradient
-    that steers.
+    Args:
+        plan: the plan, as long as it is referenced elsewhere.
+        reads: what is kept of each evaluation.
+        steps: the plan's steps for `fused`.
+        labels: the network's label at each evaluation, (nfe, 1).
+        plain: whether an output depends only on the network, without a hook or a gradient that steers.
     """
 
     plan: ref[Plan]
@@ -72,8 +77,8 @@ def folded(plan: Plan, denoiser: Denoiser) -> Folded:
     """Return the plan with the denoiser's conversions folded in.
 
     Raises:
-        PlanError: the plan was made for another schedule, or for a network that predicts something else; it wants several outputs of
-            an evaluation, and the denoiser gives one.
+        PlanError: the plan was made for another schedule or another prediction, or it needs several outputs of an evaluation and the
+            denoiser gives one.
     """
     plan.settle()
     known = _NEWEST.get(denoiser)

@@ -1,4 +1,4 @@
-"""The forward process: noise to start from, noise added to data, and known data kept at the noise level of every evaluation."""
+"""The forward process: draw the noise that a run starts from, add noise to data, and keep known data during a run."""
 
 from __future__ import annotations
 
@@ -54,15 +54,24 @@ def initial_noise(
     like: Any = None,
     noise: Literal["independent", "host"] = "independent",
 ) -> Any:
-    """x_T: normal with standard deviation sigma(t_max). Sample i depends on the seed and on i alone, whatever the batch.
+    """Draw x_T, the start of a run: normals with the standard deviation sigma of the schedule's start.
+
+    Sample i depends only on the seed and on i, whatever the size of the batch.
 
     Args:
-        shape: (B, …).
-        seed: an int, a numpy or torch Generator, or one of these per sample, in a sequence; a tensor of ints; on JAX also a traced int, or
-            its keys, one or B of them.
-        like: an array whose framework, type and device the result takes; float64 NumPy by default.
-        noise: "independent" normals are drawn by the framework of `like` on its device; those of the "host" are NumPy's, and the same
-            numbers on every framework and device.
+        schedule: the noise schedule of the network.
+        shape: (B, …), the shape of the batch.
+        seed: an int; a numpy or torch Generator; a sequence with one int or Generator per sample; a tensor of ints; under JAX also a traced
+            int, or JAX keys (one, or B of them).
+        like: an array whose framework, type and device the result has. By default the result is a float64 NumPy array.
+        noise: "independent": the framework of `like` draws the normals on its device. "host": NumPy draws them, the same numbers for every
+            framework and device.
+
+    Returns:
+        An array of the given shape.
+
+    Raises:
+        PlanError: a shape without samples, an unknown `noise`, or a seed that does not fit the batch.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -84,12 +93,26 @@ def initial_noise(
 
 
 def add_noise(schedule: NoiseSchedule, x0: Array, noise: Array, time: ArrayLike) -> Array:
-    """alpha(t) x_0 + sigma(t) noise: the forward process, and nothing else.
+    """Add noise to data: alpha(t) x_0 + sigma(t) noise.
 
     Args:
-        x0, noise: arrays of one shape (B, …).
-        time: a float, or one per sample, in an array or a tensor of any kind; the schedule's time, not an index
-            (`schedule.time_from_label` converts a step number).
+        schedule: the noise schedule.
+        x0: the data, floating point, (B, …), NumPy, torch or JAX.
+        noise: standard normals of x0's shape.
+        time: the schedule's time, one float for all samples or an array (B,). It is not a step number: `schedule.time_from_label` converts
+            one.
+
+    Returns:
+        The state at that time, of x0's shape, framework and device.
+
+    Raises:
+        ValueError: noise of another shape, a number of times other than 1 or B, or a time outside the schedule.
+        TypeError: x0 or noise are not floating point.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> dpm.add_noise(dpm.schedules.Flow(), np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]]), 0.5)
+        array([[0.5, 3. ]])
     """
     backend, times = backends.of(x0), to_host(time)
     if tuple(noise.shape) != tuple(x0.shape):
@@ -108,12 +131,19 @@ def add_noise(schedule: NoiseSchedule, x0: Array, noise: Array, time: ArrayLike)
 
 
 def inpaint(x0: ArrayOf, mask: ArrayOf, noise: ArrayOf) -> Inpainting:
-    """A `state_hook` that keeps x0 where mask is 1, at every point at the noise level it has there, stages included.
+    """Make a `state_hook` for `sample` that keeps the known data x0 where mask is 1.
+
+    At every network evaluation, stages of a step included, the hook replaces the known part of the state by the noised data:
+
+        x <- (1 - mask) x + mask (alpha x0 + sigma noise)
 
     Args:
-        x0: the known data, floating point, of the state's shape and range. Where mask is 0 it may be anything, NaN included.
-        mask: 1 (or True) where x0 is known, 0 where not, between them a blend of both; broadcastable to the state.
-        noise: standard normals of the state's shape, one draw for the whole run.
+        x0: the known data, floating point, of the state's shape and range. Values where mask is 0 are not used and may be NaN.
+        mask: 1 (or True) where x0 is known and 0 where it is not; values between blend both. It must be broadcastable to the state.
+        noise: standard normals of the state's shape, the same ones for the whole run.
+
+    Returns:
+        A function (x, point) -> x.
 
     Raises:
         TypeError: x0 or noise are not floating point, such as pictures of bytes.
@@ -167,7 +197,7 @@ def inpaint(x0: ArrayOf, mask: ArrayOf, noise: ArrayOf) -> Inpainting:
 
 @dataclass(frozen=True, eq=False)
 class Inpainting:
-    """The hook that `inpaint` makes: known data, how much each element of them is known, and the run's noise."""
+    """The hook that `inpaint` returns. It holds the known data, the mask and the noise of the run."""
 
     x0: Any
     mask: Any

@@ -1,39 +1,39 @@
-"""The noise of a run: a standard normal for every row that uses one, independent, or the increment of one Brownian path per sample.
+"""The noise of a run: a standard normal for every row that uses one. The normals are independent, or increments of a Brownian path.
 
-A stochastic plan gives row k the normal z_k, which stands for an interval of the run, in most plans from its point to the next
-(`intervals`). Three sources draw them, all keyed by sample, so that sample i is the same whatever the batch around it:
+A stochastic plan gives row k the normal z_k. It stands for an interval of the run, in most plans the one from the row's point to the
+next (`intervals`). There are three sources. Each is keyed by sample, so that sample i is the same in every batch:
 
-"independent"   z_k depends on the seed and on k. Another number of steps gives another sample. The state's framework draws it on the
-                state's device.
-"host"          The same, drawn on the host in float64 and copied: the same numbers everywhere, at several times the cost.
-"brownian"      z_k = (W(c_b) - W(c_a)) / sqrt(c_b - c_a) for the interval from a to b: a path W of the seed's, read with the clock
-                c = e^{2 lambda} = (alpha/sigma)^2. Plans of one start then converge to one sample as their steps get finer, and
-                solvers of one SDE to the same one. The host draws it.
+- `"independent"`: z_k depends on the seed and on k, so another number of steps gives another sample. The framework of the state draws it
+  on the state's device.
+- `"host"`: the same, drawn by the host in float64 and copied. The numbers are the same everywhere, at several times the cost.
+- `"brownian"`: z_k = (W(c_b) - W(c_a)) / sqrt(c_b - c_a) for the interval from a to b. W is a path that the seed determines, and
+  c = e^{2 lambda} = (alpha/sigma)^2 is its clock. Plans with one start then converge to one sample as their steps get finer, and so do
+  different solvers of one SDE. The host draws the path.
 
-What is the same where. "host" and "brownian" are the same numbers for every framework and device, up to the rounding of the state's type,
-and so is `initial_noise` without `like`, or with noise="host". What a framework draws itself ("independent", and `initial_noise` with
-`like`) is the same in every run and every batch of that framework, in one type on one kind of device; it differs between NumPy, torch
-and JAX, on torch between CPUs and GPUs, and between float32 and float64. NumPy's own draws are the host's. On JAX an integer means the
-same whether it is traced or not. The models that the library loads and its testbeds take x_T from the host.
+Reproducibility. "host", "brownian", and `initial_noise` without `like` or with noise="host" give the same numbers for every framework
+and device, up to the rounding of the state's type. Numbers that a framework draws itself ("independent", and `initial_noise` with `like`)
+are the same in every run and every batch of that framework, in one type on one kind of device. They differ between NumPy, torch and JAX,
+between CPUs and GPUs on torch, and between float32 and float64. NumPy's own draws are those of the host. On JAX an integer seed gives the
+same numbers whether it is traced or not. The models that the library loads and its testbeds take x_T from the host.
 
-The clock. In dx = (…) dlambda + sqrt(2) tau sigma dB(lambda), the reverse SDE with a noise of strength tau, what is added between a and
-b has become at b (data prediction; SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1)
+The clock. In dx = (…) dlambda + sqrt(2) tau sigma dB(lambda), the reverse SDE with noise of strength tau, the noise that is added between
+a and b contributes at b (data prediction; SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1)
 
     sqrt(2) tau sigma_b e^{-tau^2 lambda_b} int_a^b e^{tau^2 lambda} dB(lambda),
 
-an increment of a Brownian motion with the clock e^{2 tau^2 lambda}. At tau = 1 that is c, with dW(c) = sqrt(2) e^lambda dB(lambda): the
-noise of several short steps is then exactly that of the long one, for every exponential solver with data prediction, DDIM with eta = 1
-and DDPM. Any other tau or eta, noise prediction (whose own clock is -rho^2 = -1/c) and Euler-Maruyama weigh dB otherwise within a step.
-Their normal of a step of length h then differs from the path's by O(h) in root mean square, with mean zero and independently of other
-steps: of the state that is O(h^1.5) a step, and O(h) in the end. So every solver here keeps strong order 1.
+an increment of a Brownian motion with the clock e^{2 tau^2 lambda}. At tau = 1 this clock is c, with dW(c) = sqrt(2) e^lambda dB(lambda):
+the noise of several short steps is then exactly that of the long one, for every exponential solver with data prediction, DDIM with eta = 1
+and DDPM. Any other tau or eta, noise prediction (whose own clock is -rho^2 = -1/c) and Euler-Maruyama weight dB differently within a step.
+The normal of such a step of length h differs from that of the path by O(h) in root mean square, with mean zero and independently of other
+steps. This changes the state by O(h^1.5) in a step and by O(h) at the end, so every solver here keeps strong order 1.
 
 c runs from 0 (alpha = 0, where a run may start) to infinity (sigma = 0, where a step adds no noise and needs no draw), over nine or more
-powers of ten. So the path is made cell by cell, of length 1 in lambda: each cell's increment is a normal of its own, and torchsde's
+powers of ten. Therefore the path is made of cells of length 1 in lambda: each cell's increment is a normal of its own, and torchsde's
 Brownian tree fills it in. The cells do not depend on the plan: runs with other starts or ends see the same path.
 
-Cost: a draw from the path takes 50 times an independent one, on one core 2.5 ms instead of 0.03 ms per sample and row, or 25 ms instead of
-0.5 ms for samples of 4 x 64 x 64: some 30 normals of a sample's size where a grid's step is short, more where it reaches into a new cell.
-A sample's tree holds 24 float64 arrays of its size.
+Cost. A draw from the path takes about 50 times as long as an independent one: on one core 2.5 ms instead of 0.03 ms per sample and row, or
+25 ms instead of 0.5 ms for samples of 4 x 64 x 64. It takes some 30 normals of a sample's size for a short step, and more for a step
+that reaches into a new cell. The tree of a sample holds 24 float64 arrays of its size.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ _ROUNDING = 1e-9  # of half-log-SNR: the stage of an ancestral DPM2 step lies wh
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """The normals of a run, arrays like the state `like`, (B, …); `noise_source` makes one.
+    """The normals of a run, arrays of the shape, type and device of the state `like`, (B, …); `noise_source` makes one.
 
-    Iterating draws z of `plan.begin`, if there is one, and of each row, one after the other; None where it is not used.
+    Iterating yields the normals in the order of the rows, that of `plan.begin` first if the plan has one; None for a row that uses none.
     """
 
     name: NoiseName
@@ -87,7 +87,7 @@ class Noise:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of one sample."""
+        """The shape of one sample."""
         return tuple(self.like.shape[1:])
 
     def drawn(self, number: Any) -> Any:
@@ -112,13 +112,14 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, 
 
     Args:
         name: "independent", "host" or "brownian".
-        generator: see `backends.noise_keys`; refused if wrong also where the plan adds no noise.
-        backend, like: of the state, (B, …).
+        plan: the plan of the run.
+        generator: see `backends.noise_keys`; a wrong one is refused even if the plan adds no noise.
+        backend, like: the framework of the state, and an array of its shape (B, …), type and device.
 
     Raises:
-        PlanError: another name; keys that cannot draw such normals; for "brownian" a plan that runs backwards, or an interval too
-            short to tell its ends apart.
-        ImportError: "brownian" without torchsde.
+        PlanError: an unknown name; keys that cannot draw such normals; for "brownian" a plan that runs backwards, or an interval so
+            short that its ends coincide.
+        ImportError: "brownian" and torchsde is not installed.
     """
     if name not in get_args(NoiseName):
         raise PlanError(unknown("noise", name, get_args(NoiseName)))
@@ -140,13 +141,14 @@ def noise_source(name: NoiseName, plan: Plan, generator: Any, backend: Backend, 
 
 
 def intervals(plan: Plan) -> dict[int, tuple[Point, Point]]:
-    """For each draw that is used, the interval that its normal stands for: the intervals do not overlap.
+    """Return, for each draw of noise that a plan uses, the interval of the run that its normal stands for.
 
-    It ends at the next row's point. It begins where the step begins that uses it first, or where the draw before it ended: a stage that
-    uses no noise (k-diffusion's ancestral DPM2) leaves its part of the way to the draw of its step.
+    The intervals do not overlap. An interval ends at the next row's point. It begins where the step that first uses the draw begins, or
+    where the interval before it ended: a stage without noise (as in k-diffusion's ancestral DPM2) leaves its part of the way to the draw of
+    its step.
 
     Returns:
-        The interval by the number of the draw: that of its row, or one more where `plan.begin` takes number 0.
+        The intervals by the number of the draw. Draw k belongs to row k, or to row k - 1 if `plan.begin` takes number 0.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules

@@ -1,4 +1,4 @@
-"""Where the coefficients of a plan lie: those that are arrays go to the framework, the type and the device of the states."""
+"""Move the coefficients of a plan that are arrays to the framework, the type and the device of the states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def placed(plan: Plan, backend: Backend, like: Any) -> Table:
     """Return the plan with the arrays among its coefficients in the framework, in the type and on the device of a state.
 
     Raises:
-        PlanError: arrays that do not fit the state.
+        PlanError: arrays do not fit the state.
     """
     table = Table(plan.start, plan.begin, plan.rows, plan.history, plan.noise_history, plan.answers)
     if not plan.elementwise:
@@ -33,7 +33,7 @@ def placed(plan: Plan, backend: Backend, like: Any) -> Table:
 
 
 def require_shape(plan: Plan, shape: tuple[int, ...]) -> None:
-    """PlanError for coefficients that do not fit a state of this shape."""
+    """Raise PlanError for coefficients that do not fit a state of this shape."""
     for number in (number for c in plan.combinations() for number in c.coefficients):
         own = np.shape(number)
         if len(own) > len(shape) or any(c not in (1, s) for c, s in zip(own[::-1], shape[::-1], strict=False)):
@@ -41,7 +41,7 @@ def require_shape(plan: Plan, shape: tuple[int, ...]) -> None:
 
 
 def moved(value: Any, backend: Backend, like: Any) -> Any:
-    """The same, with every NumPy array in it where a state is."""
+    """Return the same object, with every NumPy array in it moved to the framework and device of a state."""
     if isinstance(value, np.ndarray):
         return backend.from_numpy(value, like)
     if isinstance(value, tuple):

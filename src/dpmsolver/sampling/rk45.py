@@ -1,4 +1,4 @@
-"""RK45: SciPy's adaptive Runge-Kutta as a black box, the baseline that ScoreSDE's paper samples the ODE with."""
+"""SciPy's RK45 on the diffusion ODE: the baseline with which ScoreSDE's paper samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ __all__ = ["RK45Result", "sample_rk45"]
 
 
 class RK45Result(NamedTuple):
-    """The samples, and the batched network evaluations that they took."""
+    """The result of `sample_rk45`.
+
+    Args:
+        x: the samples.
+        nfe: the number of network evaluations of the batch.
+    """
 
     x: Any
     nfe: int
@@ -40,23 +45,28 @@ def sample_rk45(
     end: float | None = None,
     max_nfe: int = 10_000,
 ) -> RK45Result:
-    """Solve the diffusion ODE in time with `scipy.integrate.solve_ivp(method="RK45")`, and count its evaluations.
+    """Solve the diffusion ODE with SciPy's RK45, `scipy.integrate.solve_ivp(method="RK45")`, and count the network evaluations.
 
-    dx/dt = (d log alpha/dt) x - sigma (d lambda/dt) eps for the whole batch as one system, on the host in float64: the step is the one
-    that the batch needs, so samples are not independent of each other. A baseline; `sample` needs a tenth of its evaluations.
+    The equation in time is
+
+        dx/dt = (d log alpha/dt) x - sigma (d lambda/dt) eps.
+
+    The whole batch is one system, solved on the host in float64 with one step size, so a sample depends on the rest of the batch. Use it
+    as a baseline: `sample` needs about a tenth of its evaluations.
 
     Args:
-        x_T: (B, …), NumPy or torch.
+        denoiser: the network with its schedule.
+        x_T: the start, shape (B, …), NumPy or torch. It is not changed.
         rtol, atol: SciPy's tolerances of a step.
-        start, end: times, by default as those of `sample_adaptive`. start < end runs the ODE backwards.
-        max_nfe: SamplingError after that many evaluations.
+        start, end: times, by default those of `sample_adaptive`. start < end runs the ODE backwards.
+        max_nfe: the largest number of evaluations.
 
     Returns:
-        x of x_T's shape, framework and device (float64 if x_T is, else float32), and nfe.
+        x, with x_T's shape, framework and device (float64 if x_T is float64, else float32), and nfe.
 
     Raises:
-        PlanError: tolerances that are not positive, times with alpha = 0 or sigma = 0. SamplingError: NaN or infinity from the network,
-            too many evaluations, or a step that SciPy cannot make small enough.
+        PlanError: a tolerance is not positive, or alpha or sigma is 0 at a time. SamplingError: the network returned NaN or infinity,
+            the run used up max_nfe evaluations, or SciPy could not make a step small enough.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm

@@ -1,4 +1,4 @@
-"""Sampling: the functions people call. `sample` runs a plan to its end, `iterate` shows its states, `encode` runs it backwards."""
+"""Run solvers on networks: `sample` draws samples, `iterate` yields the states of a run, and `encode` runs the ODE backwards."""
 
 from __future__ import annotations
 
@@ -49,39 +49,39 @@ def sample(
 ) -> Array:
     """Draw samples: run a plan from x_T, with exactly `nfe` network evaluations.
 
-    Nothing is recorded for differentiation unless `differentiable` says so. What JAX traces is one `lax.scan`, where it can be, if there
-    are more than 20 evaluations: see `dpmsolver.sampling.scanned`.
+    Gradients are recorded only if `differentiable` is True. When JAX traces a run of more than 20 evaluations, the run becomes one
+    `lax.scan` if possible: see `dpmsolver.sampling.scanned`.
 
     Args:
         denoiser: the network with its schedule.
         x_T: the start, shape (B, …), NumPy, torch or JAX, with standard deviation sigma(t_max): see `initial_noise`. It is not changed.
-        nfe: network evaluations. Needed unless `plan` is given.
-        solver, grid, start, end, options: see `make_plan`; the solver is "auto" unless told otherwise: the one, with its grid, that
-            measurements recommend for the schedule and the budget.
-        plan: a plan made before, instead of all of these.
-        progress: True shows a progress bar (needs tqdm). A function (done, total) is called before each evaluation and after the last.
-        callback: called with every `State`, which holds copies.
-        generator: randomness of stochastic solvers: a seed, which JAX may trace, a numpy or torch Generator, or one of these per sample;
-            JAX's keys, one or B of them.
-        noise: what a seed means to them: "independent" normals, drawn by x_T's framework on its device; those of the "host", which are
-            the same numbers on every framework and device; or a "brownian" path, the same one for any number of steps, so that
-            samples converge as steps get finer (needs torchsde; slower: see `dpmsolver.sampling.noise`).
-        state_hook: (x, point) -> x, applied to what the network is about to see and to the result: see `inpaint`.
-        differentiable: record the run, so that gradients flow from the result to x_T, to the weights and to the condition. Memory grows
-            with nfe, and each step makes new arrays.
-        checkpoint: of a differentiable run, keep the inputs of the network alone and evaluate it again where gradients are wanted, so that
-            its activations do not add up. The gradients are the same.
+        nfe: the number of network evaluations. Required unless `plan` is given.
+        solver, grid, start, end, options: as in `make_plan`. The default solver, "auto", takes the solver and the grid that measurements
+            recommend for the schedule and the budget.
+        plan: a finished plan, in place of solver, grid, start, end and options.
+        progress: True shows a progress bar (requires tqdm). A function (done, total) is called before each evaluation and after the last.
+        callback: called with every `State` of the run. The arrays of a state are copies.
+        generator: the randomness of stochastic solvers: an integer seed (which JAX may trace), a numpy or torch Generator, a sequence with
+            one of these per sample, or JAX keys (one, or B of them).
+        noise: how stochastic solvers turn the seed into noise. "independent": x_T's framework draws normals on its device. "host": NumPy
+            draws them, the same numbers for every framework and device. "brownian": they are increments of one Brownian path per sample,
+            so that samples converge as the steps get finer (requires torchsde; slower: see `dpmsolver.sampling.noise`).
+        state_hook: a function (x, point) -> x that is applied to every input of the network and to the result: see `inpaint`.
+        differentiable: record the run, so that gradients flow from the result to x_T, to the weights and to the condition. The memory
+            grows with nfe, and each step makes new arrays.
+        checkpoint: in a differentiable run, store only the inputs of the network and evaluate it again in the backward pass, so that the
+            activations of one evaluation are in memory at a time. The gradients are the same.
 
     Returns:
-        The samples: x_T's framework, shape and device; float64 if x_T is, else float32.
+        The samples: x_T's framework, shape and device; float64 if x_T is float64, else float32.
 
     Raises:
-        PlanError, ValueError, TypeError: before the first evaluation, for whatever does not fit, NaN in x_T included (which a GPU tells
-            at the end).
+        PlanError, ValueError, TypeError: an argument is wrong, or x_T contains NaN. They are raised before the first evaluation, except
+            that NaN on a GPU is reported at the end of the run.
         SamplingError: the network returned NaN or infinity; the message names the evaluation and the samples.
 
     Warns:
-        ConventionWarning: x_T varies less than half as much as noise does at the start of the plan, or far more.
+        ConventionWarning: the standard deviation of x_T is less than half of that of the noise at the start of the plan, or far larger.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm
@@ -130,9 +130,17 @@ def iterate(
     state_hook: StateHook | None = None,
     **options: Any,
 ) -> Iterator[State[Array]]:
-    """The states of a run, one per network evaluation and the result: nfe + 1 in all, each with copies of x and of the predicted x_0.
+    """Run a plan like `sample`, and yield a `State` for every network evaluation and one for the result: nfe + 1 states in all.
 
-    Arguments and errors as `sample`; wrong ones raise here, before the first state is asked for.
+    Args:
+        denoiser, x_T, nfe, solver, grid, plan, start, end, generator, noise, state_hook, options: as in `sample`.
+
+    Returns:
+        An iterator over the states. Their arrays are copies.
+
+    Raises:
+        PlanError, ValueError, TypeError: as `sample`, by this call itself, before the first state is computed.
+        SamplingError: the network returned NaN or infinity.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm
@@ -156,15 +164,34 @@ def encode(
     end: float | None = None,
     **options: Any,
 ) -> Array:
-    """Run the ODE backwards, from data to the noise that would make it.
+    """Run the probability-flow ODE backwards, from data to the noise from which `sample` would generate them.
 
     Args:
-        x0: data, shape (B, …).
-        start, end: by default the schedule's last time worth an evaluation, and the time at which a run of this denoiser starts.
-        solver: by default dpm-2m. Noise prediction, because on the way up it damps the errors that data prediction amplifies.
+        denoiser: the network with its schedule.
+        x0: the data, shape (B, …), NumPy, torch or JAX. They are not changed.
+        nfe: the number of network evaluations. Required unless a plan is given.
+        solver: by default dpm-2m. It predicts noise, which damps errors on the way from data to noise, where data prediction amplifies
+            them.
+        start, end: the times where the run starts and ends, start < end. By default they are the schedule's last time worth an evaluation
+            and the time at which `sample` starts for this denoiser.
+        options: `grid`, `plan`, `progress`, `callback`, `state_hook` as in `sample`, and the options of the solver and the grid.
+
+    Returns:
+        The state at `end`: x0's framework, shape and device; float64 if x0 is float64, else float32.
 
     Raises:
-        PlanError: also for a stochastic plan, which has no inverse.
+        PlanError, ValueError, TypeError: as `sample`; also for a stochastic plan, which has no inverse, and for a run with start >= end.
+        SamplingError: the network returned NaN or infinity.
+
+    Examples:
+        >>> import numpy as np, dpmsolver as dpm
+        >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.25]).denoiser(dpm.schedules.LinearVP())
+        >>> x0 = np.array([[1.2], [0.7]])
+        >>> x_T = dpm.encode(denoiser, x0, nfe=50)
+        >>> bool(abs(dpm.sample(denoiser, x_T, nfe=50) - x0).max() < 0.01)
+        True
+
+    Source: DDIM inversion (Song et al. 2021, arXiv 2010.02502, section 4.3), with any deterministic solver.
     """
     grid, plan, own = options.pop("grid", None), options.pop("plan", None), _plan_options(options)
     if plan is None and isinstance(denoiser, Denoiser):

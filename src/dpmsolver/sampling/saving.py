@@ -1,4 +1,4 @@
-"""A run in its middle as plain arrays, and back: what `Stepper.state_dict` writes and `load_state_dict` reads."""
+"""Save a run in its middle as plain arrays, and load it: what `Stepper.state_dict` writes and `load_state_dict` reads."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def saved(backend: Backend, plan: Plan, keys: Keys, reached: Any) -> dict[str, A
     """Return a run as a dict of arrays: those of the state in its framework, numbers as NumPy arrays.
 
     Args:
-        keys: of the run's noise, one per sample; empty where it draws none.
-        reached: the moment where the run waits, or its result.
+        keys: the keys of the run's noise, one per sample; empty if it draws none.
+        reached: the moment at which the run waits, or its result.
 
     Raises:
-        PlanError: noise from JAX's own keys.
+        PlanError: the noise comes from JAX's own keys.
     """
     moment = reached if isinstance(reached, Moment) else Moment(plan.nfe, plan.end, reached, None)
     state = {
@@ -50,7 +50,7 @@ def loaded(backend: Backend, plan: Plan, like: Any, state: Mapping[str, Any]) ->
         like: an array of the run.
 
     Raises:
-        PlanError: the state of another plan, or not a whole one. TypeError, ValueError: arrays of another framework or shape.
+        PlanError: the state belongs to another plan, or is incomplete. TypeError, ValueError: arrays of another framework or shape.
     """
     missing = [name for name in ("plan", "index", "keys", "x") if name not in state]
     if missing:

@@ -1,7 +1,7 @@
-"""A long run as one traced loop: the network is traced and compiled once, whatever the number of evaluations.
+"""Trace a long run as one loop: the network is traced and compiled once, whatever the number of evaluations.
 
-The plan becomes arrays with a row for each evaluation. Every combination is padded with zeros to the longest history, so that all rows have
-one shape and one body serves them all.
+The plan becomes arrays with a row for each evaluation. Every combination is padded with zeros to the longest history, so that all rows
+have one shape and one body serves them all.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class _Row(NamedTuple):
 
 
 def is_scanned(run: Run) -> bool:
-    """Return whether a run is scanned.
+    """Return whether a run is traced as one loop.
 
-    It is if the framework has a traced loop and traces x_T, if the plan has more than `LONG` rows, and if nothing in the run wants to know
-    at which evaluation it is: no hook, no guidance but classifier-free guidance that is alike at all of them. The plan must not begin
-    with a step of its own, and its coefficients must be numbers.
+    The framework must have a traced loop and must be tracing x_T, and the plan must have more than `LONG` rows. Nothing in the run may
+    depend on the number of the evaluation: no hooks, and no guidance except classifier-free guidance that is the same at all evaluations.
+    The plan must not begin with a step of its own, and its coefficients must be numbers.
     """
     plan, denoiser, guidance = run.plan, run.bound.denoiser, run.bound.denoiser.guidance
     traced = run.backend.scan is not None and run.backend.place(run.x) == "nowhere"
@@ -50,7 +50,7 @@ def is_scanned(run: Run) -> bool:
 
 
 def scanned(run: Run) -> Any:
-    """Return the result of a run."""
+    """Run a plan as one traced loop, and return its result."""
     plan, bound, backend, source = run.plan, run.bound, run.backend, run.noise
     time, kept = plan.start.time, _noise_kept(plan)
 

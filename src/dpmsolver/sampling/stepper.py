@@ -1,4 +1,4 @@
-"""Stepper: a run that its user drives, one network output after the other."""
+"""A run that the caller drives: hand in one network output after the other."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ __all__ = ["Stepper"]
 
 
 class Stepper(Generic[Array]):
-    """A run of a plan, stepped from outside: evaluate the network at `x` and `point`, and hand its output to `step`.
+    """A run of a plan in a loop of your own: evaluate the network at `x` and `point`, and hand its output to `step`.
 
-    Gradients flow through a run of torch tensors: from the result to x_T and to whatever the outputs depend on.
+    In a run of torch tensors, gradients flow from the result to x_T and to everything that the outputs depend on.
 
     Args:
-        plan: from `make_plan`, with `predicts=` where the network predicts noise or score, or from `Plan.from_json`.
-        x_T: the start, shape (B, …), NumPy or torch, with standard deviation sigma of the start: see `initial_noise`. It is not changed.
+        plan: from `make_plan` or `Plan.from_json`. For a network that predicts noise or score, give `predicts=` to `make_plan`.
+        x_T: the start, shape (B, …), NumPy or torch, with the standard deviation of the plan's start: see `initial_noise`. It is not
+            changed.
         predicts: what the network returns: "noise" (eps), "data" (x_0), "v", "score" or "velocity" (eps - x_0).
-        generator: randomness of stochastic plans: a seed, a generator, or one per sample, as in `sample`.
+        generator: the randomness of stochastic plans: a seed, a generator, or one of these per sample, as in `sample`.
         noise: "independent", "host" or "brownian", as in `sample`.
 
     Attributes:
-        x: what the network should see next: the state or a stage of a step; after the last step the result. It is a copy of the run's.
-        done: whether all evaluations are made.
+        x: the network's next input, the state or a stage of a step; after the last step, the result. It is a copy.
+        done: True after the last evaluation.
 
     Raises:
         PlanError, ValueError, TypeError: x_T is not a floating-point array or not finite, an unknown prediction, a plan that a network
@@ -89,29 +90,29 @@ class Stepper(Generic[Array]):
 
     @property
     def done(self) -> bool:
-        """Whether all evaluations are made."""
+        """True after the last evaluation."""
         return self._moment is None
 
     @property
     def index(self) -> int:
-        """How many outputs were handed in: the number of the evaluation that is wanted."""
+        """The number of the next evaluation, which is the number of outputs that were handed in."""
         return self.plan.nfe if self._moment is None else self._moment.number
 
     @property
     def point(self) -> Point:
-        """Where the network is evaluated next: time, label, alpha and sigma; after the last step the end of the run."""
+        """The point of the next evaluation: time, label, alpha and sigma; after the last step, the end of the run."""
         return self.plan.end if self._moment is None else self._moment.point
 
     def step(self, output: Array | Sequence[Array]) -> Array:
-        """Move on by the network's output at `x` and `point`, and return the next `x`.
+        """Advance the run by the network's output at `x` and `point`, and return the next `x`.
 
         Args:
-            output: as the network returns it, an array of x's shape and framework; for a plan whose evaluations give several, a tuple
-                or a list of them, in the plan's order.
+            output: what the network returned, an array of x's shape and framework. A plan whose evaluations give several outputs takes a
+                tuple or list of them, in the plan's order.
 
         Raises:
-            PlanError: the run is over. TypeError, ValueError: an output of another kind or shape. SamplingError: NaN or infinity. The
-                stepper stays where it was.
+            PlanError: the run is over. TypeError, ValueError: an output of another kind or shape. SamplingError: an output with NaN or
+                infinity. After an error the stepper is unchanged.
         """
         if self._moment is None:
             raise PlanError(f"the run is over: its {self.plan.nfe} evaluations are made, and x is the result")
@@ -128,20 +129,20 @@ class Stepper(Generic[Array]):
         return self.x
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the run as plain arrays, from which `load_state_dict` resumes it: with its history, its draws and its seeds.
+        """Return the run as plain arrays, with its history, its noise and its seeds: `load_state_dict` resumes it from them.
 
         Returns:
-            A dict of arrays: those of the state in its framework, on its device; numbers as NumPy arrays.
+            A dict of arrays. The state and the outputs are arrays of the run's framework on their device; numbers are NumPy arrays.
         """
         reached = self._result if self._moment is None else self._moment
         return saved(self._backend, self.plan, self._keys, reached)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume a run that `state_dict` saved, in a stepper of the same plan and shape.
+        """Resume a run from what `state_dict` returned, in a stepper of the same plan and shape.
 
         Raises:
-            PlanError: the state of another plan, or not a whole one. TypeError, ValueError: arrays of another framework or shape. The
-                stepper stays as it was.
+            PlanError: the state belongs to another plan, or is incomplete. TypeError, ValueError: arrays of another framework or shape.
+                After an error the stepper is unchanged.
         """
         self._keys, reached = loaded(self._backend, self.plan, self.x, state)
         if isinstance(reached, Moment):

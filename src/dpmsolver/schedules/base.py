@@ -1,4 +1,4 @@
-"""NoiseSchedule: what every noise schedule has, and the formulas that several share."""
+"""`NoiseSchedule`, the base class of the noise schedules, and formulas that several of them share."""
 
 from __future__ import annotations
 
@@ -22,9 +22,15 @@ _TOLERANCE = 1e-6  # relative: how far outside its range a time may lie from rou
 
 
 class NoiseSchedule(ABC):
-    """alpha, sigma and half-log-SNR as functions of time, for times of any array shape.
+    """A noise schedule: alpha, sigma and the half-log-SNR as functions of time, for arrays of any shape.
 
-    A schedule of your own: `Custom(alpha=…, sigma=…)`, or a subclass with `_log_alpha`, `_log_sigma` and `_time`.
+    To write one of your own, use `Custom(alpha=…, sigma=…)`, or derive a class that has `_log_alpha`, `_log_sigma` and `_time`.
+
+    Examples:
+        >>> from dpmsolver.schedules import LinearVP
+        >>> schedule = LinearVP()
+        >>> round(schedule.time(schedule.half_log_snr(0.3)), 9)
+        0.3
     """
 
     t_min: float
@@ -37,7 +43,7 @@ class NoiseSchedule(ABC):
 
     @property
     def velocity_sign(self) -> float:
-        """The sign of a velocity network's output: +1 for noise - data, which is the rule; -1 for data - noise."""
+        """The sign of a velocity network's output: +1 for noise - data, the usual convention; -1 for data - noise."""
         return 1.0
 
     @abstractmethod
@@ -53,21 +59,21 @@ class NoiseSchedule(ABC):
         """The inverse of `half_log_snr`, for values that it takes."""
 
     def alpha(self, t: ArrayLike) -> Any:
-        """Signal coefficient at time t (same shape as t). ValueError for a time outside the schedule."""
+        """Return the signal coefficient alpha at times t, of the same shape. Raise ValueError for a time outside the schedule."""
         return _shaped(np.exp(self._at(t, self._log_alpha, 0.0)))
 
     def sigma(self, t: ArrayLike) -> Any:
-        """Noise standard deviation at time t (same shape as t). ValueError for a time outside the schedule."""
+        """Return the noise standard deviation sigma at times t, of the same shape. Raise ValueError for a time outside the schedule."""
         return _shaped(np.exp(self._at(t, self._log_sigma, -math.inf)))
 
     def half_log_snr(self, t: ArrayLike) -> Any:
-        """lambda(t) = log(alpha/sigma) (same shape as t): +inf at t = 0, -inf where alpha = 0."""
+        """Return lambda(t) = log(alpha/sigma) at times t, of the same shape: +inf at t = 0, -inf where alpha = 0."""
         return _shaped(self._at(t, lambda s: self._log_alpha(s) - self._log_sigma(s), math.inf))
 
     def time(self, half_log_snr: ArrayLike) -> Any:
-        """The time at which the half-log-SNR has the given value: the inverse of `half_log_snr`, to 1e-10 relative.
+        """Return the time at which the half-log-SNR has the given value: the inverse of `half_log_snr`, to 1e-10 relative.
 
-        +inf gives 0. ValueError for a value that the schedule does not reach.
+        The time of +inf is 0. Raise ValueError for a value that the schedule does not reach.
         """
         lam = to_host(half_log_snr)
         clean = np.isposinf(lam)
@@ -89,9 +95,10 @@ class NoiseSchedule(ABC):
         return _shaped(np.where(clean, 0.0, np.clip(t, self.t_min, self.t_max)))
 
     def rates(self, t: float) -> tuple[float, float]:
-        """d log alpha/dt and d lambda/dt at a time with alpha > 0, to about 1e-10: f(t), and -g(t)^2 / (2 sigma^2) (DPM-Solver, eq. 2.3).
+        """Return d log alpha/dt and d lambda/dt at a time with alpha > 0, accurate to about 1e-10.
 
-        From the polynomial through nine values around t, on the side of t where the schedule is smooth.
+        In the notation of DPM-Solver, eq. 2.3, they are f(t) and -g(t)^2 / (2 sigma^2). They are derivatives of the polynomial through nine
+        values around t, on the side of t where the schedule is smooth.
 
         Examples:
             >>> from dpmsolver.schedules import LinearVP
@@ -114,30 +121,30 @@ class NoiseSchedule(ABC):
         return self.t_min, self.t_max
 
     def label(self, t: float) -> float:
-        """What networks of this schedule are given as time. By default t itself."""
+        """Return the time label that a network of this schedule takes at times t. By default it is t itself."""
         return t
 
     def time_from_label(self, label: float) -> float:
-        """The inverse of `label`."""
+        """Return the times of time labels: the inverse of `label`."""
         return label
 
     def default_start(self) -> float:
-        """Where sampling starts unless told otherwise: t_max, or where the half-log-SNR is `lambda_min`, whichever is later."""
+        """Return the time where sampling starts by default: t_max, or the time of half-log-SNR `lambda_min` if t_max lies below that."""
         return self.t_max if self.half_log_snr(self.t_max) >= self.lambda_min else float(self.time(self.lambda_min))
 
     def last_time(self, nfe: int) -> float:
-        """The last time worth an evaluation: t = 1e-3 up to 15 evaluations, 1e-4 above (DPM-Solver, section 5.1)."""
+        """Return the last time worth an evaluation: t = 1e-3 for up to 15 evaluations, 1e-4 for more (DPM-Solver, section 5.1)."""
         return max(self.t_min, 1e-3 if nfe <= 15 else 1e-4)
 
     def leaves_noise(self, t: float) -> bool:
-        """Whether a run that ends at t leaves noise to be seen in data of deviation 1: sigma/alpha above 0.05.
+        """Return whether a run that ends at t leaves visible noise in data of standard deviation 1: sigma/alpha above 0.05.
 
-        That is above the 0.029 of Stable Diffusion's first step, and below the 0.1 of 100 linear betas.
+        The bound is above the 0.029 of Stable Diffusion's first step, and below the 0.1 of 100 linear betas.
         """
         return bool(self.sigma(t) > 0.05 * self.alpha(t))
 
     def default_end(self, nfe: int) -> float:
-        """Where sampling ends unless told otherwise: at `last_time`."""
+        """Return the time where sampling ends by default: `last_time`."""
         return self.last_time(nfe)
 
     def _at(self, t: ArrayLike, function: Callable[[Floats], Floats], clean: float) -> Floats:
@@ -159,21 +166,21 @@ def _shaped(values: Floats) -> Any:
 
 
 def log_alpha_vp(half_log_snr: Floats) -> Floats:
-    """log alpha of a variance-preserving process: -log(1 + e^{-2 lambda}) / 2, to full precision at both ends."""
+    """Return log alpha of a variance-preserving process, -log(1 + e^{-2 lambda}) / 2, to full precision at both ends."""
     return -0.5 * np.logaddexp(0.0, -2.0 * half_log_snr)
 
 
 def log_sigma_vp(log_alpha: Floats) -> Floats:
-    """log sigma of a variance-preserving process: sigma^2 = 1 - alpha^2, to full precision where alpha is close to 1."""
+    """Return log sigma of a variance-preserving process, sigma^2 = 1 - alpha^2, to full precision where alpha is close to 1."""
     return 0.5 * np.log(-np.expm1(2.0 * log_alpha))
 
 
 def require(condition: bool, message: str) -> None:
-    """ValueError with this message, unless the condition holds."""
+    """Raise ValueError with this message unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
 
 def check_range(t_min: float, t_max: float, highest: float = math.inf) -> None:
-    """ValueError, unless 0 < t_min < t_max <= highest."""
+    """Raise ValueError unless 0 < t_min < t_max <= highest."""
     require(0 < t_min < t_max <= highest, f"0 < t_min < t_max <= {highest} is needed, got t_min={t_min}, t_max={t_max}")

@@ -14,10 +14,12 @@ __all__ = ["EDM", "CosineVP", "Flow", "LinearVP", "SubVP"]
 
 @dataclass(frozen=True)
 class LinearVP(NoiseSchedule):
-    """The continuous VP process with beta(t) = beta_min + t (beta_max - beta_min): log alpha = -t^2 (beta_max - beta_min)/4 - t beta_min/2.
+    """The continuous variance-preserving process with linear beta(t) = beta_min + t (beta_max - beta_min):
 
-    The inverse is closed-form (DPM-Solver, appendix D.4). Networks get t itself; ScoreSDE's networks want 999 t:
-    `Denoiser(…, time_label=lambda t: 999 * t)`.
+        log alpha(t) = -t^2 (beta_max - beta_min)/4 - t beta_min/2,    sigma^2 = 1 - alpha^2.
+
+    The inverse has a closed form (DPM-Solver, appendix D.4). Networks take t itself as their label. ScoreSDE's networks take 999 t: give
+    their denoiser `time_label=lambda t: 999 * t`.
 
     Examples:
         >>> LinearVP().half_log_snr([1e-3, 1.0]).round(4)
@@ -53,7 +55,12 @@ class LinearVP(NoiseSchedule):
 
 @dataclass(frozen=True)
 class SubVP(LinearVP):
-    """The sub-VP process: alpha as `LinearVP`, sigma = 1 - alpha^2 (Song et al. 2021, appendix C)."""
+    """The sub-VP process: alpha of `LinearVP`, and sigma = 1 - alpha^2 (Song et al. 2021, arXiv 2011.13456, appendix C).
+
+    Examples:
+        >>> SubVP().sigma([0.5, 1.0]).round(4)  # 1 - alpha^2
+        array([0.9209, 1.    ])
+    """
 
     def _log_sigma(self, t: Floats) -> Floats:
         return np.log(-np.expm1(2.0 * self._log_alpha(t)))
@@ -65,9 +72,13 @@ class SubVP(LinearVP):
 
 @dataclass(frozen=True)
 class CosineVP(NoiseSchedule):
-    """The cosine VP process: alpha = cos(pi/2 (t + s)/(1 + s)) / cos(pi/2 s/(1 + s)) (Nichol & Dhariwal 2021).
+    """The cosine variance-preserving process: alpha = cos(pi/2 (t + s)/(1 + s)) / cos(pi/2 s/(1 + s)) (Nichol & Dhariwal 2021).
 
-    t_max = 0.9946 is where DPM-Solver's code ends it; t_max = 1 (alpha = 0) is accepted.
+    By default it ends at t_max = 0.9946, as in the code of DPM-Solver; t_max = 1 (alpha = 0) is accepted.
+
+    Examples:
+        >>> CosineVP().alpha([0.0, 0.5]).round(4)
+        array([1.    , 0.7027])
     """
 
     s: float = 0.008
@@ -106,9 +117,14 @@ class CosineVP(NoiseSchedule):
 
 @dataclass(frozen=True)
 class EDM(NoiseSchedule):
-    """The variance-exploding process of EDM: alpha = 1, sigma = t (Karras et al. 2022). Networks get sigma.
+    """The variance-exploding process of EDM: alpha = 1, sigma = t (Karras et al. 2022). The label of its networks is sigma.
 
-    x_T has standard deviation sigma_max. Runs end at sigma = 0 by default, as EDM's do.
+    x_T has standard deviation sigma_max. By default runs end at sigma = 0, like those of EDM.
+
+    Examples:
+        >>> schedule = EDM()
+        >>> schedule.half_log_snr([0.002, 1.0, 80.0]).round(3), schedule.label(2.0)
+        (array([ 6.215,  0.   , -4.382]), 2.0)
     """
 
     sigma_min: float = 0.002
@@ -132,11 +148,11 @@ class EDM(NoiseSchedule):
         return np.exp(-half_log_snr)
 
     def last_time(self, nfe: int) -> float:
-        """sigma_min."""
+        """Return sigma_min, the last time worth an evaluation."""
         return self.t_min
 
     def default_end(self, nfe: int) -> float:
-        """sigma = 0."""
+        """Return 0, the time of clean data."""
         return 0.0
 
 
@@ -145,19 +161,21 @@ _ALWAYS = ("shift", "t_min", "t_max")
 
 @dataclass(frozen=True, repr=False)
 class Flow(NoiseSchedule):
-    """Rectified flow: alpha = 1 - sigma, sigma = shift t / (1 + (shift - 1) t) (Liu et al. 2023; shift: Esser et al. 2024, eq. 23).
+    """Rectified flow: alpha = 1 - sigma, sigma = shift t / (1 + (shift - 1) t).
 
-    At t = 1 the state is pure noise (alpha = 0), and runs end at sigma = 0. Our time always counts towards the noise. A network that
-    counts the other way is told of by `reversed`: its label grows towards the data, and its velocity is data - noise.
+    At t = 1 the state is pure noise (alpha = 0), and runs end at sigma = 0. Here time always grows towards the noise. For a network whose
+    time grows towards the data, set `reversed`: its label is then 1 - sigma instead of sigma, and its velocity data - noise.
+
+    Source: Liu et al. 2023, arXiv 2209.03003; the shift: Esser et al. 2024, arXiv 2403.03206, eq. 23.
 
     Args:
-        shift: moves the times towards the noise; the noise levels that a network knows stay the same.
+        shift: moves the times towards the noise. The noise levels that a network knows stay the same.
         label_scale: the network's label is label_scale times sigma: 1 for the papers' code, 1000 for diffusers' SD3, Flux and Wan.
         reversed: the network counts t = 0 for noise and t = 1 for data, so its label is label_scale (1 - sigma).
-        last_sigma: the noise level of a default run's last evaluation, as diffusers' shift_terminal; 0 means none in particular.
+        last_sigma: the noise level of the last evaluation of a default run, like diffusers' shift_terminal. 0 sets none.
 
     Raises:
-        ValueError: a shift or label_scale that is not positive, times outside (0, 1], a last_sigma outside [0, 1).
+        ValueError: a shift or label_scale is not positive, times lie outside (0, 1], or last_sigma lies outside [0, 1).
 
     Examples:
         >>> Flow(shift=3.0, label_scale=1000.0).label(0.5)
@@ -207,7 +225,7 @@ class Flow(NoiseSchedule):
         return 1.0 / (1.0 + self.shift * np.exp(half_log_snr))
 
     def label(self, t: float) -> float:
-        """label_scale sigma(t), or label_scale (1 - sigma(t)) for a reversed flow."""
+        """Return label_scale sigma(t), or label_scale (1 - sigma(t)) for a reversed flow."""
         return self.label_scale * float(self.alpha(t) if self.reversed else self.sigma(t))
 
     def time_from_label(self, label: float) -> float:
@@ -218,9 +236,9 @@ class Flow(NoiseSchedule):
         return sigma / (self.shift - (self.shift - 1.0) * sigma)
 
     def last_time(self, nfe: int) -> float:
-        """The time of last_sigma where that is given; else t = 1e-3 up to 15 evaluations, 1e-4 above."""
+        """Return the time of last_sigma if it is set; else t = 1e-3 for up to 15 evaluations and 1e-4 for more."""
         return max(self.t_min, self._time_at(self.last_sigma)) if self.last_sigma else super().last_time(nfe)
 
     def default_end(self, nfe: int) -> float:
-        """sigma = 0."""
+        """Return 0, the time of clean data."""
         return 0.0

@@ -1,4 +1,4 @@
-"""Custom: a schedule from the user's own functions."""
+"""`Custom`: a schedule from functions of your own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Custom"]
 
 @dataclass(frozen=True)
 class Custom(NoiseSchedule):
-    """A schedule from your own functions alpha(t) and sigma(t), float64 in and out; the inverse is found numerically (Brent's method).
+    """A schedule from your own functions alpha(t) and sigma(t). The inverse is computed numerically, by Brent's method.
 
     Args:
-        alpha, sigma: functions of a float; alpha/sigma must fall strictly with t on [t_min, t_max].
-        t_min, t_max: the range in which the network may be evaluated.
+        alpha, sigma: functions of a float that return a float; alpha/sigma must fall strictly with t on [t_min, t_max].
+        t_min, t_max: the range of times at which the network may be evaluated.
 
     Raises:
-        ValueError: alpha or sigma negative, or a half-log-SNR that does not fall with t.
+        ValueError: alpha or sigma is negative, or the half-log-SNR does not fall with t.
 
     Examples:
         >>> import math

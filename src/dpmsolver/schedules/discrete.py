@@ -1,4 +1,4 @@
-"""Discrete: the schedule of a model trained on steps 0 … N-1."""
+"""`Discrete`: the schedule of a model that was trained on steps 0 … N-1."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ __all__ = ["Discrete", "scaled_linear_betas"]
 
 
 def scaled_linear_betas(beta_start: float = 0.00085, beta_end: float = 0.012, num: int = 1000) -> Floats:
-    """The betas of Stable Diffusion 1 and XL: linear in their square root. Returns float64 (num,)."""
+    """Return the betas of Stable Diffusion 1 and XL, float64 (num,). Their square roots are linear in the step.
+
+    Examples:
+        >>> scaled_linear_betas()[[0, -1]]
+        array([0.00085, 0.012  ])
+    """
     return np.linspace(beta_start**0.5, beta_end**0.5, num) ** 2
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Discrete(NoiseSchedule):
-    """A model trained on steps n = 0 … N-1, from its betas or its alphas_cumprod, each an array of shape (N,).
+    """The schedule of a model that was trained on steps n = 0 … N-1, from its betas or its alphas_cumprod.
 
-    Step n is time t_n = (n + 1)/N; between steps log alpha is linear in t (DPM-Solver, appendix D.2). Networks get the label
-    t N - 1, a float that is the step's number on the knots. Betas that end in 1, or alphas_cumprod that end in 0 (zero terminal SNR,
-    Lin et al. 2024), are ordinary input: alpha is then linear in t on the last interval.
+    Step n is at time t_n = (n + 1)/N; between steps log alpha is linear in t (DPM-Solver, appendix D.2). The network's label is t N - 1:
+    the step number at the steps, and a fraction between them. Betas that end in 1, or alphas_cumprod that end in 0 (zero terminal SNR,
+    Lin et al. 2024), are accepted: alpha is then linear in t on the last interval.
 
     Args:
-        betas, alphas_cumprod: exactly one of the two.
-        lambda_min: the half-log-SNR at which runs start by default where the schedule reaches lower ones, whatever the network
-            predicts: diffusers' lambda_min_clipped. The official DPM-Solver code starts at -5.1.
+        betas, alphas_cumprod: arrays of shape (N,); give exactly one of the two.
+        lambda_min: the lowest half-log-SNR at which runs start by default, like diffusers' lambda_min_clipped. The official DPM-Solver
+            code uses -5.1.
 
     Raises:
-        ValueError: both or none given, betas outside (0, 1), alphas_cumprod not strictly decreasing inside (0, 1), a lambda_min
-            that the schedule lies below throughout.
+        ValueError: both or neither are given, betas lie outside (0, 1), alphas_cumprod do not decrease strictly inside (0, 1), or the
+            whole schedule lies below lambda_min.
 
     Examples:
         >>> schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000))
@@ -112,7 +117,7 @@ class Discrete(NoiseSchedule):
         return float(self._times[k - 1]), float(self._times[k])
 
     def label(self, t: float) -> float:
-        """The step's number t N - 1, a float between the knots and exact on them."""
+        """Return the step number t N - 1, a fraction between two steps."""
         label = t * self.num_steps - 1.0
         return float(round(label)) if abs(label - round(label)) < 1e-9 * self.num_steps else label
 
@@ -120,11 +125,11 @@ class Discrete(NoiseSchedule):
         return (label + 1.0) / self.num_steps
 
     def last_time(self, nfe: int) -> float:
-        """The first training step, t = 1/N: below it the network was never trained."""
+        """Return the time of the first training step, t = 1/N. The network was not trained below it."""
         return self.t_min
 
     def default_end(self, nfe: int) -> float:
-        """The first training step, or clean data where that step leaves noise."""
+        """Return the time of the first training step, or 0 (clean data) if that step leaves visible noise."""
         return 0.0 if self.leaves_noise(self.t_min) else self.t_min
 
     def __repr__(self) -> str:

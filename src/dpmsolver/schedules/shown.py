@@ -1,4 +1,4 @@
-"""A schedule in a notebook: its range in numbers, and alpha and sigma over time as curves."""
+"""Show a schedule in a notebook: its range as a table, and alpha and sigma over time as curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT, _POINTS = 320, 120, 129
 
 
 def html(schedule: NoiseSchedule) -> str:
-    """Return a table of a schedule's range and a drawing of it, as HTML that needs nothing else."""
+    """Return a table of the range of a schedule and a drawing of it, as self-contained HTML."""
     low, high = (float(schedule.half_log_snr(t)) for t in (schedule.t_max, schedule.t_min))
     rows = [
         ("times", f"{schedule.t_min:g} to {schedule.t_max:g}, and 0 for clean data"),

@@ -1,8 +1,8 @@
-"""The span of a run: where it starts and where it ends unless the caller says.
+"""The default start and end of a run.
 
-Two rules stand here, for every solver. A network that predicts noise or score is not evaluated below half-log-SNR -5.1: the predicted
-x_0 is (x - sigma eps)/alpha, so that an error of 0.01 in eps is 0.01 e^5.1 = 1.6 in x_0 there, and 200 at the last step of 1000 cosine
-betas. And a solver that has no limit at alpha = 0 starts just above it.
+Two rules apply to every solver. First, a network that predicts noise or score is not evaluated below half-log-SNR -5.1: the predicted
+x_0 is (x - sigma eps)/alpha, so that an error of 0.01 in eps becomes 0.01 e^5.1 = 1.6 in x_0 there, and 200 at the last step of 1000
+cosine betas. Second, a solver that has no limit at alpha = 0 starts just above it.
 
 Source of -5.1: the official code of DPM-Solver (Lu et al. 2022, arXiv 2206.00927), which ends cosine schedules there.
 """
@@ -37,11 +37,12 @@ _JUST_ABOVE = -math.log(LARGEST_FACTOR)  # alpha/sigma = 1e-3, where solvers sta
 
 
 def default_start(schedule: NoiseSchedule, predicts: str | None = None, *, needs_signal: bool = False) -> float:
-    """Return the time at which a run starts unless the caller says: the schedule's own start, or the first one that can be used.
+    """Return the time at which a run starts by default: the schedule's own start, or the first time after it that can be used.
 
     Args:
-        predicts: what the network predicts; None where it is not known.
-        needs_signal: the solver has no limit at alpha = 0, so that it starts where alpha/sigma is 1e-3.
+        schedule: the noise schedule.
+        predicts: what the network predicts; None if that is not known.
+        needs_signal: the solver has no limit at alpha = 0; it starts where alpha/sigma is 1e-3.
 
     Examples:
         >>> from dpmsolver.schedules import Flow, LinearVP
@@ -61,10 +62,10 @@ def default_start(schedule: NoiseSchedule, predicts: str | None = None, *, needs
 
 
 def scale_of_start(schedule: NoiseSchedule, start: float) -> float:
-    """Return what an x_T with the deviation of the schedule's own start is multiplied by where the run starts at another time.
+    """Return the factor that x_T, drawn for the schedule's own start, needs in a run that starts at another time.
 
-    It is 1 where both deviations agree within 1 %, as they do unless the variance explodes. There it is their ratio: x_T is scaled down as
-    if the network had said between the two that all of it is noise.
+    The factor is 1 if both standard deviations agree within 1 %, as they do unless the variance explodes. Otherwise it is their ratio: x_T
+    is scaled as if the network had predicted, between the two times, that all of x_T is noise.
 
     Examples:
         >>> from dpmsolver.schedules import EDM, CosineVP
@@ -76,14 +77,14 @@ def scale_of_start(schedule: NoiseSchedule, start: float) -> float:
 
 
 def default_end(schedule: NoiseSchedule, nfe: int, start: float, *, needs_noise: bool = False) -> float:
-    """Return the time at which a run from `start` ends unless the caller says; a run never turns round.
+    """Return the time at which a run from `start` ends by default. The end is never noisier than the start.
 
     Args:
         nfe: the budget of the whole run, so that all solvers end at one time.
         needs_noise: the solver has no step to sigma = 0.
 
     Raises:
-        PlanError: there is nothing to be done, because the run would start at its end.
+        PlanError: the run would start at its end.
     """
     end = schedule.last_time(nfe) if needs_noise else schedule.default_end(nfe)
     if start > end:
@@ -98,12 +99,12 @@ def default_end(schedule: NoiseSchedule, nfe: int, start: float, *, needs_noise:
 
 
 def has_little_signal(schedule: NoiseSchedule) -> bool:
-    """Return whether runs of this schedule start at pure noise or very near it, as those of flows and of zero terminal SNR do."""
+    """Return whether runs of this schedule start at pure noise or very near it, like those of flows and of zero terminal SNR."""
     return float(schedule.alpha(schedule.default_start())) < LITTLE_SIGNAL
 
 
 def one_time(schedule: NoiseSchedule, name: str, value: Any) -> float:
-    """Return a caller's `start` or `end` as a float. PlanError unless it is one time inside the schedule."""
+    """Return a caller's `start` or `end` as a float. Raise PlanError unless it is one time inside the schedule."""
     if np.ndim(value) or isinstance(value, (bool, str, bytes)):
         shape = f" of shape {tuple(np.shape(value))}" if np.ndim(value) else ""
         raise PlanError(f"{name} must be one time for the whole batch, a number, got {type(value).__name__}{shape}")

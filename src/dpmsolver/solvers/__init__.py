@@ -1,4 +1,4 @@
-"""Solvers: pure functions from a schedule and a grid to a Plan, and the registry that names them."""
+"""Solvers: pure functions from a schedule and a grid to a plan, and the registry of their names."""
 
 import sys
 from types import ModuleType

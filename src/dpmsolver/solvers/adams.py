@@ -1,7 +1,7 @@
 """Adams-Bashforth steps in rho = sigma/alpha for noise prediction: DEIS, LMS, and the fixed-coefficient forms of PNDM.
 
-With y = x/alpha the ODE is dy/drho = eps (Song et al. 2021, eq. 14; Karras et al. 2022, eq. 1). A method is a choice of the variable
-in which eps is taken to be a polynomial: rho (LMS, DEIS's rhoAB), time (tAB), lambda = -log rho (DEIS as diffusers has it).
+With y = x/alpha the ODE is dy/drho = eps (Song et al. 2021, eq. 14; Karras et al. 2022, eq. 1). The methods differ in the variable in
+which eps is taken to be a polynomial: rho (LMS, DEIS's rhoAB), time (tAB), or lambda = -log rho (DEIS as in diffusers).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def adams(
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """The noise as a polynomial of degree order - 1 in a variable, through the newest `order` outputs, integrated over rho.
+    """Return a plan that takes the noise to be a polynomial of degree order - 1 in a variable, and integrates it over rho.
 
     Source: DEIS (Zhang & Chen 2023, arXiv 2204.13902), eq. 11 and 15: tAB-q and rhoAB-q are order = q + 1; in lambda it is exponential
     Adams-Bashforth.
@@ -50,7 +50,7 @@ def adams(
 
 
 def rho_step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
-    """The exact step for outputs that are a polynomial in rho through `nodes`: also to rho = 0, at full order."""
+    """Return the exact step for outputs that are a polynomial in rho through `nodes`, at full order even to rho = 0."""
     first = exponential_step("noise", source, target, [source])
     if len(nodes) < 2 or target.alpha == 0.0:  # into pure noise the limit is of first order
         return first
@@ -60,9 +60,9 @@ def rho_step(source: Point, target: Point, nodes: Sequence[Point]) -> Combinatio
 
 
 def time_step(schedule: NoiseSchedule, source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
-    """The step for outputs that are a polynomial in time through `nodes`; its integrals by Gauss-Legendre quadrature of 64 points.
+    """Return the step for outputs that are a polynomial in time through `nodes`, by Gauss-Legendre quadrature with 64 points.
 
-    Over lambda, where the integrand is smooth; a step to sigma = 0 over rho.
+    The quadrature is over lambda, where the integrand is smooth; for a step to sigma = 0 it is over rho.
     """
     first = exponential_step("noise", source, target, [source])
     if len(nodes) < 2 or target.alpha == 0.0:

@@ -1,4 +1,4 @@
-"""Other packages' names of solvers and grids: which of ours each of them is, or how it differs. `names` reads them."""
+"""The names of solvers and grids in other packages: which of ours each stands for, or how it differs. `names` reads this table."""
 
 from __future__ import annotations
 

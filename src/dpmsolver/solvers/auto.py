@@ -1,8 +1,8 @@
-"""`solver="auto"`: the solver and the grid that measurements recommend for a budget, the default of `sample`.
+"""`solver="auto"`: the solver and the grid that measurements recommend for a budget. It is the default of `sample`.
 
-No solver wins everywhere. These have the smallest worst ratio of their error to the best candidate's, over small trained networks (two
-thirds) and over laws in closed form, under every kind of schedule: `benchmarks/choice.py` measures them and judges them on other
-testbeds, docs/choosing.md shows how they compare, and a test holds both together.
+No solver is the best everywhere. For each kind of schedule, the recommended pair has the smallest worst ratio of its error to that of the
+best candidate, over small trained networks (two thirds of the testbeds) and laws in closed form. `benchmarks/choice.py` measures the
+candidates and judges the choice on other testbeds, docs/choosing.md shows the comparison, and a test checks that both agree.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ def run_of(
 ) -> tuple[str, Any, float | None]:
     """Return the solver, the grid and the start of a run with solver="auto".
 
-    A caller's grid replaces the recommended one. Solvers that predict noise have no step from alpha = 0. Where the caller's times begin
-    there, the solver is therefore one that predicts data; where the caller's `start` does, the run begins at the schedule's own start,
-    just above which such a solver starts. A network that predicts noise cannot begin there with any solver, and its start is kept to be
-    refused.
+    A caller's grid replaces the recommended one. Solvers that predict noise have no step from alpha = 0. If the caller's times begin there,
+    a solver that predicts data is taken; if the caller's `start` lies there, the run begins at the schedule's own start, just above which
+    such a solver starts. A network that predicts noise cannot start at alpha = 0 with any solver; its start is kept, and refused later.
     """
     check_nfe(nfe)
     solver, suited = recommended(schedule, nfe, predicts)
@@ -84,10 +83,10 @@ def _begin_without_signal(schedule: NoiseSchedule, times: Any) -> bool:
 
 
 def recommended(schedule: NoiseSchedule, nfe: int, predicts: str | None = None) -> tuple[str, str]:
-    """The solver and the grid for a budget, by the kind of schedule and by what the network predicts.
+    """Return the solver and the grid for a budget, by the kind of schedule and by what the network predicts.
 
-    The kinds: alpha falls, alpha is 1, or alpha falls to 0 or nearly so (flows, zero SNR, cosine betas), where networks that predict
-    noise or score are a kind of their own.
+    There are three kinds of schedules: alpha falls, alpha is 1, or alpha falls to 0 or nearly so (flows, zero SNR, cosine betas). In the
+    third kind, networks that predict noise or score form a kind of their own.
 
     Examples:
         >>> from dpmsolver.schedules import EDM, Flow, LinearVP

@@ -1,4 +1,4 @@
-"""Solvers that know the network from a measurement (`dpmsolver.calibrate`): DPM-Solver-v3, Analytic-DPM and Analytic-DDIM."""
+"""Solvers that use measurements of the network (`dpmsolver.calibrate`): DPM-Solver-v3, Analytic-DPM and Analytic-DDIM."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _NODES, _WEIGHTS = (0.5 * (1.0 + legendre.leggauss(24)[0]), 0.5 * legendre.legga
 
 
 def analytic(schedule: NoiseSchedule, times: Floats, *, eta: float, statistics: ModelStatistics | None = None) -> Plan:
-    """DDIM's step with the variance that is optimal for the network: what x_s leaves open of x_0 is added as noise.
+    """Return a plan of DDIM's steps with the variance that is optimal for the network: the uncertainty of x_0 given x_s is added as noise.
 
-    With the noise s of DDIM's eta and the weight c of the predicted x_0, the step's variance is
-    s^2 + c^2 (sigma_s/alpha_s)^2 (1 - Gamma_s), Gamma = E|eps|^2 per coordinate. eta = 1: Analytic-DDPM, eta = 0: Analytic-DDIM.
-    A step to sigma = 0 is the predicted x_0.
+    With the noise s of DDIM's eta and the weight c of the predicted x_0, the variance of a step is
+    s^2 + c^2 (sigma_s/alpha_s)^2 (1 - Gamma_s), where Gamma = E|eps|^2 per coordinate. eta = 1 is Analytic-DDPM, eta = 0 Analytic-DDIM.
+    A step to sigma = 0 gives the predicted x_0.
 
     Source: Bao et al. 2022, arXiv 2201.06503, theorem 1, eq. 8 and 9. Order 1 in law.
     """
@@ -63,18 +63,19 @@ def dpm_v3(
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """DPM-Solver-v3: the ODE written around what the network was measured to be, the rest as a polynomial in lambda.
+    """Return the plan of DPM-Solver-v3: the measured linear part of the network is integrated exactly, the rest as a polynomial.
 
     With l, s and b of `ModelStatistics`, f = (sigma eps - l x)/alpha, L(u) = int_{lambda_s}^u l and S, B(u) = int e^{-S} b likewise,
 
         x_t = alpha_t e^{-L(lambda_t)} (x_s/alpha_s - int e^{L + S} (g + B) dlambda),     g = e^{-S} f - B,
 
-    is exact, and g is replaced by the polynomial through `order` of its values. Where the network is affine in x with coefficients
-    that the statistics know, g is constant and any step is exact. Coefficients are arrays, one element per coordinate of the state.
+    is exact, and g is replaced by the polynomial through `order` of its values. If the network is affine in x with the measured
+    coefficients, g is constant and any step is exact. Coefficients are arrays, one element per coordinate of the state.
 
     Args:
-        statistics: of this schedule, over a range of levels that holds the run.
-        order: outputs of the predictor, 1 to 3. corrector: also use each output to correct the step that led to it, as UniPC does.
+        statistics: measurements on this schedule whose levels include those of the run.
+        order: the number of outputs that the predictor uses, 1 to 3.
+        corrector: use each output to correct the step that led to it as well, like UniPC.
 
     Source: Zheng et al. 2023, arXiv 2310.13268, eq. 8, 9 and algorithm 1. Order as UniPC's: order + 1 with the corrector.
     """

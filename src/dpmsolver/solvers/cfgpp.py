@@ -1,10 +1,10 @@
 """CFG++: samplers that take the data from the guided output and the noise from the unconditional one.
 
-Every evaluation of such a plan gives two outputs, the guided and the unconditional prediction. The state x = alpha u + sigma eps_u, as the
-unconditional prediction u has it, is taken for alpha g + sigma eps_u, with the guided data g in place of u; a step of the plain solver
-goes from there. Where both outputs are equal it is that solver, and the order that is claimed is meant so. Otherwise there is no limit of
-many steps: each step moves by alpha (g - u), however short it is, so that the scale belongs to the number of steps, and lies between 0
-and 1 or not far above.
+Every evaluation of such a plan gives two outputs, the guided and the unconditional prediction. The unconditional prediction u writes the
+state as x = alpha u + sigma eps_u. Each step of the plain solver starts from alpha g + sigma eps_u instead, with the guided data g in place
+of u. If both outputs are equal, this is the plain solver, and the claimed order refers to that case. Otherwise the result has no limit for
+many steps, because each step moves the state by alpha (g - u), however short it is. Therefore the guidance scale depends on the number of
+steps, and lies between 0 and 1 or slightly above.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ __all__ = ["SOLVERS", "cfgpp"]
 
 
 def cfgpp(plan: Plan, *, guided: bool = True) -> Plan:
-    """The CFG++ of a plan: each step starts from the state with the guided data in place of the unconditional.
+    """Return the CFG++ form of a plan: each step starts from the state with the guided data in place of the unconditional.
 
     Args:
-        plan: of one output an evaluation, with one combination a row. Older outputs are the unconditional ones.
-        guided: whether the newest output of a step is the guided data; False is the unconditional output in steps that use several, which
-            is always so in noise prediction, where the noise is the unconditional one.
+        plan: a plan with one output per evaluation and one combination per row. Older outputs become the unconditional ones.
+        guided: True if the newest output of a step is the guided data; False takes the unconditional output in steps that use several.
+            Noise prediction always takes the unconditional noise.
 
     Raises:
-        PlanError: a plan of several outputs, with readings of its own, or whose rows both correct and predict.
+        PlanError: the plan has several outputs per evaluation, rows with an `output` of their own, or rows that both correct and predict.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules

@@ -1,7 +1,7 @@
-"""Runge-Kutta methods that do not know the exponential: in sigma/alpha (Euler, Heun, DPM2, with EDM's churn), in time and in lambda.
+"""Classical Runge-Kutta methods: in sigma/alpha (Euler, Heun, DPM2, with EDM's churn), in time and in lambda.
 
-The first are exact in the linear part, because y = x/alpha has dy/drho = eps: they keep the marginals. The others treat the whole
-right side alike, as the baselines of DPM-Solver's table 1 do, and leave the marginals.
+Those in sigma/alpha are exact in the linear part, because y = x/alpha has dy/drho = eps; they keep the marginals. The others treat the
+whole right-hand side numerically, like the baselines in table 1 of DPM-Solver, and leave the marginals.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ __all__ = ["SOLVERS", "ancestral", "churned", "runge_kutta"]
 
 
 class Step(Protocol):
-    """The rows of one step, of so many evaluations."""
+    """A function that returns the rows of one step with a given number of evaluations."""
 
     def __call__(self, schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]: ...
 
 
 def euler(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
-    """dy = (rho_t - rho_s) eps_s."""
+    """Return the rows of an Euler step, dy = (rho_t - rho_s) eps_s."""
     yield Row(source, advance=rho_step(source, target, [source]))
 
 
 def heun(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
-    """Euler, then the trapezoidal rule (Karras et al. 2022, algorithm 1); one evaluation is Euler's.
+    """Return the rows of an Euler step and the trapezoidal rule (Karras et al. 2022, algorithm 1); of Euler's for one evaluation.
 
-    No network is asked at sigma = 0. A step that ends there and has two evaluations takes the second at t_min, and integrates the line.
+    The network is not evaluated at sigma = 0. A step that ends there with two evaluations takes the second at t_min and integrates the
+    line.
     """
     if evaluations == 1:
         yield from euler(schedule, source, target, evaluations=1)
@@ -51,7 +52,7 @@ def heun(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: 
 
 
 def dpm2(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
-    """The midpoint rule with the geometric mean of both sigmas as its middle: k-diffusion's DPM2."""
+    """Return the rows of k-diffusion's DPM2: the midpoint rule with the geometric mean of both sigmas as its middle."""
     if evaluations == 1:
         yield from euler(schedule, source, target, evaluations=1)
         return
@@ -61,7 +62,7 @@ def dpm2(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: 
 
 
 def dpmpp_2s(schedule: NoiseSchedule, source: Point, target: Point, *, evaluations: int) -> Iterator[Row]:
-    """A step of DPM-Solver++(2S), or of order 1."""
+    """Return the rows of a step of DPM-Solver++(2S), or of order 1 for one evaluation."""
     return block(schedule, source, target, order=evaluations, prediction="data", quadrature="published")
 
 
@@ -76,14 +77,15 @@ def churned(
     s_tmax: float = math.inf,
     s_noise: float = 1.0,
 ) -> Plan:
-    """A method in sigma with EDM's stochastic churn: before a step, noise raises sigma by min(s_churn/N, sqrt 2 - 1).
+    """Return the plan of a method in sigma with EDM's stochastic churn: noise raises sigma by min(s_churn/N, sqrt 2 - 1) before a step.
+
+    The first step is not churned, and sigma is never raised above that of t_max. Algorithm 2 also churns the first step: to reproduce it,
+    start the run at the raised sigma, with that noise in x_T.
 
     Args:
-        s_churn: >= 0; 0 is the ODE. s_tmin, s_tmax: only steps that start at such a sigma/alpha are churned.
-        s_noise: a factor of the noise, >= 0; other values than 1 leave the marginals.
-
-    The first step is not churned, and no sigma is raised above that of t_max. Algorithm 2 churns the first one too: start such a run at
-    the raised sigma, with that noise in x_T.
+        s_churn: the strength of the churn, >= 0; 0 is the ODE.
+        s_tmin, s_tmax: the range of sigma/alpha in which steps are churned.
+        s_noise: a factor of the noise, >= 0; values other than 1 leave the marginals.
 
     Source: Karras et al. 2022, arXiv 2206.00364, algorithm 2.
     """
@@ -126,10 +128,10 @@ def ancestral(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Plan:
-    """A step of the ODE past the target to less noise, sigma_down, and noise back to its sigma: k-diffusion's ancestral samplers.
+    """Return the plan of an ancestral sampler of k-diffusion: each step solves the ODE to a smaller noise sigma_down and adds noise back.
 
-    The noise is s_noise eta sigma_t sqrt(1 - e^{-2h}), with s_noise = 1 as DDIM's; other values leave the marginals. A step to sigma = 0
-    has none.
+    The noise is s_noise eta sigma_t sqrt(1 - e^{-2h}), which is DDIM's for s_noise = 1; other values leave the marginals. A step to sigma =
+    0 adds none.
     """
     points = [Point.at(schedule, t) for t in times]
     rows: list[Row] = []
@@ -154,9 +156,10 @@ _TABLEAUX: dict[int, tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]] = 
 
 
 def runge_kutta(schedule: NoiseSchedule, times: Floats, *, order: int, variable: str) -> Plan:
-    """Explicit Runge-Kutta for the whole diffusion ODE, in time or in lambda: dx/ds = (d log alpha/ds) x - sigma (d lambda/ds) eps.
+    """Return the plan of an explicit Runge-Kutta method for the whole diffusion ODE, in time or in lambda.
 
-    Order 2 is the midpoint rule, 3 Heun's, 4 the classical one. The state leaves the marginals, because its linear part is not exact.
+    The ODE is dx/ds = (d log alpha/ds) x - sigma (d lambda/ds) eps. Order 2 is the midpoint rule, 3 Heun's, 4 the classical one. The plan
+    leaves the marginals, because its linear part is not exact.
 
     Source: DPM-Solver, arXiv 2206.00927, eq. 2.7 and 3.1 and table 1.
     """

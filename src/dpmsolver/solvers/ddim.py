@@ -1,4 +1,4 @@
-"""DDIM with its eta (Song et al. 2021, arXiv 2010.02502), and DDPM's ancestral sampling (Ho et al. 2020, arXiv 2006.11239)."""
+"""DDIM with its eta (Song et al. 2021, arXiv 2010.02502), and ancestral sampling of DDPM (Ho et al. 2020, arXiv 2006.11239)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["SOLVERS", "ancestral_split", "ddim", "ddpm_large"]
 
 
 def ddim(schedule: NoiseSchedule, times: Floats, *, eta: float = 0.0) -> Plan:
-    """x_t = alpha_t x0 + sqrt(sigma_t^2 - s^2) eps + s z with s = eta sigma_t sqrt(1 - e^{-2h}) (eq. 12 and 16).
+    """Return the plan of DDIM: x_t = alpha_t x0 + sqrt(sigma_t^2 - s^2) eps + s z with s = eta sigma_t sqrt(1 - e^{-2h}) (eq. 12 and 16).
 
-    eta = 0 is the first-order solver of the ODE (DPM-Solver-1), eta = 1 is DDPM's ancestral step, any eta k-diffusion's Euler
-    ancestral. Written for data prediction, so that it also starts at alpha = 0. Order 1.
+    eta = 0 is the first-order solver of the ODE (DPM-Solver-1), eta = 1 the ancestral step of DDPM, any eta k-diffusion's Euler ancestral.
+    It is written for data prediction, so that it can start at alpha = 0. Order 1.
     """
     points = [Point.at(schedule, t) for t in times]
     return Plan("data", tuple(Row(s, advance=_step(s, t, eta)) for s, t in pairwise(points)), points[-1])
 
 
 def ddpm_large(schedule: NoiseSchedule, times: Floats) -> Plan:
-    """DDPM's ancestral step with the larger of its two variances, that of the forward step (section 3.2).
+    """Return the plan of DDPM's ancestral sampling with the larger of its two variances, that of the forward step (section 3.2).
 
     The mean is that of q(x_t | x_s, x_0) at the predicted x_0, as in `ddim` with eta = 1. The noise has the variance
-    sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2 (beta of the step), which is right for normal data and leaves the marginals. That of
-    eta = 1 is the posterior's, which is right for data of one point. A step to sigma = 0 has no noise. Order 1 in law.
+    sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2 (beta of the step), which is right for normal data and leaves the marginals. The variance with
+    eta = 1 is that of the posterior, which is right for data of one point. A step to sigma = 0 adds no noise. Order 1 in law.
     """
     points = [Point.at(schedule, t) for t in times]
     rows = []
@@ -45,9 +45,10 @@ def ddpm_large(schedule: NoiseSchedule, times: Floats) -> Plan:
 
 
 def ancestral_split(source: Point, target: Point, eta: float) -> tuple[float, float]:
-    """A target's sigma as what the state brings and what is drawn: sigma_down = sigma_t sqrt(1 - eta^2 + eta^2 e^{-2h}), sigma_up.
+    """Return (sigma_down, sigma_up), the parts of the sigma of a target that the state brings and that is drawn.
 
-    sigma_up = eta sigma_t sqrt(1 - e^{-2h}) (DDIM, eq. 16); both are k-diffusion's of the same names times alpha_t.
+    sigma_down = sigma_t sqrt(1 - eta^2 + eta^2 e^{-2h}), sigma_up = eta sigma_t sqrt(1 - e^{-2h}) (DDIM, eq. 16). Both are k-diffusion's
+    of the same names times alpha_t.
     """
     if not 0.0 <= eta <= 1.0:
         raise PlanError(f"eta must lie in [0, 1], got {eta}")

@@ -1,6 +1,6 @@
-"""Samplers of distilled networks, which know the data from any state: LCM and TCD draw noise anew in every step.
+"""Samplers for distilled networks, which predict the data from any state: LCM and TCD add fresh noise in every step.
 
-With a network that was not distilled they do not converge: noise that does not shrink with the steps is drawn and removed at first order.
+With a network that was not distilled they do not converge: the noise does not shrink with the steps, and is removed at first order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SOLVERS", "lcm", "tcd"]
 
 
 def lcm(schedule: NoiseSchedule, times: Floats) -> Plan:
-    """Multistep consistency sampling: x_t = alpha_t x0 + sigma_t z, the state drawn anew from every predicted x0.
+    """Return the plan of multistep consistency sampling: x_t = alpha_t x0 + sigma_t z, with fresh noise z in every step.
 
     Source: Song et al. 2023, arXiv 2303.01469, algorithm 1; Luo et al. 2023, arXiv 2310.04378, algorithm 3.
     """
@@ -27,10 +27,10 @@ def lcm(schedule: NoiseSchedule, times: Floats) -> Plan:
 
 
 def tcd(schedule: NoiseSchedule, times: Floats, *, gamma: float = 0.3) -> Plan:
-    """Strategic stochastic sampling: DDIM to the time (1 - gamma) t, and the forward process from there back to t.
+    """Return the plan of strategic stochastic sampling: DDIM to the time (1 - gamma) t, and the forward process from there back to t.
 
     Args:
-        gamma: how much of each step's noise is new, 0 to 1: 0 is DDIM, 1 is LCM. The paper recommends 0.2 to 0.3 at few steps.
+        gamma: the share of each step's noise that is new, 0 to 1: 0 is DDIM, 1 is LCM. The paper recommends 0.2 to 0.3 for few steps.
 
     Source: Zheng et al. 2024, arXiv 2402.19159, algorithm 3.
     """

@@ -1,4 +1,4 @@
-"""What a solver or a grid leaves to its caller, with defaults: `dpm.options("dpm++2m")`, and what the command line prints."""
+"""The options of a solver or a grid, with their defaults: `dpm.options("dpm++2m")`, which the command line prints too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ __all__ = ["Choice", "Options", "options"]
 
 
 class Choice(NamedTuple):
-    """One option as a caller sees it: what it is called, its default, what the value must be, and what it does."""
+    """One option of a solver or a grid.
+
+    Args:
+        name: the keyword.
+        default: its default value.
+        must_be: the kind of its values, in words.
+        meaning: a line that describes it.
+    """
 
     name: str
     default: Any
@@ -28,7 +35,7 @@ class Choice(NamedTuple):
 
     @property
     def shown_default(self) -> str:
-        """The default as a caller would write it: a function by its name, any other value by its repr."""
+        """The default as code: the name of a function, the repr of any other value."""
         return str(getattr(self.default, "__name__", repr(self.default)))
 
     def __str__(self) -> str:
@@ -36,13 +43,13 @@ class Choice(NamedTuple):
 
 
 class Options(tuple[Choice, ...]):
-    """The options of a solver or of a grid: a tuple of `Choice`, which prints as a table and shows as one in a notebook."""
+    """The options of a solver or a grid: a tuple of `Choice`, printed as a table."""
 
     of: str
 
     @classmethod
     def declared(cls, of: str, function: Callable[..., Any], options: tuple[Option, ...]) -> Options:
-        """Join what a function's options declare and the defaults of its parameters."""
+        """Return the options that a function declares, with the defaults of its parameters."""
         defaults = inspect.signature(function).parameters
         made = cls(Choice(each.name, defaults[each.name].default, each.must_be, each.meaning) for each in options)
         made.of = of
@@ -69,14 +76,17 @@ class Options(tuple[Choice, ...]):
 
 
 def options(name: AnySolver | GridName | GridAlias | AnyGrid) -> Options:
-    """Return what `make_plan` and `sample` take as `**options` for a solver, or for a grid: names, defaults, values and meanings.
+    """Return the options of a solver or a grid: the keywords that `make_plan` and `sample` accept for it.
 
     Args:
         name: a solver or a grid, by any name that `make_plan` understands, or as an object.
 
+    Returns:
+        The options, with names, defaults, kinds of values and descriptions.
+
     Raises:
-        PlanError: no solver and no grid of this name; and "auto", whose options are those of the solver that it takes.
-        TypeError: neither a name nor a solver nor a function.
+        PlanError: no solver or grid has this name, or it is "auto", which has the options of the solver that it takes.
+        TypeError: the argument is not a name, a solver or a function.
 
     Examples:
         >>> import dpmsolver as dpm

@@ -1,12 +1,12 @@
-"""One step of the exact solution, for a network output that is a polynomial: what every exponential solver is made of.
+"""One step of the exact solution for a network output that is a polynomial. Every exponential solver consists of such steps.
 
 With h = lambda_t - lambda_s the diffusion ODE is solved exactly by (DPM-Solver, eq. 3.4; DPM-Solver++, eq. 8)
 
     noise:  x_t = (alpha_t/alpha_s) x_s - alpha_t int e^{-lambda} m dlambda
     data:   x_t = (sigma_t/sigma_s) x_s + sigma_t int e^{+lambda} m dlambda
 
-and a solver replaces m by the polynomial through outputs it has. The reverse SDE with a noise of strength eta (0: the ODE, 1: the
-time reversal of the forward process) is solved as exactly (SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1):
+and a solver replaces m by the polynomial through outputs that it has. The reverse SDE with noise of strength eta (0: the ODE, 1: the
+time reversal of the forward process) has the exact solution (SA-Solver, Xue et al. 2023, arXiv 2309.05019, prop. 4.1):
 
     noise:  x_t = (alpha_t/alpha_s) x_s - (1 + eta^2) alpha_t int e^{-lambda} m dlambda + alpha_t eta sqrt(rho_s^2 - rho_t^2) z
     data:   x_t = (sigma_t/sigma_s) e^{-eta^2 h} x_s + (1 + eta^2) sigma_t int e^{-eta^2 (lambda_t - lambda)} e^lambda m dlambda
@@ -47,18 +47,35 @@ def exponential_step(
     quadrature: Quadrature = "exact",
     eta: float = 0.0,
 ) -> Combination:
-    """The step from `source` to `target` with the outputs at `nodes` (newest first; None: an output that is not used).
+    """Return the step from `source` to `target` that is exact if the network's output is a polynomial in half-log-SNR.
 
-    The polynomial is one in half-log-SNR. `quadrature` says how its powers c and c^2 are integrated: "exact", by phi_2 and 2 phi_3;
-    "published", by phi_1/2 and by phi_3 (the second costs order 3 one order), as DPM-Solver(++)-2 and -3M and UniPC's B_2 were;
-    "bh1", by 1/2 where there are two nodes (UniPC's B_1).
+    Args:
+        prediction: what the outputs are, "noise" or "data".
+        source, target: the points between which the step goes.
+        nodes: the points of the outputs that determine the polynomial, newest first; None for an output that is not used.
+        quadrature: how the powers c and c^2 of the polynomial are integrated. "exact": by phi_2 and 2 phi_3. "published": by phi_1/2 and
+            phi_3, as in DPM-Solver(++)-2 and -3M and UniPC's B_2; the second costs order 3 one order. "bh1": by 1/2 for two nodes, as in
+            UniPC's B_1.
+        eta: the strength of the noise: 0 is the ODE, 1 the reverse SDE.
 
-    A step to sigma = 0 or from alpha = 0 has h = inf. Its limit is of first order: it takes the newest output that lies at a finite
-    lambda (or the only one), because every other node is infinitely far away in units of the step. A step of no length changes nothing.
-    The noise of a step with eta > 0 is one normal; `noise_left` splits it between a step's stages.
+    Returns:
+        The step. With eta > 0 it uses one normal, which `noise_left` splits between the stages of a step.
 
     Raises:
-        PlanError: noise prediction from alpha = 0, where the noise determines nothing; data prediction from sigma = 0.
+        PlanError: noise prediction from alpha = 0, where the noise does not determine the data; data prediction from sigma = 0.
+
+    A step to sigma = 0 or from alpha = 0 has h = inf. Its limit has order 1: it uses the newest output at a finite lambda (or the only
+    output), because every other node is infinitely far away in units of the step. A step of length 0 changes nothing.
+
+    Examples:
+        >>> from dpmsolver.plans import Point
+        >>> from dpmsolver.schedules import Flow
+        >>> s, t = (Point.at(Flow(), time) for time in (0.8, 0.4))
+        >>> print(exponential_step("data", s, t, [s]))  # DDIM
+        +0.5 x +0.5 m
+
+    Source: DPM-Solver, arXiv 2206.00927, eq. 3.4; DPM-Solver++, arXiv 2211.01095, eq. 8; with noise, SA-Solver, arXiv 2309.05019, prop.
+    4.1.
     """
     if quadrature not in get_args(Quadrature):
         raise PlanError(f"quadrature must be 'exact', 'published' or 'bh1', got {quadrature!r}")
@@ -83,7 +100,7 @@ def exponential_step(
 
 
 def noise_left(prediction: Prediction, start: Point, stop: Point, target: Point, eta: float) -> float:
-    """The standard deviation at `target` of what the SDE adds between `start` and `stop`, earlier on the way there."""
+    """Return the standard deviation at `target` of the noise that the SDE adds between `start` and `stop`, earlier in the step."""
     if eta == 0.0 or target.sigma == 0.0:
         return 0.0
     if prediction == "noise":
@@ -95,9 +112,10 @@ def noise_left(prediction: Prediction, start: Point, stop: Point, target: Point,
 
 
 def scale_noise(plan: Plan, s_noise: float) -> Plan:
-    """The plan with its added noise scaled by s_noise, >= 0: another factor than 1 leaves the marginals where there is noise.
+    """Return the plan with its noise multiplied by s_noise, >= 0. A factor other than 1 leaves the marginals if the plan adds noise.
 
-    Source: S_noise of Karras et al. 2022, arXiv 2206.00364, algorithm 2: 1.003 and 1.007 there, against what a network takes away too much.
+    Source: S_noise of Karras et al. 2022, arXiv 2206.00364, algorithm 2. Its 1.003 and 1.007 make up for noise that a network removes in
+    excess.
     """
     if not isinstance(s_noise, (float, int, np.number)) or isinstance(s_noise, bool) or not 0.0 <= s_noise < math.inf:
         raise PlanError(f"s_noise must be a finite number >= 0, got {s_noise!r}")
@@ -112,7 +130,7 @@ def scale_noise(plan: Plan, s_noise: float) -> Plan:
 
 
 def require_finite(points: Sequence[Point]) -> None:
-    """PlanError for a run from alpha = 0 or to sigma = 0, in a method whose steps have no limit there."""
+    """Raise PlanError for a run from alpha = 0 or to sigma = 0, in a method whose steps have no limit there."""
     if points[0].alpha == 0.0 or points[-1].alpha == 0.0:
         raise PlanError(_AT_PURE_NOISE)
     if points[0].sigma == 0.0 or points[-1].sigma == 0.0:

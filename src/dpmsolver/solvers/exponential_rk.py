@@ -1,4 +1,4 @@
-"""Exponential Runge-Kutta methods that meet the stiff order conditions: RES-2S and -3S, Krogstad's and Hochbruck & Ostermann's of order 4.
+"""Exponential Runge-Kutta methods with the stiff order conditions: RES-2S and -3S, Krogstad's and Hochbruck & Ostermann's of order 4.
 
 A tableau holds, for every stage and for the step, the coefficients of phi-functions of -p h c for fractions c of the step:
 
@@ -29,7 +29,11 @@ Weight: TypeAlias = Mapping[tuple[int, float], float]
 
 @dataclass(frozen=True)
 class Tableau:
-    """nodes: c_2 … c_s. stages: for each of them its weights on m_1 …, the last entry those of the step. m_1's follow from the sum."""
+    """The coefficients of a method.
+
+    nodes: c_2 … c_s. stages: for each node its weights on m_1 …; the last entry holds those of the step. The weights of m_1 follow from
+    their sum.
+    """
 
     nodes: tuple[float, ...]
     stages: tuple[tuple[Weight, ...], ...]
@@ -70,7 +74,7 @@ _HOCHBRUCK_OSTERMANN = Tableau(
 def exponential_rk(
     schedule: NoiseSchedule, times: Floats, *, tableau: Tableau, prediction: Prediction = "data"
 ) -> Plan:
-    """One step of the tableau after the other. A step to sigma = 0 or from alpha = 0 is its limit: the newest output.
+    """Return the plan of a tableau's steps. A step to sigma = 0 or from alpha = 0 is its limit: the newest output.
 
     Source: Hochbruck & Ostermann 2005, "Explicit exponential Runge-Kutta methods for semilinear parabolic problems", eq. 5.8 and 5.19;
     Krogstad 2005; RES: Zhang et al. 2023, arXiv 2308.02157.

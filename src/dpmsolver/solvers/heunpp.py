@@ -14,13 +14,13 @@ __all__ = ["SOLVERS", "heunpp2"]
 
 
 def heunpp2(schedule: NoiseSchedule, times: Floats) -> Plan:
-    """A step in rho = sigma/alpha with the slope w_1 eps(s) + w_2 eps(t) + w_3 eps(u), s, t and u being three points of the grid.
+    """Return the plan of Heun++: steps in rho = sigma/alpha with the slope w_1 eps(s) + w_2 eps(t) + w_3 eps(u).
 
-    The points ahead are reached by Euler steps. w_2 and w_3 are rho_t and rho_u over three times the largest rho of the run, its first,
-    and w_1 is the rest: a rule of thumb, of order 1. The step before the last has no u, and w_2 is rho_t over twice the largest. The last
-    is Euler's.
+    s, t and u are successive points of the grid; Euler steps reach t and u. w_2 and w_3 are rho_t and rho_u over three times the largest
+    rho of the run, its first, and w_1 is the rest: a rule of thumb, of order 1. The step before the last has no u, and its w_2 is rho_t
+    over twice the largest rho. The last step is Euler's.
 
-    Source: sd-webui-samplers-scheduler (Carzit); ComfyUI, sample_heunpp2. There it may be churned, here it is not.
+    Source: sd-webui-samplers-scheduler (Carzit); ComfyUI, sample_heunpp2. Unlike there, no churn is available here.
     """
     points = [Point.at(schedule, t) for t in times]
     rows: list[Row] = []

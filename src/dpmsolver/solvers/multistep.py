@@ -1,4 +1,4 @@
-"""Multistep exponential solvers: one evaluation a step, the polynomial through the newest outputs integrated.
+"""Multistep exponential solvers: one evaluation a step, and the polynomial through the newest outputs is integrated.
 
 DPM-Solver-2M/3M (noise prediction), DPM-Solver++(2M/3M) (data prediction), their SDE forms, and exponential Adams-Bashforth of order 4.
 """
@@ -34,11 +34,12 @@ def multistep(
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """The polynomial in half-log-SNR through the newest `order` outputs, integrated exactly (or as published).
+    """Return a plan that integrates the polynomial in half-log-SNR through the newest `order` outputs, exactly or as published.
 
     Args:
-        lower_quadrature: of the steps with fewer outputs than `order`, the first and the last ones; None: as the others.
-        eta: strength of the noise; 0 is the ODE, 1 the reverse SDE. k-diffusion's eta of its SDE solvers is the square of this one.
+        lower_quadrature: the quadrature of the steps with fewer outputs than `order`, the first and the last ones; None: that of the
+            others.
+        eta: the strength of the noise; 0 is the ODE, 1 the reverse SDE. The eta of k-diffusion's SDE solvers is the square of this one.
         lower_order_final, ramp: see `orders_of_steps`.
 
     Source: DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), algorithm 2 and appendix; the exact weights follow from its eq. 8, those
@@ -66,7 +67,7 @@ def adams_plan(
     keeps_marginals: bool = True,
     output: Callable[[Point], Combination] | None = None,
 ) -> Plan:
-    """The plan of any Adams-like method: `step(source, target, nodes)` with as many of the newest nodes as each step's order.
+    """Return the plan of an Adams-like method: `step(source, target, nodes)`, with as many of the newest nodes as the order of the step.
 
     Args:
         output: what the steps combine in place of the network's output, as a combination of both at a point.
@@ -81,11 +82,11 @@ def adams_plan(
 
 
 def orders_of_steps(steps: int, order: int, lower_order_final: bool, ramp: Sequence[int] | None = None) -> list[int]:
-    """The order of each step of a multistep method.
+    """Return the order of each step of a multistep method.
 
-    The first steps have fewer outputs and are of order 1, 2, …. With `lower_order_final` the last ones are too (…, 2, 1), which
-    is what keeps few-step runs stable: extrapolation is worst where the log-SNR step is followed by nothing. The official code does so
-    below 10 steps, diffusers below 15; here it is this option, whatever the number of steps. `ramp` says the order of every step instead.
+    The first steps have fewer outputs and are of order 1, 2, …. With `lower_order_final` the last steps fall to …, 2, 1 too, which keeps
+    runs with few steps stable: extrapolation is worst in the last step. The official code does so below 10 steps, diffusers below 15; here
+    the option decides, whatever the number of steps. `ramp` gives the order of every step instead.
 
     Examples:
         >>> orders_of_steps(6, 3, True), orders_of_steps(6, 3, False), orders_of_steps(4, 3, True, [1, 2, 2, 1])
@@ -149,14 +150,14 @@ def multistep_sde(
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """`multistep` for the reverse SDE, as users call it: quadrature="published" is k-diffusion's "midpoint", "exact" its "heun".
+    """Return the plan of `multistep` for the reverse SDE: quadrature="published" is k-diffusion's "midpoint", "exact" its "heun".
 
     With published weights the second step of 3M is that of 2M, as in diffusers; k-diffusion integrates the line exactly there, which is
-    lower_quadrature="exact". Both are of the same order, and no run on Gaussian data tells which is better: the W2 distances of 5 to
-    320 steps differ by less than 2 %, in either direction, and mostly by less than 0.1 %.
+    lower_quadrature="exact". Both have the same order, and on Gaussian data neither is better: the W2 distances of 5 to 320 steps differ by
+    less than 2 %, in either direction, and mostly by less than 0.1 %.
 
     Args:
-        s_noise: a factor of the noise, >= 0; other values than 1 leave the marginals.
+        s_noise: a factor of the noise, >= 0; values other than 1 leave the marginals.
     """
     plan = multistep(
         schedule,
@@ -173,10 +174,10 @@ def multistep_sde(
 
 
 def multistep_ancestral(schedule: NoiseSchedule, times: Floats, *, eta: float = 1.0, s_noise: float = 1.0) -> Plan:
-    """Steps through two outputs to less noise than the target has, and noise back: ancestral sampling with `dpm++2m-exact`.
+    """Return the plan of ancestral sampling with `dpm++2m-exact`: steps to less noise than the target has, and noise back.
 
-    The output before stands as far behind as the last step was long, which went to less noise than the state has now. eta and s_noise
-    are those of `ancestral_split`; a step to sigma = 0 has no noise.
+    The previous output lies behind by the length of the last step, which went to less noise than the state has now. eta and s_noise are
+    those of `ancestral_split`; a step to sigma = 0 adds no noise.
 
     Source: ComfyUI, sample_res_multistep_ancestral; the step: Zhang et al. 2023, arXiv 2308.02157.
     """

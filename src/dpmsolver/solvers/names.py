@@ -1,8 +1,8 @@
-"""Names of solvers and grids, as people type them, and the solvers and grids of this library that they stand for.
+"""Names of solvers and grids as users write them, and the solvers and grids of this library that they mean.
 
-A solver is written `name`, `name@grid` or `name@grid:option=value:option=value`. Besides the names of the registry there are those of
-k-diffusion, ComfyUI, diffusers, AUTOMATIC1111 and stable-diffusion.cpp. An alias stands for the same sampler: the same coefficients on the
-same grid. Where ours is only near to theirs, or there is none, the name is answered with a sentence (`DIFFERENT`).
+A solver is written `name`, `name@grid` or `name@grid:option=value:option=value`. Besides the names of the registry, those of k-diffusion,
+ComfyUI, diffusers, AUTOMATIC1111 and stable-diffusion.cpp are accepted. An alias means the same sampler: the same coefficients on the
+same grid. If ours is only similar to theirs, or there is none, the name is refused with a sentence (`DIFFERENT`).
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ _SPEC = re.compile(r"(?P<solver>[^:@]+?)\s*(?:@\s*(?P<grid>[^:@]+?)\s*)?(?P<opti
 
 
 def parsed(name: str) -> Spec:
-    """Read `name@grid:option=value:option=value`: the solver, the grid and the options as they are written.
+    """Read `name@grid:option=value:option=value`: return the solver, the grid and the options as they are written.
 
     Raises:
-        PlanError: it is not written so.
+        PlanError: the text has another form.
 
     Examples:
         >>> tuple(parsed("unipc-2@time:variant=bh1:end=0.0"))
@@ -77,14 +77,14 @@ def parsed(name: str) -> Spec:
 
 
 def understood(name: str, known: Mapping[str, Solver]) -> Spec:
-    """Say what a written solver is here: a name of the registry (or "auto"), a name of a grid or None, and options.
+    """Return the solver that a text means: a name of the registry (or "auto"), the name of a grid or None, and options.
 
     Args:
-        name: in the names of the registry or of other packages, with a grid and options or without.
+        name: a name of the registry or of another package, with or without a grid and options.
         known: the registry.
 
     Raises:
-        PlanError: no solver or grid of this name; where ours is only near, the message says which and how it differs.
+        PlanError: no solver or grid has this name; if a similar one exists, the message names it and says how it differs.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
@@ -103,10 +103,10 @@ def understood(name: str, known: Mapping[str, Solver]) -> Spec:
 
 
 def known_grid(name: str) -> tuple[str, dict[str, Any]]:
-    """Find the grid of `GRIDS`, and its options, for a name that people type, which `:option=value` may follow.
+    """Return the grid of `GRIDS` that a name means, and its options, which `:option=value` gives.
 
     Raises:
-        PlanError: there is no such grid; where one of ours is near, the message says which.
+        PlanError: there is no such grid; if a similar one exists, the message names it.
 
     Examples:
         >>> known_grid("AYS_SDXL"), known_grid("beta57"), known_grid("karras:rho=5")
@@ -137,11 +137,11 @@ def resolved(
     end: float | None,
     options: Mapping[str, Any],
 ) -> tuple[str | Solver, Any, float | None, float | None, dict[str, Any]]:
-    """Complete the arguments of `make_plan` by what a written solver says: its name here, its grid, start and end, and options.
+    """Complete the arguments of `make_plan` by the name of a solver: its name here, its grid, start and end, and options.
 
     Raises:
-        PlanError: an unknown name, a grid or an option given in the name and as an argument, a value of another kind than its option's.
-        TypeError: a solver that is neither a name nor a `Solver`.
+        PlanError: the name is unknown, a grid or an option is given both in the name and as an argument, or a value has the wrong kind.
+        TypeError: the solver is neither a name nor a `Solver`.
 
     Examples:
         >>> from dpmsolver.solvers import SOLVERS
@@ -165,9 +165,9 @@ def resolved(
 
 
 def check_names(known: Mapping[str, Solver]) -> None:
-    """Raise ValueError for a name of another package that is one of ours, or that has two meanings.
+    """Raise ValueError for a name of another package that is also one of ours, or that has two meanings.
 
-    Names of ours are read first, in lower or upper case, so the other meaning would be lost without a word.
+    Our names are read first, in lower or upper case, so the other meaning would be lost silently.
     """
     ours = {name.lower() for name in ("auto", *known)}
     meanings: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The options that several families of solvers share."""
+"""Options that several families of solvers share."""
 
 from dpmsolver.option import Option
 

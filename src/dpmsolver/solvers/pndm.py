@@ -1,7 +1,7 @@
 """PNDM, iPNDM and gradient estimation: Adams-Bashforth with the coefficients of equal steps, and DDIM's transfer between points.
 
-Every step is DDIM's with a combined noise e' instead of one output: the weights of e' sum to 1, so the marginals hold. On steps that are
-not equal in rho the coefficients are not those of the polynomial, and order 2 is what remains.
+Every step is DDIM's with a combined noise e' in place of one output. The weights of e' sum to 1, so the marginals are kept. On steps that
+are not equal in rho the coefficients are not those of the polynomial, and order 2 remains.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 
 
 
 def transfer(source: Point, target: Point, weights: Sequence[float]) -> Combination:
-    """DDIM's step with the noise sum_i weights[i] m_{k-i} (PNDM, eq. 11)."""
+    """Return DDIM's step with the noise sum_i weights[i] m_{k-i} (PNDM, eq. 11)."""
     step = exponential_step("noise", source, target, [source])
     return Combination(step.state, tuple(step.outputs[0] * w for w in weights))
 
@@ -40,7 +40,7 @@ def ipndm(
     lower_order_final: bool = False,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """iPNDM: PNDM's linear multistep, started by itself at order 1, 2, … (Zhang & Chen 2023, arXiv 2204.13902, appendix H.2)."""
+    """Return the plan of iPNDM: PNDM's linear multistep, started at order 1, 2, … (Zhang & Chen 2023, arXiv 2204.13902, appendix H.2)."""
 
     def step(source: Point, target: Point, nodes: Sequence[Point]) -> Combination:
         return transfer(source, target, _ADAMS[len(nodes) - 1])
@@ -49,9 +49,9 @@ def ipndm(
 
 
 def gradient_estimation(schedule: NoiseSchedule, times: Floats, *, gamma: float = 2.0) -> Plan:
-    """DDIM with the noise gamma m_k + (1 - gamma) m_{k-1}, an estimate that takes the error of the newest output back.
+    """Return the plan of DDIM with the noise gamma m_k + (1 - gamma) m_{k-1}, which reduces the error of the newest output.
 
-    The first step and one to sigma = 0 take the newest output alone. gamma = 3/2 is `ipndm-2`; any other is of order 1.
+    The first step and one to sigma = 0 use only the newest output. gamma = 3/2 is `ipndm-2`; any other value is of order 1.
 
     Source: Permenter & Yuan 2023, arXiv 2306.04848, algorithm 2.
     """
@@ -66,10 +66,11 @@ def gradient_estimation(schedule: NoiseSchedule, times: Floats, *, gamma: float 
 
 
 def pndm(schedule: NoiseSchedule, times: Floats, *, evaluations: Sequence[int], order: int) -> Plan:
-    """Pseudo-numerical methods: pseudo Runge-Kutta steps until the linear multistep has enough outputs.
+    """Return the plan of the pseudo-numerical methods: Runge-Kutta steps until the linear multistep has enough outputs.
 
-    F-PNDM (order 4): three steps of four evaluations, the stages in the middle of a step in time, then one evaluation a step with four
-    outputs. S-PNDM (order 2): one step of two evaluations, then two outputs. Runge-Kutta steps count their first output in the history.
+    F-PNDM (order 4) takes three steps of four evaluations, with the stages in the middle of a step in time, and then one evaluation a step
+    with four outputs. S-PNDM (order 2) takes one step of two evaluations and then uses two outputs. The first output of a Runge-Kutta step
+    enters the history.
 
     Source: Liu et al. 2022, arXiv 2202.09778, algorithms 2 and 3, eq. 12 and 13.
     """

@@ -1,6 +1,7 @@
-"""The table of solvers, and `make_plan`: from a name and a budget to a Plan.
+"""The table of solvers, and `make_plan`, which makes a plan from the name of a solver and a budget.
 
-To add a solver: a module with a function (schedule, times, *, options…) -> Plan and its `SOLVERS`, and the module in `_FAMILIES`.
+To add a solver, write a module with a function (schedule, times, *, options…) -> Plan and a tuple `SOLVERS`, and add the module to
+`_FAMILIES`.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ _FAMILIES = (
 
 
 def table(entries: Iterable[Solver]) -> dict[str, Solver]:
-    """Put solvers under their names.
+    """Return solvers by name, after a check of the names.
 
     Raises:
-        ValueError: two solvers have one name, or a solver has a name that belongs to another package.
+        ValueError: two solvers have the same name, or a name belongs to another package.
     """
     found: dict[str, Solver] = {}
     for solver in entries:
@@ -69,7 +70,7 @@ SOLVERS = table(solver for family in _FAMILIES for solver in family.SOLVERS)
 
 
 def solvers() -> dict[str, str]:
-    """The names of the solvers, each with a line that describes it.
+    """Return the names of the solvers, each with a one-line description.
 
     Examples:
         >>> solvers()["ddim"]
@@ -89,24 +90,26 @@ def make_plan(
     predicts: Predicts | None = None,
     **options: Any,
 ) -> Plan:
-    """Make the plan of a solver for a budget: exactly `nfe` network evaluations.
+    """Make the plan of a solver for a budget of exactly `nfe` network evaluations.
 
     Args:
-        solver: a name of `solvers()`, a `Solver` of your own, or "auto": what measurements recommend for the schedule and the budget,
-            the solver and, unless you name one, the grid. The plan says what it took. Names of other packages are understood
-            (`dpmpp_2m`, "DPM++ 2M Karras", "UniPCMultistepScheduler"), and `name@grid:option=value` says grid and options with it.
+        solver: a name of `solvers()`, a `Solver` of your own, or "auto", which takes the solver and the grid that measurements recommend
+            for the schedule and the budget; the plan names both. Names of other packages are understood (`dpmpp_2m`,
+            "DPM++ 2M Karras", "UniPCMultistepScheduler"). The form `name@grid:option=value` gives grid and options in one text.
         schedule: the model's noise schedule.
-        nfe: network evaluations, an integer >= 1 that the solver can spend.
-        grid: where the steps go, see `dpmsolver.grids.make_grid`; an array needs one time more than the solver takes steps.
-        start, end: times where the run starts and ends. A start below t_max is image-to-image; start < end runs the ODE backwards.
-            By default a run starts at the schedule's start, but a network that predicts noise or score is not evaluated below
-            half-log-SNR -5.1, and a solver without a limit at alpha = 0 starts just above it. It ends at `schedule.default_end(nfe)`, or
-            at clean data if it starts below that.
-        predicts: what the network predicts ("noise", "data", "v", "score", "velocity"), for the default start; `sample` says it.
-        options: of the solver (`eta`, `r1`, `r2`, `lower_order_final`, …) or of the grid (`rho`, `shift`, …).
+        nfe: the number of network evaluations, an integer >= 1 that the solver can spend.
+        grid: where the steps go: see `dpmsolver.grids.make_grid`. An array has one time more than the solver takes steps.
+        start, end: the times where the run starts and ends. Use a start below t_max for image-to-image; start < end runs the ODE
+            backwards. By default a run starts at the schedule's start, except that a network that predicts noise or score is not
+            evaluated below half-log-SNR -5.1, and that a solver without a limit at alpha = 0 starts just above it. A run ends at
+            `schedule.default_end(nfe)`, or at clean data if it starts below that.
+        predicts: what the network predicts ("noise", "data", "v", "score" or "velocity"), which decides the default start. `sample`
+            takes it from the denoiser.
+        options: options of the solver (`eta`, `r1`, `r2`, `lower_order_final`, …) or of the grid (`rho`, `shift`, …): see `dpm.options`.
 
     Raises:
-        PlanError: (a ValueError) unknown solver, grid or option, a budget that the solver cannot spend, times outside the schedule.
+        PlanError: (a ValueError) the solver, the grid or an option is unknown, the solver cannot spend the budget, or times lie outside
+            the schedule.
 
     Examples:
         >>> import dpmsolver as dpm

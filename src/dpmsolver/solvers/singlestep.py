@@ -1,6 +1,6 @@
-"""Singlestep exponential solvers: every step stands alone, with stages inside.
+"""Singlestep exponential solvers: every step is independent of the others and has stages of its own.
 
-DPM-Solver-1/2/3 and -fast (noise prediction), DPM-Solver++(2S/3S) (data prediction), and with noise: DPM-Solver++ SDE and SEEDS.
+DPM-Solver-1/2/3 and -fast (noise prediction), DPM-Solver++(2S/3S) (data prediction), and with noise DPM-Solver++ SDE and SEEDS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ __all__ = ["SOLVERS", "block", "fast_orders", "singlestep", "stage"]
 
 
 def fast_orders(nfe: int) -> tuple[int, ...]:
-    """The orders of DPM-Solver-fast's steps for a budget: as many of order 3 as fit, the rest at the end (DPM-Solver, appendix B, 3.4).
+    """Return the orders of the steps of DPM-Solver-fast for a budget: as many steps of order 3 as fit, and the rest at the end.
+
+    Source: DPM-Solver, Lu et al. 2022, arXiv 2206.00927, appendix B and section 3.4.
 
     Examples:
         >>> fast_orders(10), fast_orders(11), fast_orders(12)
@@ -44,13 +46,13 @@ def singlestep(
     r1: float | None = None,
     r2: float | None = None,
 ) -> Plan:
-    """Steps that stand alone, each of as high an order as it has evaluations.
+    """Return a plan whose steps are independent of each other, each of the order that its evaluations allow.
 
     Args:
         evaluations: 1, 2 or 3 for each step; `len(times) == len(evaluations) + 1`.
-        eta: strength of the noise; 0 is the ODE, 1 the reverse SDE.
-        r1, r2: where the stages lie inside a step, in units of its log-SNR length; by default 1/2 for order 2, 1/3 and 2/3 for order 3.
-            Order 3 holds at these; the published form of order 3 needs r2 = 2/3, the exact one r1 = 1/3 with r2 = 2/3.
+        eta: the strength of the noise; 0 is the ODE, 1 the reverse SDE.
+        r1, r2: the positions of the stages inside a step, in units of its length in log-SNR; by default 1/2 for order 2, 1/3 and 2/3 for
+            order 3. Order 3 holds at the defaults; in the published form it requires r2 = 2/3, in the exact form r1 = 1/3 too.
 
     Source: DPM-Solver, algorithms 1, 2, 4 and 5 ("published"), appendix B.4 ("exact"); DPM-Solver++, algorithm 1.
     """
@@ -87,10 +89,10 @@ def block(
     r1: float | None = None,
     r2: float | None = None,
 ) -> Iterator[Row]:
-    """The rows of one step from `source` to `target`.
+    """Return the rows of one step from `source` to `target`.
 
-    With noise, all of a step's combinations see one path: each stage draws the normal of the way to the next, and the later ones take
-    the earlier draws along.
+    With noise, all combinations of a step see one path: each stage draws the normal of the way to the next one, and later stages use the
+    earlier draws too.
     """
     first = (1 / 2 if order == 2 else 1 / 3) if r1 is None else r1
     second = 2 / 3 if r2 is None else r2
@@ -126,7 +128,7 @@ def block(
 
 
 def stage(schedule: NoiseSchedule, source: Point, target: Point, r: float) -> Point:
-    """The point a fraction r of the way in log-SNR; in time where the way is infinite, but not below t_min."""
+    """Return the point a fraction r of the way in log-SNR; if the way is infinite, a fraction r in time, but not below t_min."""
     h = target.half_log_snr - source.half_log_snr
     if math.isfinite(h):  # at r = 1 the target itself, which rounding would leave a little aside
         return target if r == 1.0 else Point.at(schedule, schedule.time(source.half_log_snr + r * h))
@@ -145,7 +147,7 @@ def singlestep_sde(
     r2: float | None = None,
     s_noise: float = 1.0,
 ) -> Plan:
-    """`singlestep` for the reverse SDE; other values of s_noise than 1 scale its noise and leave the marginals.
+    """Return the plan of `singlestep` for the reverse SDE. A factor s_noise other than 1 scales its noise and leaves the marginals.
 
     Source: SEEDS (Gonzalez et al. 2023, arXiv 2305.14267), algorithms 1 to 4.
     """

@@ -1,4 +1,4 @@
-"""Solver: what the registry knows of a solver, and how it spends a budget."""
+"""`Solver`: the description of a solver in the registry, and how it spends a budget."""
 
 from __future__ import annotations
 
@@ -25,25 +25,33 @@ def check_nfe(nfe: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """A named solver: a function from a schedule and times to a Plan, with what is claimed of it.
+    """A named solver: a function from a schedule and times to a plan, with the properties that are claimed of it.
 
     Args:
-        name: what people call it.
-        build: `build(schedule, times, **options) -> Plan`.
-        prediction: what the network's output is turned into for its plans.
-        order: the convergence order that the tests measure; of the law (the weak order) where noise is added.
-        description, source: a line, and the paper with its equation.
-        options: what the caller may choose. Other parameters of `build` cannot be reached by name.
-        evaluations_per_step: how often a step evaluates the network.
-        evaluations: nfe -> the evaluations of each step, for a solver whose steps differ.
-        takes_evaluations: whether `build` has a parameter `evaluations`; it is handed the evaluations of each step.
-        family: the solvers it stands with in tables.
-        stochastic: whether its plans add noise by default.
-        calibrated: whether it needs `statistics` of the network, from `dpmsolver.calibrate`.
-        answers: how many outputs an evaluation of its plans gives; with 2 the guided and the unconditional one, and the order is meant for
-            equal ones.
-        finite: whether its steps have no limit at sigma = 0 or alpha = 0. By default such a run ends at the last time that is worth an
+        name: the name of the solver.
+        build: a function (schedule, times, **options) -> Plan; `times` are those of the grid, float64 (steps + 1,).
+        prediction: the outputs that its plans combine, "noise" or "data".
+        order: the order of convergence, which the tests measure; for solvers that add noise, that of the law (the weak order).
+        description: one line.
+        source: the paper, with its equation or algorithm.
+        options: the options of the caller. Other parameters of `build` cannot be reached by name.
+        evaluations_per_step: the number of network evaluations of a step.
+        evaluations: a function from nfe to the evaluations of each step, for a solver whose steps differ.
+        takes_evaluations: True if `build` has a parameter `evaluations`, which receives the evaluations of each step.
+        family: the family under which tables list it.
+        stochastic: True if its plans add noise by default.
+        calibrated: True if it needs `statistics` of the network, from `dpmsolver.calibrate`.
+        answers: the number of outputs of an evaluation of its plans. With 2, they are the guided and the unconditional one, and the order
+            holds where both are equal.
+        finite: True if its steps have no limit at sigma = 0 or alpha = 0. By default such a run ends at the last time worth an
             evaluation.
+
+    Examples:
+        >>> import dpmsolver as dpm
+        >>> ddim = dpm.solvers.SOLVERS["ddim"]
+        >>> mine = dpm.Solver(name="mine", build=ddim.build, prediction="data", order=1, description="DDIM", source="this file")
+        >>> dpm.make_plan(mine, dpm.schedules.LinearVP(), nfe=5).solver
+        'mine'
     """
 
     name: str
@@ -68,7 +76,7 @@ class Solver:
         """Return the evaluations of each step for a budget of exactly nfe.
 
         Raises:
-            PlanError: the solver cannot spend this budget; the message names the nearest ones.
+            PlanError: the solver cannot spend this budget; the message names the nearest ones that it can.
         """
         check_nfe(nfe)
         if self.evaluations is not None:

@@ -1,6 +1,6 @@
-"""What a network was measured to do on its data, level by level: the numbers behind calibrated solvers.
+"""Statistics of a network on its data, for each noise level: the measurements that calibrated solvers use.
 
-`dpmsolver.calibrate` measures them once; files hold them, as safetensors; `make_plan("dpm-v3", …, statistics=…)` and Analytic-DPM
+`dpmsolver.calibrate` measures them, safetensors files store them, and `make_plan("dpm-v3", …, statistics=…)` and Analytic-DPM
 (`analytic-ddpm`, `analytic-ddim`) use them.
 """
 
@@ -28,13 +28,13 @@ class ModelStatistics:
     """Measurements of a network at K noise levels, for states of shape S (without the batch).
 
     Args:
-        half_log_snr: (K,), rising: the levels.
-        noise_power: (K,), E|eps|^2 per coordinate: Gamma of Analytic-DPM.
-        linear, scale, bias: (K, *S): l, s and b of DPM-Solver-v3 (Zheng et al. 2023, arXiv 2310.13268, eq. 5, 11 and 12).
-        schedule_probe: (33,), alpha at equal times of the schedule that they were measured on.
+        half_log_snr: the levels, rising, (K,).
+        noise_power: E|eps|^2 per coordinate at each level, (K,): Gamma of Analytic-DPM.
+        linear, scale, bias: l, s and b of DPM-Solver-v3 (Zheng et al. 2023, arXiv 2310.13268, eq. 5, 11 and 12), (K, *S).
+        schedule_probe: alpha at equidistant times of the schedule of the measurement, (33,).
 
     Raises:
-        PlanError: shapes that do not fit, fewer than four levels, levels that do not rise, numbers that are not finite.
+        PlanError: shapes do not fit together, there are fewer than four levels, levels do not rise, or numbers are not finite.
     """
 
     half_log_snr: Floats
@@ -62,20 +62,20 @@ class ModelStatistics:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """S: the shape of one state."""
+        """S, the shape of one state."""
         return tuple(self.linear.shape[1:])
 
     @classmethod
     def measured(cls, schedule: NoiseSchedule, half_log_snr: Floats, **arrays: Floats) -> ModelStatistics:
-        """Statistics that were measured on a schedule."""
+        """Return statistics that were measured on a schedule."""
         return cls(half_log_snr, schedule_probe=_probe(schedule), **arrays)
 
     def noise_power_at(self, half_log_snr: float) -> float:
-        """E|eps|^2 per coordinate at a level, by linear interpolation; that of the nearest measured level outside."""
+        """Return E|eps|^2 per coordinate at a level, interpolated linearly; outside the levels, the value of the nearest one."""
         return float(np.interp(half_log_snr, self.half_log_snr, self.noise_power))
 
     def check_schedule(self, schedule: NoiseSchedule) -> None:
-        """PlanError if they were measured on another schedule."""
+        """Raise PlanError if the statistics were measured on another schedule."""
         probe = _probe(schedule)
         if not np.allclose(probe, self.schedule_probe, rtol=1e-4, atol=1e-6):
             k = int(np.argmax(np.abs(probe - self.schedule_probe)))
@@ -85,7 +85,7 @@ class ModelStatistics:
             )
 
     def check_levels(self, half_log_snrs: Sequence[float]) -> None:
-        """PlanError for a level outside the measured ones, where nothing is known."""
+        """Raise PlanError for a level outside the measured ones."""
         low, high = float(self.half_log_snr[0]), float(self.half_log_snr[-1])
         slack = 1e-6 * (high - low)
         for level in half_log_snrs:
@@ -96,7 +96,7 @@ class ModelStatistics:
                 )
 
     def save(self, path: str | Path) -> None:
-        """Write them as safetensors (float32; the levels float64)."""
+        """Write the statistics to a safetensors file (float32; the levels float64)."""
         from safetensors.numpy import save
 
         arrays = {k: v.astype(np.float32) if v.ndim > 1 else v.astype(np.float64) for k, v in vars(self).items()}
@@ -106,7 +106,7 @@ class ModelStatistics:
 
     @classmethod
     def load(cls, path: str | Path) -> ModelStatistics:
-        """Read what `save` wrote. PlanError for any other file."""
+        """Read the statistics from a file that `save` wrote. Raise PlanError for any other file."""
         from safetensors import SafetensorError, safe_open
 
         try:

@@ -1,4 +1,4 @@
-"""Solvers of the reverse SDE that are no exponential step: ER-SDE, Euler-Maruyama, improved reverse SDE."""
+"""Solvers of the reverse SDE that are not exponential steps: ER-SDE, Euler-Maruyama and the improved reverse SDE."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUADRATURE = np.polynomial.legendre.leggauss(64)
 
 
 def er_sde_5(rho: Floats) -> Floats:
-    """The noise scale that the paper recommends, "ER SDE 5": rho (e^{rho^0.3} + 10)."""
+    """Return the noise scale that the paper recommends, "ER SDE 5": rho (e^{rho^0.3} + 10)."""
     return rho * (np.exp(rho**0.3) + 10.0)
 
 
@@ -34,17 +34,19 @@ def er_sde(
     order: int,
     noise_scale: Callable[[Floats], Floats] = er_sde_5,
 ) -> Plan:
-    """ER-SDE-Solver: the reverse SDE with a noise scale function phi(rho), rho = sigma/alpha; phi(rho) = rho is the ODE, rho^2 DDPM's SDE.
+    """Return the plan of ER-SDE-Solver: the reverse SDE with a noise scale function phi of rho = sigma/alpha.
 
-    With r = phi(rho_t)/phi(rho_s) and Delta = rho_t - rho_s
-    x_t/alpha_t = r x_s/alpha_s + (1 - r) x0 + (Delta + phi(rho_t) I_1) x0' + (Delta^2/2 + phi(rho_t) I_2) x0''
-                  + sqrt(rho_t^2 - r^2 rho_s^2) z,
-    I_1 = int_{rho_t}^{rho_s} 1/phi, I_2 = int (rho - rho_s)/phi; the derivatives are backward divided differences. Order 3 has no third
-    term of its own accuracy: its x0' is of first order, as published.
+    phi(rho) = rho is the ODE, phi(rho) = rho^2 the SDE of DDPM. With r = phi(rho_t)/phi(rho_s) and Delta = rho_t - rho_s
+
+        x_t/alpha_t = r x_s/alpha_s + (1 - r) x0 + (Delta + phi(rho_t) I_1) x0' + (Delta^2/2 + phi(rho_t) I_2) x0''
+                      + sqrt(rho_t^2 - r^2 rho_s^2) z,
+
+    where I_1 = int_{rho_t}^{rho_s} 1/phi, I_2 = int (rho - rho_s)/phi, and the derivatives are backward divided differences. In order 3,
+    x0' is still of first order, as published.
 
     Args:
-        noise_scale: phi, on float64 arrays; must not fall more slowly than rho, or the noise would have a negative variance. It is a
-            function and not a strength: no number between the ODE and the SDE stands for it.
+        noise_scale: phi, a function of float64 arrays. It must not fall more slowly than rho, because the noise would then have a negative
+            variance.
 
     Source: Cui et al. 2023, arXiv 2309.06169, algorithms 1 to 3 and eq. 12.
     """
@@ -83,10 +85,10 @@ def _er_step(s: Point, t: Point, nodes: Sequence[Point], phi: Callable[[Floats],
 
 
 def euler_maruyama(schedule: NoiseSchedule, times: Floats, *, improved: bool, eta: float = 1.0) -> Plan:
-    """Euler-Maruyama for the reverse SDE in time, and its improved form: dx = [f x + (1 + eta^2)/2 g^2/sigma eps] dt + eta g dw.
+    """Return the plan of Euler-Maruyama for the reverse SDE in time, or of its improved form.
 
-    The improved step takes the drift's mean between the step's start and its predicted end, both with one draw of noise (stochastic
-    improved Euler); its end is asked from the network once and not kept.
+    The SDE is dx = [f x + (1 + eta^2)/2 g^2/sigma eps] dt + eta g dw. The improved step uses the mean of the drift at the step's start and
+    at its predicted end, both with the same draw of noise (stochastic improved Euler); the evaluation at the end is used once and not kept.
 
     Source: Song et al. 2021, arXiv 2011.13456, eq. 6 and appendix E; Jolicoeur-Martineau et al. 2021, arXiv 2105.14080, algorithm 1.
     """

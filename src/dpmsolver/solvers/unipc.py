@@ -1,4 +1,4 @@
-"""Predictor-corrector solvers that reuse the evaluation at the predicted point: UniPC (with UniP alone), and SA-Solver."""
+"""Predictor-corrector solvers that reuse the evaluation at the predicted point: UniPC (and UniP, its predictor), and SA-Solver."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def predictor_corrector(
     keeps_marginals: bool = True,
     output: Callable[[Point], Combination] | None = None,
 ) -> Plan:
-    """The plan of a method whose step k is predicted by `predict(k)` and done again by `correct(k)` once its end was evaluated.
+    """Return the plan of a method that predicts step k by `predict(k)`, and repeats it by `correct(k)` after its end was evaluated.
 
-    A predicted end is the next evaluation's input and not committed: the corrector starts from where the predictor did. The last step
-    has no evaluation after it and stays predicted. `correct(k)` is None for a step that is not corrected.
+    A predicted end is the input of the next evaluation and does not replace the state: the corrector starts where the predictor did. The
+    last step has no evaluation after it and stays predicted. `correct(k)` is None for a step that is not corrected.
 
     Args:
         output: what the steps combine in place of the network's output, as a combination of its input and of it at a point.
@@ -64,14 +64,14 @@ def unipc(
     lower_order_final: bool = True,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """UniPC: the predictor UniP-p through p outputs, and the corrector UniC-p, which adds the output at the predicted point.
+    """Return the plan of UniPC: the predictor UniP-p through p outputs, and the corrector UniC-p, which adds the output at its end.
 
-    From two outputs on the corrector, and from three on the predictor, are the exact step through their nodes, whatever B(h); with
-    fewer, the paper sets their one free weight to B(h)/2.
+    The corrector with two or more outputs, and the predictor with three or more, are the exact step through their nodes, whatever B(h) is.
+    With fewer outputs, the paper sets the one free weight to B(h)/2.
 
     Args:
         variant: B(h) = h ("bh1") or e^h - 1 ("bh2", with the sign of the prediction).
-        corrector_from: the first evaluation (1, 2, …) that corrects the step before it; None: never, which is UniP.
+        corrector_from: the first evaluation (1, 2, …) that corrects the step before it; None never corrects, which is UniP.
         lower_order_final, ramp: see `orders_of_steps`.
 
     Source: Zhao et al. 2023, arXiv 2302.04867, algorithms 1 to 4 and appendix A. Order p + 1 with the corrector, p without.
@@ -111,10 +111,11 @@ def sa_solver(
     eta: Eta = 1.0,
     lower_order_final: bool = True,
 ) -> Plan:
-    """SA-Solver: stochastic Adams-Bashforth and -Moulton steps of the reverse SDE with a strength of noise that may change.
+    """Return the plan of SA-Solver: stochastic Adams-Bashforth and -Moulton steps of the reverse SDE, with a variable strength of noise.
 
     Args:
-        predictor_order: 1 to 4, outputs of the predictor. corrector_order: 0 (none) to 4, outputs of the corrector, with the newest one.
+        predictor_order: the number of outputs of the predictor, 1 to 4.
+        corrector_order: the number of outputs of the corrector, the newest one included, 1 to 4, or 0 for none.
         eta: the paper's tau, >= 0: a number, one per step, or a function of sigma/alpha at the step's start (the paper has noise in the
             middle of the noise levels only, section 6.1). 0 is the ODE, 1 the reverse SDE.
 
@@ -146,9 +147,10 @@ def sa_solver_pece(
     eta: Eta = 1.0,
     lower_order_final: bool = True,
 ) -> Plan:
-    """SA-Solver with a second evaluation at each corrected state, whose output takes the place of that at the predicted one.
+    """Return the plan of SA-Solver with a second evaluation at each corrected state, whose output replaces that at the predicted one.
 
-    Predict, evaluate, correct, evaluate: two evaluations a step, and one in the last, which stays predicted. Arguments as `sa_solver`.
+    A step predicts, evaluates, corrects and evaluates again: two evaluations a step, and one in the last step, which stays predicted. The
+    arguments are those of `sa_solver`.
 
     Source: Xue et al. 2023, arXiv 2309.05019, algorithm 1, in the PECE form of its code.
     """

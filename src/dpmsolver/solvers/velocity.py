@@ -1,15 +1,15 @@
-"""Adams steps in a velocity: multistep solvers in what networks of flows and of v-prediction predict.
+"""Adams steps in a velocity: multistep solvers in the quantity that networks of flows and of v-prediction predict.
 
-A path is a way to write the state: y = x/scale as a function of a place p, whose derivative, the velocity, is a combination of x_0 and eps.
-A solver takes that velocity to be a polynomial through the newest of them. There are two paths:
+A path writes the state as y = x/scale, a function of a position p, whose derivative, the velocity, is a combination of x_0 and eps. A
+solver takes that velocity to be a polynomial through its newest values. There are two paths:
 
-- The straight path: p = sigma/(alpha + sigma), y = x/(alpha + sigma), dy/dp = eps - x_0. Every schedule is a rectified flow of y.
-- The arc, for data of deviation sigma_data: p is the angle with tan p = sigma/(alpha sigma_data), y = x/sqrt((alpha sigma_data)^2 +
-  sigma^2), and dy/dp = cos(p) eps - sin(p) x_0/sigma_data is the v of v-prediction. Of normal data of that deviation it is 0, so that the
-  linear part of their ODE is solved exactly, and v is what the data have beyond it.
+- The straight path: p = sigma/(alpha + sigma), y = x/(alpha + sigma), dy/dp = eps - x_0. In y every schedule is a rectified flow.
+- The arc, for data of standard deviation sigma_data: p is the angle with tan p = sigma/(alpha sigma_data), y = x/sqrt((alpha sigma_data)^2
+  + sigma^2), and dy/dp = cos(p) eps - sin(p) x_0/sigma_data is the v of v-prediction. It is 0 for normal data of that standard deviation,
+  so that the linear part of their ODE is solved exactly, and v contains only the deviation of the data from normal data.
 
-A place is finite from alpha = 0 to sigma = 0, and polynomials in it are of full order there. On the straight path that of data of one
-point is constant, so that steps keep the marginals; on the arc it turns, and they do not.
+Positions are finite from alpha = 0 to sigma = 0, and polynomials in them have full order there. On the straight path the velocity of data
+of one point is constant, so that steps keep the marginals; on the arc it is not, and they do not.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def velocity_multistep(
     lower_order_final: bool = False,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """The velocity as a polynomial of degree order - 1 in sigma/(alpha + sigma), through the newest `order` velocities.
+    """Return a plan that takes the velocity to be a polynomial of degree order - 1 in sigma/(alpha + sigma).
 
     Args:
-        corrector: do each step but the last again with the velocity at its predicted end, which the next step has evaluated.
+        corrector: repeat each step but the last with the velocity at its predicted end, which the next step has evaluated.
         lower_order_final, ramp: see `orders_of_steps`.
 
     Source: the straight path and its velocity, Liu et al. 2022, arXiv 2209.03003, eq. 1; Adams-Bashforth methods for steps of any
@@ -79,20 +79,20 @@ def arc_multistep(
     lower_order_final: bool = False,
     ramp: Sequence[int] | None = None,
 ) -> Plan:
-    """The v of v-prediction as a polynomial of degree order - 1, through the newest `order` of them: exponential Adams-Bashforth.
+    """Return a plan that takes the v of v-prediction to be a polynomial of degree order - 1: exponential Adams-Bashforth.
 
-    The ODE of normal data of deviation sigma_data around 0 is solved exactly by one step, whatever the variable. With few steps it
-    extrapolates too far: below 8 evaluations on broad spectra, and below 15 on digits, other solvers are ahead (docs/solvers.md).
+    One step solves the ODE of normal data of standard deviation sigma_data around 0 exactly, whatever the variable. With few steps it
+    extrapolates too far: below 8 evaluations on broad spectra, and below 15 on digits, other solvers are better (docs/solvers.md).
 
     Args:
-        sigma_data: the deviation of the data, > 0.
-        variable: what v is a polynomial in: "lambda" (the half-log-SNR), or "angle". A step to sigma = 0 or from alpha = 0, where lambda
-            is infinite, is of first order in lambda, and of full order in the angle.
-        corrector: do each step but the last again with the v at its predicted end, which the next step has evaluated; one order more.
+        sigma_data: the standard deviation of the data, > 0.
+        variable: the variable of the polynomial: "lambda" (the half-log-SNR), or "angle". A step to sigma = 0 or from alpha = 0, where
+            lambda is infinite, has order 1 in lambda and full order in the angle.
+        corrector: repeat each step but the last with the v at its predicted end, which the next step has evaluated. It adds one order.
         lower_order_final, ramp: see `orders_of_steps`.
 
     Raises:
-        PlanError: sigma_data that is not a finite number > 0; another variable; a run that starts at sigma = 0.
+        PlanError: sigma_data is not a finite number > 0, the variable is unknown, or the run starts at sigma = 0.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules

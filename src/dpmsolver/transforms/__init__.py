@@ -1,11 +1,11 @@
-"""Transforms: from a plan to a better or cheaper plan, whatever solver made it. Pure functions; no network is evaluated.
+"""Transforms: functions from a plan to a better or cheaper plan, for the plans of any solver. They evaluate no network.
 
-`analytic_first_step` saves the first evaluation, `denoise_to_zero` adds one that ends at the data, `richardson` and `extrapolate` raise
-the order by combining two solutions, `order_ramp` lowers it where a run is better off with fewer outputs. Where several are taken,
-`order_ramp` and `extrapolate` come before `analytic_first_step`.
+`analytic_first_step` saves the first evaluation, `denoise_to_zero` adds one that ends at the data, `richardson` and `extrapolate` raise the
+order by combining two solutions, and `order_ramp` lowers it in chosen rows. To combine them, apply `order_ramp` and `extrapolate` before
+`analytic_first_step`.
 
-The first four follow a run of the plan with its combinations in place of arrays: what stands for x at any moment is a Combination of
-the state that was committed last, of outputs and of noise.
+The first four follow a run of the plan with combinations in place of arrays: x at any moment is a `Combination` of the state that was
+committed last, of outputs and of noise.
 """
 
 from dpmsolver.transforms.ends import analytic_first_step, denoise_to_zero

@@ -1,4 +1,4 @@
-"""What several transforms share."""
+"""Functions that several transforms share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IDENTITY = Combination(1.0)
 
 
 def older(c: Combination) -> Combination:
-    """The same combination one evaluation later, when every output and every draw of noise is one older."""
+    """Return the same combination one evaluation later, when every output and every draw of noise is older by one."""
     outputs, noise = ((0.0, *values) if values else () for values in (c.outputs, c.noise))
     return replace(c, outputs=outputs, noise=noise)
 

@@ -1,4 +1,4 @@
-"""Transforms of a plan's first and last evaluation: `analytic_first_step` saves one, `denoise_to_zero` adds one."""
+"""Transforms of the first and the last evaluation of a plan: `analytic_first_step` saves one, `denoise_to_zero` adds one."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["analytic_first_step", "denoise_to_zero"]
 
 
 def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
-    """The plan with its first output guessed instead of evaluated: one evaluation less.
+    """Return the plan with one evaluation less: its first output is computed in closed form.
 
-    The guess is what the optimal network says for normal data of mean 0 and variance c, a multiple of x_T: sigma x/(alpha^2 c + sigma^2)
-    for noise, alpha c x/(alpha^2 c + sigma^2) for data. Wherever the plan used the output, the multiple of x_T takes its place, so
-    that the result is exactly the plan's for this output. Until the last such place x_T stays the state; from there on the rows are the
-    plan's own, and so are the draws of noise.
+    The output is that of the optimal network for normal data of mean 0 and variance c, a multiple of x_T: sigma x/(alpha^2 c + sigma^2) for
+    noise, alpha c x/(alpha^2 c + sigma^2) for data. Wherever the plan used the output, the multiple of x_T replaces it, so that the result
+    is exactly that of the plan for this output. Up to the last such row x_T stays the state; from there on the rows and the draws of noise
+    are those of the plan.
 
     Args:
-        plan: any plan from noise to data, with noise or without.
-        variance: c, in the data's own scale. 1 is the published guess: the score of x_T is taken for that of a standard normal. It is
-            so for alpha^2 + sigma^2 = 1; elsewhere it is that of x_T for standard normal data.
+        plan: any plan from noise to data, with or without noise.
+        variance: c, in the scale of the data. 1 is the published value: the score of x_T is that of a standard normal if alpha^2 + sigma^2
+            = 1, and otherwise that of x_T for standard normal data.
 
     Returns:
-        A plan with nfe - 1 evaluations, whose `begin` leads from x_T at the old start to its first one. It leaves the marginals of
-        one-point data, for which the guess is not right.
+        A plan with nfe - 1 evaluations, whose `begin` leads from x_T at the old start to its first evaluation. It leaves the marginals of
+        data that are one point, for which the output is not that of the network.
 
     Raises:
-        PlanError: fewer than two evaluations, a first output that is guessed already, a run backwards, a variance that is not >= 0.
+        PlanError: the plan has fewer than two evaluations, starts with such a step already or runs backwards, or variance is not >= 0.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules
@@ -40,8 +40,8 @@ def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
         >>> plan.nfe, plan.start.time
         (10, 1.0)
 
-    Source: AFS of GENIE, Dockhorn et al. 2022, arXiv 2210.05475; the general variance is the optimal denoiser of normal data. Codes that
-    came later take eps = x/sqrt(alpha^2 + sigma^2), which differs by alpha^2/(2 sigma^2) of it.
+    Source: AFS of GENIE, Dockhorn et al. 2022, arXiv 2210.05475; the general variance is the optimal denoiser of normal data. Later
+    implementations use eps = x/sqrt(alpha^2 + sigma^2), which differs by the relative amount alpha^2/(2 sigma^2).
     """
     if not (math.isfinite(variance) and variance >= 0.0):
         raise PlanError(f"variance must be a finite number >= 0, got {variance!r}")
@@ -76,16 +76,16 @@ def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
 
 
 def denoise_to_zero(plan: Plan) -> Plan:
-    """The plan with one more evaluation, at its end, whose predicted x_0 is the result.
+    """Return the plan with one more evaluation at its end, whose predicted x_0 is the result.
 
     Args:
-        plan: any plan from noise to data that ends before it, with noise or without.
+        plan: any plan from noise to data that ends at sigma > 0, with or without noise.
 
     Returns:
         A plan with nfe + 1 evaluations that ends at time 0, alpha 1 and sigma 0.
 
     Raises:
-        PlanError: a plan that already ends at sigma = 0, a run backwards.
+        PlanError: the plan already ends at sigma = 0, or runs backwards.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules

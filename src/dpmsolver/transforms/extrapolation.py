@@ -1,4 +1,4 @@
-"""Transforms that raise the order by combining two solutions: of two plans (`richardson`), or within one (`extrapolate`)."""
+"""Transforms that raise the order by combining two solutions: those of two plans (`richardson`), or within one plan (`extrapolate`)."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ _SAME = 1e-12  # relative: two computations of one coefficient differ by roundin
 
 
 def richardson(fine: Plan, coarse: Plan, order: int, ratio: float | None = None) -> Plan:
-    """Two plans of one solver as one plan whose result has the leading error of both cancelled: fine + (fine - coarse)/(ratio^order - 1).
+    """Return one plan that combines two plans of one solver so that their leading errors cancel (Richardson extrapolation):
 
-    Evaluations at the same point with the same input, as the first one at x_T, are made once. The state stays x_T until the end, and
-    every output is kept until then. Convergence: order + 1 where the error has an expansion in the step size, which needs
-    grids of one kind, and multistep solvers without lower_order_final. A state_hook acts on the inputs and on the result alone.
+        fine + (fine - coarse)/(ratio^order - 1).
+
+    Evaluations at the same point with the same input, such as the first one at x_T, are made once. The state stays x_T until the end, and
+    every output is kept until then. The order of convergence rises by 1 if the error has an expansion in the step size, which requires
+    grids of one kind, and multistep solvers without lower_order_final. A state_hook acts only on the inputs and on the result.
 
     Args:
-        fine, coarse: plans without noise, with the same start, end and prediction. Either may be an extrapolated one.
-        order: the order of convergence of both.
-        ratio: the coarse plan's step size in units of the fine one's, > 1. By default fine.nfe/coarse.nfe, which it is for plans
-            of one solver.
+        fine, coarse: plans without noise, with the same start, end and prediction. Each may itself be an extrapolated plan.
+        order: the order of convergence of both plans.
+        ratio: the step size of the coarse plan in units of that of the fine one, > 1. The default fine.nfe/coarse.nfe is right for plans of
+            one solver.
 
     Returns:
         A plan with fine.nfe + coarse.nfe evaluations, less the shared ones.
 
     Raises:
-        PlanError: noise in one of the plans, another start, end or prediction, calibrated plans,
-            an order that is no integer >= 1, a ratio that is not > 1.
+        PlanError: a plan adds noise or is calibrated, the plans differ in start, end or prediction, order is not an integer >= 1, or ratio
+            is not > 1.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules
@@ -82,21 +84,22 @@ def richardson(fine: Plan, coarse: Plan, order: int, ratio: float | None = None)
 
 
 def extrapolate(plan: Plan, window: int = 2) -> Plan:
-    """A first-order plan whose every `window` steps are extrapolated with the one long step that reuses their first output: order 2.
+    """Return a first-order plan whose every `window` steps are extrapolated, which gives order 2 at no further evaluation.
 
-    With steps of h_i in sigma/alpha that add up to H, one step of order 1 leaves an error proportional to H^2 and the window's steps one
-    proportional to sum h_i^2. So x = (x_steps - S x_long)/(1 - S) with S = sum (h_i/H)^2 cancels it, on any grid and at no
-    evaluation. Steps that are left over at the end, and a window that starts at alpha = 0 (where H is infinite), stay as they are.
+    The window's steps are combined with one long step that reuses their first output. With steps of h_i in sigma/alpha that add up to H,
+    one step of order 1 leaves an error proportional to H^2, and the window's steps one proportional to sum h_i^2. So x = (x_steps - S
+    x_long)/(1 - S) with S = sum (h_i/H)^2 cancels it, on any grid. Steps that remain at the end, and a window that starts at alpha = 0
+    (where H is infinite), stay unchanged.
 
     Args:
-        plan: of ddim, euler or dpm-1, without noise.
-        window: how many steps go into each extrapolation, an integer between 2 and nfe.
+        plan: a plan of ddim, euler or dpm-1, without noise.
+        window: the number of steps in each extrapolation, an integer between 2 and nfe.
 
     Returns:
         A plan with the same evaluations.
 
     Raises:
-        PlanError: another window, noise, steps that are not of this kind, a plan that begins with an analytic step.
+        PlanError: the window is not such an integer, or the plan adds noise, has other steps or begins with an analytic step.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules

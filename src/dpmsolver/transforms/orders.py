@@ -1,4 +1,4 @@
-"""order_ramp: the same plan with fewer outputs in some of its rows."""
+"""`order_ramp`: the same plan with fewer outputs in some of its rows."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ _SAME_PLACE = 1e-9  # of half-log-SNR: two evaluations at one point, but for rou
 def order_ramp(
     plan: Plan, orders: int | Sequence[int] | None = None, *, start: Sequence[int] = (), end: Sequence[int] = ()
 ) -> Plan:
-    """The plan with at most so many outputs in each row's combinations, the newest ones: a multistep solver at lower order there.
+    """Return the plan with a limit on the number of outputs that each row uses: a multistep solver has a lower order in these rows.
 
-    An output that is dropped is replaced by what the polynomial in half-log-SNR lambda through the q newest outputs has at its place. So
-    the new weights c_j, j < q, of nodes lambda_j have the moments of the old ones, sum c_j lambda_j^i = sum b_j lambda_j^i for i < q. For
-    weights that are integrals of Lagrange polynomials in lambda, as those of the exact exponential multistep solvers, this is the method
-    of order q itself: dpm++3m-exact becomes dpm++2m-exact, and any multistep solver becomes DDIM at q = 1. Other methods fall to order q.
+    The newest q outputs stay. A dropped output is replaced by the value at its node of the polynomial in half-log-SNR lambda through those
+    q outputs. So the new weights c_j, j < q, of nodes lambda_j have the moments of the old ones, sum c_j lambda_j^i = sum b_j lambda_j^i
+    for i < q. For weights that are integrals of Lagrange polynomials in lambda, as in the exact exponential multistep solvers, this is the
+    method of order q itself: dpm++3m-exact becomes dpm++2m-exact, and any multistep solver becomes DDIM at q = 1. Other methods fall to
+    order q.
 
-    A row's limit holds for both of its combinations: of UniPC the corrector of one step and the predictor of the next. The sum of the
-    outputs' weights stays, and so does the noise: marginals are kept. Where two evaluations lie at one point the newer one counts. An
-    output at alpha = 0 or sigma = 0, where lambda is infinite, has no place on a polynomial: dropped, it is replaced by the newest.
-    Runge-Kutta steps that reach a high order with few outputs, as dpm-3, may keep it.
+    The limit of a row holds for both of its combinations, in UniPC the corrector of one step and the predictor of the next. The sum of the
+    outputs' weights and the noise are unchanged, so marginals are kept. Of two evaluations at one point the newer one counts. An output at
+    alpha = 0 or sigma = 0, where lambda is infinite, has no node: if it is dropped, the newest output replaces it. Runge-Kutta steps that
+    reach a high order with few outputs, such as those of dpm-3, may keep it.
 
-    The option `ramp` of the multistep solvers says the order of every step too, in each method's own form: published weights, UniPC's
-    B(h), polynomials in rho or time. For exact weights in lambda the two are the same. Take a ramp before an analytic first step:
-    that one joins several steps in one combination.
+    The option `ramp` of the multistep solvers sets the order of every step too, in the form of each method: published weights, UniPC's
+    B(h), polynomials in rho or time. For exact weights in lambda both are the same. Apply a ramp before an analytic first step, which joins
+    several steps in one combination.
 
     Args:
-        plan: any plan, with noise or without, calibrated or not.
-        orders: the limit of each row, integers >= 1, or one for all rows. None: no limit but those of start and end.
-        start, end: limits of the first rows and of the last ones, as (1, 2) and (2, 1). Where several limits meet, the lowest holds.
+        plan: any plan.
+        orders: the limit of each row, integers >= 1, or one limit for all rows. None: only the limits of start and end.
+        start, end: limits of the first and of the last rows, such as (1, 2) and (2, 1). If a row has several limits, the lowest holds.
 
     Returns:
-        A plan with the same evaluations, and the plan itself where no row has more outputs than its limit.
+        A plan with the same evaluations; the plan itself if no row has more outputs than its limit.
 
     Raises:
-        PlanError: no limit at all, another number of orders than rows, more in start or end than rows, an order that is no integer >= 1.
+        PlanError: there is no limit, the number of orders differs from that of the rows, start or end are longer than the plan, or an
+            order is not an integer >= 1.
 
     Examples:
         >>> from dpmsolver import make_plan, schedules

@@ -2,16 +2,16 @@
 
 A pipeline runs on any solver of this library with one changed line:
 
-pipe.scheduler = PlanScheduler.from_config(pipe.scheduler.config, solver="unipc-3")
+    pipe.scheduler = PlanScheduler.from_config(pipe.scheduler.config, solver="unipc-3")
 
 Three functions of one config make a denoiser of any diffusers model, and `from_diffusers` makes one of a whole pipeline:
 
-unet, config = pipeline.unet, pipeline.scheduler.config
-denoiser = dpm.Denoiser(network(unet, config), schedule_from_config(config), predicts_from_config(config))
+    unet, config = pipeline.unet, pipeline.scheduler.config
+    denoiser = dpm.Denoiser(network(unet, config), schedule_from_config(config), predicts_from_config(config))
 
-A config is read by the name of its scheduler class. Each class has a list of the fields that it reads; a field that bears on alpha,
-sigma, the label or the sign and that the class does not read is refused by its name, and so are unknown classes and fields. What
-concerns the solver or its steps (solver_order, timestep_spacing, use_karras_sigmas, …) is known and left to `dpm.sample`.
+A config is read according to the name of its scheduler class. Each class has a list of the fields that it reads. A field that affects
+alpha, sigma, the label or the sign, and that the class does not read, is refused by its name, as are unknown classes and fields. Fields
+about the solver or its steps (solver_order, timestep_spacing, use_karras_sigmas, …) are known and ignored: they are chosen in `dpm.sample`.
 
 Importing this package imports neither torch nor diffusers, and configs are read without them; `PlanScheduler` imports both.
 """

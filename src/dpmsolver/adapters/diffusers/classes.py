@@ -14,7 +14,7 @@ __all__ = ["BETA_FIELDS", "FAMILIES", "HANDWRITTEN", "NEUTRAL", "NOT_SERVED", "S
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of process, and the fields that its class reads, each with the class's default."""
+    """A kind of process, and the fields that its class reads, each with the default of the class."""
 
     kind: Literal["betas", "flow", "edm"]
     reads: dict[str, Any]

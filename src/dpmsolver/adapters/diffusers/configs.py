@@ -62,18 +62,18 @@ _BETAS: dict[str, Callable[[float, float, int], Floats]] = {
 
 
 def schedule_from_config(config: Mapping[str, Any], *, mu: float | None = None) -> NoiseSchedule:
-    """The noise schedule of a diffusers scheduler config, with the labels that its networks get.
+    """Return the noise schedule of a diffusers scheduler config, with the labels that its networks take.
 
     Args:
-        config: `scheduler.config`, or what `scheduler_config.json` holds. Classes with betas give `Discrete`, flow matching gives
-            `Flow`, EDM's classes give `EDM`. Fields that are missing or null have the defaults of the class. A config without
-            `_class_name` is read by its fields.
-        mu: the shift of a flow with `use_dynamic_shifting`, as pipelines compute it from the size of the image.
+        config: `scheduler.config`, or the content of `scheduler_config.json`. Classes with betas give `Discrete`, flow matching gives
+            `Flow`, EDM's classes give `EDM`. Missing fields and null have the defaults of the class. A config without `_class_name` is
+            recognised by its fields.
+        mu: the shift of a flow with `use_dynamic_shifting`, which pipelines compute from the size of the image.
 
     Raises:
-        TypeError: the config is no mapping.
-        ValueError: an unknown class or field, a field that the class does not read, a value that cannot be, fields that contradict
-            each other, a dynamic shift without mu. The message names the field.
+        TypeError: the config is not a mapping.
+        ValueError: the class or a field is unknown, the class does not read a field, a value is impossible, fields contradict each other,
+            or a dynamic shift lacks mu. The message names the field.
 
     Examples:
         >>> schedule_from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
@@ -94,12 +94,12 @@ def schedule_from_config(config: Mapping[str, Any], *, mu: float | None = None) 
 
 
 def predicts_from_config(config: Mapping[str, Any]) -> Predicts:
-    """What a network predicts, from its scheduler's config: "noise", "data", "v" or "velocity", as `Denoiser` names them.
+    """Return what a network predicts according to its scheduler's config: "noise", "data", "v" or "velocity", as in `Denoiser`.
 
-    "data" for EDM's schedulers, whatever their prediction_type: `network` preconditions their models.
+    For EDM's schedulers it is "data", whatever their prediction_type, because `network` preconditions their models.
 
     Raises:
-        TypeError, ValueError: as `schedule_from_config`; an unknown prediction_type.
+        TypeError, ValueError: as `schedule_from_config`; also for an unknown prediction_type.
 
     Examples:
         >>> predicts_from_config({"prediction_type": "v_prediction"})
@@ -110,15 +110,15 @@ def predicts_from_config(config: Mapping[str, Any]) -> Predicts:
 
 
 def data_hook_from_config(config: Mapping[str, Any], *, clip: bool = True) -> Callable[[Any, Point], Any] | None:
-    """The correction of every predicted x_0 that a config asks for, as a `data_hook` of `Denoiser`; None where it asks for none.
+    """Return the correction of every predicted x_0 that a config requests, as a `data_hook` of `Denoiser`, or None.
 
     Args:
-        config: as for `schedule_from_config`. `thresholding` gives `thresholding.dynamic`, `clip_sample` gives `thresholding.static`;
-            where both are true, dynamic.
-        clip: False leaves `clip_sample` away, as diffusers' own solvers of higher order do.
+        config: as for `schedule_from_config`. `thresholding` gives `thresholding.dynamic`, `clip_sample` gives `thresholding.static`; if
+            both are true, `dynamic` is taken.
+        clip: False ignores `clip_sample`, like diffusers' own solvers of higher order.
 
     Raises:
-        TypeError, ValueError: as `schedule_from_config`; a range or ratio that cannot be.
+        TypeError, ValueError: as `schedule_from_config`; also for an impossible range or ratio.
 
     Examples:
         >>> data_hook_from_config({"beta_schedule": "linear", "clip_sample": False}) is None
@@ -135,9 +135,9 @@ def data_hook_from_config(config: Mapping[str, Any], *, clip: bool = True) -> Ca
 
 
 def edm_scaling(fields: Fields) -> tuple[float, float] | None:
-    """(sigma_data, sign of the output) of networks that EDM's preconditioning wraps; None for all others.
+    """Return (sigma_data, sign of the output) of networks with EDM's preconditioning, and None for all others.
 
-    Stable Video Diffusion's config has betas, but its networks get ln(sigma)/4 and are scaled as with sigma_data = 1.
+    Stable Video Diffusion's config has betas, but its networks take ln(sigma)/4 and are scaled with sigma_data = 1.
     """
     if fields.family.kind == "edm":
         prediction = fields.name("prediction_type", ("epsilon", "v_prediction"))

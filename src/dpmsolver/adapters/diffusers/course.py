@@ -1,4 +1,4 @@
-"""The course of a pipeline's run: which plan spends exactly the evaluations that it asks for, from its start or from a later one."""
+"""The course of a pipeline's run: the plan that spends exactly the requested evaluations, from the run's start or from a later one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FLAGS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user chose: a solver with its grid and options, or a plan."""
+    """A user's choice: a solver with its grid and options, or a plan."""
 
     solver: str = "auto"
     plan: Plan | None = None
@@ -47,9 +47,9 @@ class Course:
     """A plan, and what is needed to make one from a later start.
 
     Args:
-        solver, options, grid, end: how the plan was made; no solver for a plan that was given.
-        evaluations: of each step.
-        given: the times that a pipeline gave, one for each evaluation, and the end.
+        solver, options, grid, end: how the plan was made; a plan from the user has no solver.
+        evaluations: the evaluations of each step.
+        given: the times from the pipeline, one for each evaluation, and the end.
     """
 
     reading: Reading
@@ -61,12 +61,12 @@ class Course:
     given: Floats | None = None
 
     def after(self, index: int) -> Plan:
-        """The plan of a run that begins at evaluation `index`: made from there, without the outputs before it.
+        """Return the plan of a run that begins at evaluation `index`, made without the outputs before it.
 
-        It has the steps of the whole run where a step begins at that evaluation, else steps of its own.
+        It has the steps of the whole run if one of them begins at that evaluation, else steps of its own.
 
         Raises:
-            PlanError: the plan was given, there is no such evaluation, or the solver cannot spend what is left.
+            PlanError: the plan is from the user, there is no such evaluation, or the solver cannot spend the remaining ones.
         """
         if not 0 <= index < self.plan.nfe:
             raise PlanError(f"a run of {self.plan.nfe} evaluations cannot begin at number {index}")
@@ -98,11 +98,11 @@ class Course:
 
 
 def course_of(reading: Reading, choice: Choice, nfe: int, *, sigmas: Any = None, timesteps: Any = None) -> Course:
-    """The course of a run of `nfe` evaluations, on the steps that the pipeline gives or on those of the chosen grid.
+    """Return the course of a run of `nfe` evaluations, on the pipeline's steps or on those of the chosen grid.
 
     Raises:
-        PlanError: a solver that cannot spend nfe, a plan of another budget or schedule, one that wants several outputs of an evaluation,
-            sigmas or timesteps that are no run.
+        PlanError: the solver cannot spend nfe, the plan has another budget or schedule or several outputs per evaluation, or sigmas or
+            timesteps do not form a run.
     """
     if choice.plan is not None:
         _require_one_answer(choice.plan)
@@ -227,10 +227,10 @@ def _times_of_levels(reading: Reading, levels: Floats) -> Floats:
 
 
 def fitted(plan: Plan, reading: Reading) -> Plan:
-    """The plan in the times of the config's schedule.
+    """Return the plan in the times of the config's schedule.
 
     Raises:
-        PlanError: it was made for another schedule.
+        PlanError: the plan was made for another schedule.
     """
     schedule = reading.schedule
     if isinstance(schedule, Flow):

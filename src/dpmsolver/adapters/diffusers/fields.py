@@ -1,4 +1,4 @@
-"""One scheduler config, checked: known class, known fields, and values of the right type."""
+"""A scheduler config, checked: the class and the fields are known, and the values have the right types."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ PRIVATE = (
 
 
 class Fields:
-    """The fields of a config that bear on alpha, sigma, label or sign, with the defaults of their class for what is missing or null.
+    """The fields of a config that affect alpha, sigma, label or sign; missing ones and null have the default of their class.
 
     Raises:
-        TypeError: the config is no mapping.
-        ValueError: an unknown class or field, or a field that the class does not read and that is not neutral.
+        TypeError: the config is not a mapping.
+        ValueError: the class or a field is unknown, or the class does not read a field whose value is not neutral.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -53,17 +53,17 @@ class Fields:
 
     @property
     def place(self) -> str:
-        """What messages call the config's class."""
+        """The name of the config's class, as messages call it."""
         return f"a config of {self.family.class_name}" if self.family.class_name else "a config without _class_name"
 
     def value(self, name: str, default: Any = None) -> Any:
-        """What the config says, else the class's default, else the given one. A class never sees a field that it does not read."""
+        """Return the value of a field that the class reads: that of the config, or else the default of the class, or else the given one."""
         if name in self.reads or name in SOLVER_FIELDS:
             return self.given.get(name, self.reads.get(name, default))
         return default
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A field that is a number, but not NaN."""
+        """Return a field that must be a number other than NaN."""
         value = self.value(name, default)
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or math.isnan(value):
             raise ValueError(
@@ -72,7 +72,7 @@ class Fields:
         return float(value)
 
     def whole(self, name: str) -> int:
-        """A field that is a whole number >= 1, also written as a float."""
+        """Return a field that must be a whole number >= 1; it may be written as a float."""
         value = self.number(name)
         if not value.is_integer() or value < 1:
             raise ValueError(
@@ -81,14 +81,14 @@ class Fields:
         return int(value)
 
     def flag(self, name: str) -> bool:
-        """A field that is true or false."""
+        """Return a field that must be true or false."""
         value = self.value(name, False)
         if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
             raise ValueError(f"{name}={value!r} in the scheduler config must be true or false")
         return bool(value)
 
     def name(self, name: str, accepted: Iterable[str], default: str | None = None) -> str:
-        """A field that is one of the accepted names."""
+        """Return a field that must be one of the accepted names."""
         value = self.value(name, default)
         if not isinstance(value, str) or value not in accepted:
             raise ValueError(unknown(name, value, accepted))
@@ -126,7 +126,7 @@ class Fields:
 
 
 def class_of(config: Mapping[str, Any]) -> Any:
-    """The scheduler class that a config is read as: of a `PlanScheduler` the one whose config it was made from."""
+    """Return the scheduler class of a config; for a `PlanScheduler`, the class whose config it was made from."""
     name, ours = config.get("_class_name"), config.get(PRIVATE)
     known = name in FAMILIES or name in NOT_SERVED
     return ours.get("class") if isinstance(ours, Mapping) and not known else name

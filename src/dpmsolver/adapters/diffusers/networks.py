@@ -1,4 +1,4 @@
-"""diffusers' models as networks of a `Denoiser`."""
+"""diffusers models as networks of a `Denoiser`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Network:
     """A diffusers model as a function (x, t, **kwargs) -> tensor. It casts x to the model's float type; see `network`.
 
     Args:
-        module: the model. sign: what its output is multiplied by.
+        module: the model.
+        sign: the factor of its output.
     """
 
     module: Any
@@ -34,17 +35,17 @@ class Network:
 
 
 def network(module: Any, config: Mapping[str, Any] | None = None) -> Callable[..., Any]:
-    """A diffusers model as the network of a `Denoiser`: network(x, t, **kwargs) -> tensor.
+    """Return a diffusers model as the network of a `Denoiser`: a function (x, t, **kwargs) -> tensor.
 
     Args:
-        module: UNet2DModel, UNet2DConditionModel, a transformer: called as module(x, t, **kwargs, return_dict=False). A model in half
+        module: a UNet2DModel, a UNet2DConditionModel or a transformer, called as module(x, t, **kwargs, return_dict=False). A model in half
             precision gets its input in half precision; the sampler's state stays in float32.
-        config: the config of its scheduler. With it, the models of EDM's schedulers are preconditioned, so that they predict data. The
-            labels of all others are made by `schedule_from_config(config)`.
+        config: the config of its scheduler. It is needed for the models of EDM's schedulers, which are preconditioned so that they predict
+            data. The labels of all others come from `schedule_from_config(config)`.
 
     Raises:
-        TypeError: the module has no dtype: it is not a diffusers model.
-        ValueError: a config that `schedule_from_config` refuses; on a call, class_labels that do not fit the batch.
+        TypeError: the module has no dtype, so it is not a diffusers model.
+        ValueError: `schedule_from_config` refuses the config; in a call, class_labels do not fit the batch.
     """
     if not callable(module) or not hasattr(module, "dtype"):
         raise TypeError(f"a diffusers model is needed, such as pipeline.unet, got {type(module).__name__}")

@@ -1,4 +1,4 @@
-"""A diffusers pipeline as a denoiser: its model, its scheduler's conventions, its conditions and its guidance."""
+"""A diffusers pipeline as a denoiser, with its model, its scheduler's conventions, its conditions and its guidance."""
 
 from __future__ import annotations
 
@@ -61,24 +61,26 @@ def from_diffusers(
     width: int | None = None,
     mu: float | None = None,
 ) -> Denoiser:
-    """The denoiser of a diffusers pipeline, for `dpm.sample`, adaptive solving and comparisons.
+    """Return the denoiser of a diffusers pipeline, for `dpm.sample`, adaptive runs and comparisons.
 
-    The text encoders run once, here; guidance is inside. The states are the pipeline's latents: of Stable Diffusion, SDXL, SD3, PixArt
-    and DiT of shape (B, C, height/8, width/8), of Flux packed, (B, height/16 * width/16, 64), of DDPM pictures.
+    The text encoders run once, in this call; guidance is part of the denoiser. The states are the pipeline's latents: for Stable Diffusion,
+    SDXL, SD3, PixArt and DiT of shape (B, C, height/8, width/8), for Flux packed, (B, height/16 * width/16, 64). For DDPM they are
+    pictures.
 
     Args:
         pipe: StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline, PixArtAlphaPipeline or
             PixArtSigmaPipeline, with a prompt; DiTPipeline, with class_labels; DDPMPipeline or DDIMPipeline.
-        prompt: a text, or one per sample. class_labels: one per sample.
-        negative_prompt: what guidance leads away from.
-        guidance: the scale, by default the pipeline's own; of Flux the number that the model is told. 1 means none.
-        num: samples for each prompt; the batch of x_T is their product.
-        height, width: of the picture, by default the pipeline's.
+        prompt: a text, or one per sample.
+        class_labels: one class per sample.
+        negative_prompt: the text from which guidance leads away.
+        guidance: the scale, by default the pipeline's own; for Flux the number that the model takes as an input. 1 means no guidance.
+        num: the number of samples for each prompt; the batch of x_T is the product of both numbers.
+        height, width: the size of the picture in pixels, by default the pipeline's.
         mu: the shift of a flow with dynamic shifting, by default the pipeline's for that size.
 
     Raises:
-        TypeError: another pipeline. PlanError: conditions that it lacks or does not take. ValueError: a scheduler config that
-            `schedule_from_config` refuses.
+        TypeError: the pipeline is not supported. PlanError: a condition is missing, or the pipeline does not take it. ValueError:
+            `schedule_from_config` refuses the scheduler's config.
     """
     builder = next((_BUILDERS[kind.__name__] for kind in type(pipe).__mro__ if kind.__name__ in _BUILDERS), None)
     if builder is None:

@@ -1,4 +1,4 @@
-"""What a pipeline writes and reads, in the words of this library: its states, its timesteps and the outputs of its network."""
+"""The states, timesteps and network outputs of a pipeline, in the terms of this library."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = ["Reading", "falling", "one_timestep"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How the pipelines of a scheduler config write states, timesteps and outputs.
+    """The conventions for states, timesteps and outputs in the pipelines of a scheduler config.
 
     Args:
-        config: the fields of the config, with `_class_name` where it is known.
-        mu: the shift of a flow with dynamic shifting; it moves the times of a grid and not the noise levels that a network knows.
-        clip: whether the config's clip_sample acts.
+        config: the fields of the config, with `_class_name` if it is known.
+        mu: the shift of a flow with dynamic shifting. It moves the times of a grid, not the noise levels that a network knows.
+        clip: whether the config's clip_sample is applied.
     """
 
     config: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Reading:
         """The config's fields, checked.
 
         Raises:
-            ValueError: a class that is not served, or fields that contradict each other.
+            ValueError: the class is not supported, or fields contradict each other.
         """
         fields = Fields(self.config)
         if fields.family.kind == "flow" and fields.value("sigma_data") is not None:
@@ -65,22 +65,22 @@ class Reading:
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
-        """The noise schedule; of a flow with dynamic shifting it needs mu."""
+        """The noise schedule. For a flow with dynamic shifting it needs mu."""
         return schedule_from_config(self.config, mu=self.mu)
 
     @cached_property
     def predicts(self) -> Predicts:
-        """What the network predicts; data for the networks that EDM's preconditioning wraps."""
+        """The target that the network predicts; the data for networks with EDM's preconditioning."""
         return predicts_from_config(self.config)
 
     @cached_property
     def scaling(self) -> tuple[float, float] | None:
-        """(sigma_data, sign) of networks that EDM's preconditioning wraps, None for all others."""
+        """(sigma_data, sign) of networks with EDM's preconditioning, and None for all others."""
         return edm_scaling(self.fields)
 
     @cached_property
     def data_hook(self) -> Callable[[Any, Point], Any] | None:
-        """The correction of x_0 that the config asks for: thresholding, and clip_sample with `clip`."""
+        """The correction of x_0 that the config requests: thresholding, and clip_sample if `clip` is true."""
         hook = data_hook_from_config(self.config, clip=self.clip)
         if self.clip and hook is None:
             raise PlanError("clip=True needs a config with clip_sample, and this one clips nothing: leave clip away")
@@ -88,13 +88,13 @@ class Reading:
 
     @property
     def wants_mu(self) -> bool:
-        """Whether the schedule is that of a flow with dynamic shifting."""
+        """True if the schedule is that of a flow with dynamic shifting."""
         fields = self.fields
         return fields.is_flow and "use_dynamic_shifting" in fields.reads and fields.flag("use_dynamic_shifting")
 
     @property
     def alphas_cumprod(self) -> Floats:
-        """alpha^2 at each training step of a discrete schedule. AttributeError for any other."""
+        """alpha^2 at each training step of a discrete schedule. Any other schedule raises AttributeError."""
         if not isinstance(self.schedule, Discrete):
             raise AttributeError(
                 f"{self.schedule!r} has no betas and no alphas_cumprod: they belong to discrete schedules"
@@ -103,22 +103,22 @@ class Reading:
         return alphas**2
 
     def training(self, steps: int) -> list[float]:
-        """The timesteps of training, from noise to data."""
+        """Return the timesteps of training, from noise to data."""
         times = np.linspace(self.schedule.t_max, self.schedule.t_min, steps)
         return [self.timestep(self.schedule.label(time)) for time in times.tolist()]
 
     @property
     def initial_deviation(self) -> float | None:
-        """What pipelines multiply normals by: 1 where the variance is preserved, as diffusers does; None: sigma of the run's start."""
+        """The factor of standard normals at the start of a pipeline: 1 if the variance is preserved; None: sigma at the start."""
         return 1.0 if isinstance(self.schedule, Discrete) else None
 
     @cached_property
     def denoiser(self) -> Denoiser:
-        """The denoiser of a pipeline's runs, whose network nobody calls: the pipeline does that, and `Run` is handed the outputs."""
+        """The denoiser of a pipeline's runs. Its network is never called: the pipeline evaluates it and hands the outputs to `Run`."""
         return Denoiser(elsewhere, self.schedule, self.predicts, data_hook=self.data_hook)
 
     def preconditioning(self, sigma: float) -> tuple[float, float] | None:
-        """(c_skip, c_out) of networks that EDM's preconditioning wraps: what they predict is c_skip x + c_out output.
+        """Return (c_skip, c_out) of networks with EDM's preconditioning, whose prediction is c_skip x + c_out output.
 
         Source: Karras et al. 2022, arXiv 2206.00364, table 1.
         """
@@ -129,27 +129,27 @@ class Reading:
         return sigma_data**2 / total, sign * sigma * sigma_data / math.sqrt(total)
 
     def timestep(self, label: float) -> float:
-        """What a pipeline gives its model for a label of the schedule."""
+        """Return the timestep that a pipeline passes to its model for a label of the schedule."""
         return 0.25 * math.log(label) if self.scaling is not None else label
 
     def label(self, timestep: float) -> float:
-        """The inverse of `timestep`."""
+        """Return the label of a timestep: the inverse of `timestep`."""
         return math.exp(4.0 * timestep) if self.scaling is not None else timestep
 
     def level(self, point: Point) -> float:
-        """The entry of `sigmas` for a point: sigma/alpha; on a flow sigma, or alpha where its levels are inverted."""
+        """Return the entry of `sigmas` for a point: sigma/alpha; for a flow sigma, or alpha if its levels are inverted."""
         if isinstance(self.schedule, Flow):
             return point.alpha if self.schedule.reversed else point.sigma
         return point.rho
 
     def input_scale(self, sigma: float) -> float:
-        """What `scale_model_input` multiplies a state by: EDM's c_in, else 1."""
+        """Return the factor of `scale_model_input`: EDM's c_in, else 1."""
         return 1.0 if self.scaling is None else 1.0 / math.hypot(sigma, self.scaling[0])
 
     def times_from_sigmas(self, sigmas: Any) -> Floats:
-        """The times of a run from a pipeline's sigmas, with the run's end.
+        """Return the times of a run from a pipeline's sigmas, with the end of the run.
 
-        Those of a flow are its levels before the shift, without the 0 at the end; all others are sigma/alpha, the end included.
+        The sigmas of a flow are its levels before the shift, without the 0 at the end; all others are sigma/alpha, including the end.
         """
         levels = falling("sigmas", sigmas)
         if not isinstance(self.schedule, Flow):
@@ -171,7 +171,7 @@ class Reading:
         return np.append(times, 0.0)
 
     def times_from_timesteps(self, timesteps: Any, end: float) -> Floats:
-        """The times of a run from a pipeline's timesteps, and its end."""
+        """Return the times of a run from a pipeline's timesteps, with the end of the run."""
         given = to_host(timesteps).ravel()
         labels = np.array([self.label(float(t)) for t in given])
         rises = isinstance(self.schedule, Flow) and self.schedule.reversed
@@ -179,23 +179,23 @@ class Reading:
         return np.append(from_labels(self.schedule, labels), end)
 
     def times_of(self, timesteps: Any) -> Floats:
-        """The time of each timestep, in any order."""
+        """Return the time of each timestep, in any order."""
         labels = [self.label(float(t)) for t in to_host(timesteps).ravel()]
         return from_labels(self.schedule, np.array(labels))
 
     @property
     def clean(self) -> bool:
-        """Whether the config lets runs end at clean data, as it does unless its final_sigmas_type is "sigma_min"."""
+        """True if the config lets runs end at clean data, as it does unless its final_sigmas_type is "sigma_min"."""
         return bool(self.fields.value("final_sigmas_type", "zero") != "sigma_min") or isinstance(
             self.schedule, (EDM, Flow)
         )
 
 
 def falling(name: str, values: Any) -> Floats:
-    """A vector that falls strictly.
+    """Return a vector after a check that it falls strictly.
 
     Raises:
-        PlanError: it rises or repeats itself; the message names the two values.
+        PlanError: it rises or repeats a value; the message names the two values.
     """
     numbers: Floats = to_host(values)
     if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
@@ -212,10 +212,10 @@ def falling(name: str, values: Any) -> Floats:
 
 
 def one_timestep(timestep: Any) -> float:
-    """The timestep of a whole batch, as the float32 of `timesteps` has it.
+    """Return the timestep of a whole batch, as the float32 value in `timesteps`.
 
     Raises:
-        PlanError: timesteps that differ between samples.
+        PlanError: the timesteps of the samples differ.
     """
     values = to_host(timestep).ravel()
     if not len(values) or (values != values[0]).any():

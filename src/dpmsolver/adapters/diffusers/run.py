@@ -1,4 +1,4 @@
-"""A run that a pipeline drives: the loop of plans, stepped by outputs that the pipeline computes from states that it may change."""
+"""A run that a pipeline drives: the loop of plans, fed with outputs that the pipeline computes from states that it may change."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ class _Row(NamedTuple):
 
 
 class Run:
-    """A run of a plan, from the state that a pipeline begins with.
+    """A run of a plan, from the state with which a pipeline begins.
 
-    The state is kept in float32 (float64 where the pipeline has that), and the pipeline gets it in its own type. Nothing is written
-    into arrays that the pipeline has seen.
+    The state is kept in float32 (float64 if the pipeline's is), and the pipeline gets it in its own type. Arrays that the pipeline has seen
+    are never overwritten.
 
     Args:
-        plan, reading: what to run, and how the pipeline writes its outputs.
-        sample: the state that the pipeline begins with.
-        generator: a generator of torch, or one per sample; the default one of torch where it is None.
+        plan, reading: the plan, and the conventions of the pipeline.
+        sample: the state with which the pipeline begins.
+        generator: a torch generator, or one per sample; None takes torch's default generator.
         noise: the source of a stochastic plan's noise, as in `sample`.
 
     Raises:
-        PlanError, ValueError, TypeError: a state that is not finite or no floating-point tensor, a plan of another shape.
+        PlanError, ValueError, TypeError: the state is not a finite floating-point tensor, or the plan is for another shape.
     """
 
     def __init__(self, plan: Plan, reading: Reading, sample: Any, generator: Any, noise: NoiseName) -> None:
@@ -97,14 +97,14 @@ class Run:
 
     @property
     def index(self) -> int:
-        """How many outputs were handed in."""
+        """The number of outputs that were handed in."""
         return self.plan.nfe if self._moment is None else self._moment.number
 
     def step(self, output: Any, sample: Any, variance_noise: Any = None) -> Any:
-        """Move on by the network's output for `sample`, and return what the network should see next, in the sample's type.
+        """Advance by the network's output for `sample`, and return the network's next input, in the type of `sample`.
 
         Args:
-            sample: what the run returned last, or what the pipeline made of it, which then takes its place.
+            sample: what the run returned last. If the pipeline has changed it, the changed state replaces the run's.
             variance_noise: the normal of this step, in place of the run's own.
         """
         moment = self._seen(sample)
@@ -123,7 +123,7 @@ class Run:
         return self._shown
 
     def denoised(self, dtype: Any) -> Any:
-        """The predicted x_0 of the newest evaluation, in a float type."""
+        """Return the predicted x_0 of the newest evaluation, in a float type."""
         return cast(self._bound.denoised(*self._last), dtype)
 
     def _spare(self, moment: Moment, output: Any) -> Any:

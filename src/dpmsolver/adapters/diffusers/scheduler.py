@@ -1,4 +1,4 @@
-"""PlanScheduler: any solver or plan of this library as a scheduler of diffusers."""
+"""`PlanScheduler`: any solver or plan of this library as a scheduler of diffusers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["PlanScheduler", "StepOutput"]
 
 @dataclass
 class StepOutput(BaseOutput):
-    """What `PlanScheduler.step` returns: what the network should see next, and the x_0 that it predicted."""
+    """The result of `PlanScheduler.step`: the network's next input, and the x_0 that it predicted."""
 
     prev_sample: torch.Tensor
     pred_original_sample: torch.Tensor
@@ -41,22 +41,23 @@ class StepOutput(BaseOutput):
 class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """Any solver of this library, or a plan, as the scheduler of a diffusers pipeline.
 
-    A run has one timestep for each evaluation of the network, and exactly `num_inference_steps` of them, so that solvers with several
-    evaluations in a step work in every pipeline. Between two timesteps the pipeline holds what the network should see next.
+    A run has one timestep for each network evaluation, and exactly `num_inference_steps` of them, so that solvers with several evaluations
+    a step work in every pipeline. Between two timesteps the pipeline holds the network's next input.
 
     Args:
-        solver: a name of `dpm.solvers()`, with a grid and options if you like ("unipc-2@karras:rho=5"), or "auto", the default: what
+        solver: a name of `dpm.solvers()`, optionally with a grid and options ("unipc-2@karras:rho=5"). The default "auto" takes what
             measurements recommend for the schedule and the budget.
         plan: in place of a solver, a `Plan`, or the path of a JSON file that holds one.
-        grid: where the steps go, a name of `dpm.grids.GRIDS`, or "config": the steps of the config's own scheduler class. By default the
-            solver's own, or what a flag of the config names, such as use_karras_sigmas.
-        options: of the solver and of the grid, and `start` and `end`, by their names.
-        noise: where the noise of stochastic solvers comes from: "independent" (the default), "host" or "brownian", as in `dpm.sample`.
-        clip: whether the config's clip_sample acts, as it does in diffusers' solvers of first order alone. Its thresholding always does.
-        config: the fields of a scheduler config. Use `from_config`, which also knows the class.
+        grid: where the steps go: a name of `dpm.grids.GRIDS`, or "config" for the steps of the config's own scheduler class. By default it
+            is the solver's own grid, or the one that a flag of the config requests, such as use_karras_sigmas.
+        options: options of the solver and of the grid, and `start` and `end`, by their names.
+        noise: the source of the noise of stochastic solvers: "independent" (the default), "host" or "brownian", as in `dpm.sample`.
+        clip: whether the config's clip_sample is applied, which diffusers does only in its first-order solvers. Its thresholding is always
+            applied.
+        config: the fields of a scheduler config. Prefer `from_config`, which also knows the class.
 
     Raises:
-        ValueError: a config that `schedule_from_config` refuses; an unknown solver, grid or option; a plan for another schedule.
+        ValueError: `schedule_from_config` refuses the config, a solver, grid or option is unknown, or the plan is for another schedule.
 
     Examples:
         >>> scheduler = PlanScheduler("unipc-3", beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -117,12 +118,12 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """Make the scheduler from the config of another one, or of itself.
 
         Args:
-            config: `pipe.scheduler.config`, or what `scheduler_config.json` holds. The config of a scheduler that was made by hand does
-                not say its class: give the scheduler itself there.
-            kwargs: the arguments of the class; any other replaces a field of the config, such as prediction_type="v_prediction".
+            config: `pipe.scheduler.config`, or the content of `scheduler_config.json`. The config of a scheduler that was made by hand does
+                not name its class: pass the scheduler itself in that case.
+            kwargs: the arguments of the class. Others replace fields of the config, such as prediction_type="v_prediction".
 
         Raises:
-            TypeError: the config is no mapping. ValueError: as for the class.
+            TypeError: the config is not a mapping. ValueError: as for the class.
         """
         if isinstance(config, SchedulerMixin):
             config = {"_class_name": type(config).__name__, **vars(config)["_internal_dict"]}
@@ -139,12 +140,12 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def plan(self) -> Plan:
-        """The plan of the run; print it with `plan.table()`. PlanError before `set_timesteps`."""
+        """The plan of the run; print it with `plan.table()`. Before `set_timesteps` it raises PlanError."""
         return self._ready()
 
     @property
     def init_noise_sigma(self) -> float:
-        """What pipelines multiply standard normals by to begin: sigma of the run's start; 1 where the variance is preserved."""
+        """The factor of standard normals with which pipelines begin: sigma at the run's start; 1 if the variance is preserved."""
         usual = self._reading.initial_deviation
         if usual is not None:
             return usual
@@ -153,12 +154,12 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def step_index(self) -> int | None:
-        """The number of the timestep that is next; None before the first step."""
+        """The number of the next timestep; None before the first step."""
         return None if self._run is None else self._first + self._run.index
 
     @property
     def begin_index(self) -> int | None:
-        """The number of the timestep where the run begins, if the pipeline said."""
+        """The number of the timestep where the run begins, or None if the pipeline has not set it."""
         return self._begin_index
 
     @property
@@ -187,19 +188,19 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         mu: float | None = None,
         timesteps: Any = None,
     ) -> None:
-        """Begin a new run of exactly so many evaluations, and forget the one before.
+        """Begin a new run with a number of evaluations, and forget the previous one.
 
         Args:
-            num_inference_steps: the evaluations; may be left out where sigmas or timesteps are given.
-            device: where the timesteps go.
-            sigmas: noise levels, one for each evaluation: of a flow before its shift, of other models sigma/alpha with the end of the
-                run. A solver that evaluates several times in a step takes its steps between every so many of them.
+            num_inference_steps: the number of evaluations. It may be omitted if sigmas or timesteps are given.
+            device: the device of the timesteps.
+            sigmas: noise levels, one for each evaluation: for a flow those before its shift, for other models sigma/alpha, with the end of
+                the run. A solver with n evaluations a step takes its steps between every n-th of them.
             mu: the shift of a flow with dynamic shifting.
-            timesteps: labels of the network, one for each evaluation; beside sigmas they are what the network gets.
+            timesteps: labels of the network, one for each evaluation. If sigmas are given too, the network takes these labels.
 
         Raises:
-            PlanError: no budget, one that the solver or the plan cannot spend, sigmas or timesteps that rise or repeat. The scheduler
-                then has no run, until the next call.
+            PlanError: there is no budget, the solver or the plan cannot spend it, or sigmas or timesteps rise or repeat. The scheduler then
+                has no run until the next call.
         """
         self._forget()
         reading = replace(self._reading, mu=mu) if self._reading.wants_mu else self._reading
@@ -232,12 +233,12 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._places = [t.data_ptr() for t in self.timesteps]
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Let the run begin at a later timestep, as image-to-image does: its plan is then made from there.
+        """Let the run begin at a later timestep, as image-to-image does. The plan is then made from there.
 
-        Timesteps that change with it are written into `timesteps`, of which the pipeline has a view.
+        Timesteps that change with it are written into `timesteps`, of which the pipeline holds a view.
 
         Raises:
-            PlanError: before `set_timesteps`; a plan that was given, or a solver that cannot spend the evaluations that are left.
+            PlanError: `set_timesteps` was not called, the plan is from the user, or the solver cannot spend the remaining evaluations.
         """
         self._ready()
         assert self._course is not None
@@ -251,7 +252,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             self._labels = self.timesteps.tolist()
 
     def index_for_timestep(self, timestep: Any, schedule_timesteps: Any = None) -> int:
-        """The first place of a timestep among those of the run. PlanError for one that is not among them."""
+        """Return the first position of a timestep in the run. Raise PlanError for a timestep that is not in the run."""
         self._ready()
         labels = self._labels if schedule_timesteps is None else to_host(schedule_timesteps).ravel().tolist()
         wanted = one_timestep(timestep)
@@ -262,7 +263,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return labels.index(wanted)
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The state as the model wants it: itself, or for EDM's models times c_in of the timestep that is next."""
+        """Return the input of the model for a state: the state itself, or for EDM's models the state times c_in of the next timestep."""
         if self._reading.scaling is None:
             return sample
         plan = self._ready()
@@ -279,21 +280,21 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         variance_noise: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> Any:
-        """Hand in the model's output at a timestep, and get what it should see at the next one.
+        """Advance the run by the model's output at a timestep, and return the model's input at the next one.
 
         Args:
-            model_output: as the model gave it, guided if you like; of a model with learned variance the first half is read.
-            timestep: the run's next one.
-            sample: the state that the model saw, before `scale_model_input`. Where it is not what the last step returned, the run takes
-                it in that place.
-            eta: 0; pipelines hand on what their caller says, and here it is an option of the solver.
-            generator: of a stochastic solver's noise, a generator of torch or one per sample; it is read at the first step of a run.
-            variance_noise: the normals of this step in place of the run's own.
-            return_dict: False for a tuple that holds the next sample alone.
+            model_output: the output of the model, with or without guidance; for a model with learned variance the first half is used.
+            timestep: the next timestep of the run.
+            sample: the state that the model saw, before `scale_model_input`. If it differs from what the last step returned, it replaces
+                the state of the run.
+            eta: must be 0. Pipelines pass the value of their caller; here eta is an option of the solver.
+            generator: the randomness of a stochastic solver: a torch generator or one per sample, read at the first step of a run.
+            variance_noise: the normals of this step, in place of the run's own.
+            return_dict: False returns a tuple that holds only the next sample.
 
         Raises:
-            PlanError: no `set_timesteps`, a timestep that is not the next one, a run that is over, another shape or device.
-            TypeError, ValueError: an output of another kind or shape. SamplingError: NaN or infinity. The run stays where it was.
+            PlanError: `set_timesteps` was not called, the timestep is not the next one, the run is over, or a shape or device differs.
+            TypeError, ValueError: an output of another kind or shape. SamplingError: NaN or infinity. After an error the run is unchanged.
         """
         self._ready()
         if eta:
@@ -317,7 +318,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return StepOutput(prev_sample=following, pred_original_sample=run.denoised(sample.dtype))
 
     def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: Any) -> torch.Tensor:
-        """alpha x_0 + sigma noise at each sample's timestep, or at one for all: any timestep of the schedule."""
+        """Return alpha x_0 + sigma noise at each sample's timestep, or at one for all: any timestep of the schedule."""
         found = to_host(timesteps).ravel()
         times = self._reading.times_of(found) if self._plan is None else self._times(found)
         state = original_samples.to(torch.float64 if original_samples.dtype == torch.float64 else torch.float32)
@@ -326,7 +327,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return noisy.to(original_samples.dtype)
 
     def scale_noise(self, sample: torch.Tensor, timestep: Any, noise: torch.Tensor) -> torch.Tensor:
-        """The same as `add_noise`, as pipelines of flows call it."""
+        """Return the same as `add_noise`. Pipelines of flows use this name."""
         return self.add_noise(sample, noise, timestep)
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user chose for a scheduler, as its config keeps it: plain values."""
+"""The choices of a scheduler's user, as plain values that its config can hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTINGS = ("solver", "plan", "grid", "options", "noise", "clip")
 
 
 def document(plan: Any) -> Any:
-    """A plan as the document of its JSON; None where there is none."""
+    """Return a plan as its JSON document, or None for no plan."""
     if plan is None or isinstance(plan, Mapping):
         return plan
     if isinstance(plan, Plan):
@@ -33,7 +33,7 @@ def document(plan: Any) -> Any:
 
 
 def settled(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """The settings: what is asked for now, else what was saved; a solver takes the place of a saved plan, and the other way round."""
+    """Return the settings: the new ones over the saved ones. A new solver replaces a saved plan, and a new plan a saved solver."""
     if asked["solver"] is not None and asked["plan"] is not None:
         raise PlanError("give a solver or a plan, not both: a plan says every step already")
     if asked["solver"] is not None or asked["plan"] is not None:
@@ -56,5 +56,5 @@ def choice_of(settings: Mapping[str, Any]) -> Choice:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """Return a value in the form that it has in JSON."""
     return value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, tuple) else value

@@ -1,18 +1,19 @@
 """k-diffusion and ComfyUI: every solver as a function `sample_NAME(model, x, sigmas, extra_args=None, callback=None, disable=None, …)`.
 
-A script changes its import alone:
+A script only changes its import:
 
-from dpmsolver.adapters import k_diffusion as sampling
-x = sampling.sample_dpmpp_2m(model, x * sigmas[0], sigmas)
+    from dpmsolver.adapters import k_diffusion as sampling
+    x = sampling.sample_dpmpp_2m(model, x * sigmas[0], sigmas)
 
-`model(x, sigma, **extra_args)` returns the denoised x, as k-diffusion's wrappers of eps, v and flow networks do. The sigmas are taken as
-they are given, and each is one evaluation; of solvers with several evaluations a step the sigmas' intervals are the steps.
+`model(x, sigma, **extra_args)` returns the denoised x, like k-diffusion's wrappers of eps, v and flow networks. The sigmas are used exactly
+as given. The network is evaluated once at each of them; for solvers with several evaluations a step, the steps go from one sigma to the
+next.
 
-The functions are made from the registry, and `dir()` lists them. Characters that Python does not allow in a name are underscores, and ++ is
-pp: `sample_dpm_pp_2m` is dpm++2m. The names of k-diffusion and ComfyUI are there where the sampler is the same (docs/names.md), and come
-first: `sample_dpm_2` is their DPM2, and `sampler("dpm-2")` is DPM-Solver-2. Where another sampler has a name there, it is no function here,
-and an AttributeError says how it differs. `sampler` makes a function of any solver with options, and of a plan, also of one in a file;
-`denoiser` makes of such a model what `dpm.sample` and its kin take.
+The functions are made from the registry, and `dir()` lists them. Characters that Python does not allow in a name become underscores, and ++
+becomes pp: `sample_dpm_pp_2m` is dpm++2m. The names of k-diffusion and ComfyUI exist if the sampler is the same (docs/names.md), and have
+precedence: `sample_dpm_2` is their DPM2, and `sampler("dpm-2")` is DPM-Solver-2. If a name means another sampler there, no function has
+it here, and an AttributeError says how it differs. `sampler` makes a function of any solver with options, and of a plan or a file with one;
+`denoiser` turns such a model into the denoiser that `dpm.sample` and related functions take.
 
 Importing this package imports no framework, and x may be an array of NumPy, torch or JAX.
 """

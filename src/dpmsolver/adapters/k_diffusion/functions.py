@@ -1,4 +1,4 @@
-"""The functions `sample_NAME`: their names, and what each of them is."""
+"""The functions `sample_NAME`, and their names."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ Kind = Literal["edm", "flow"]
 
 
 class Sampler:
-    """A function of k-diffusion's kind: `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, …)`.
+    """A sampler with the signature of k-diffusion: `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, …)`.
 
     Args of the function:
         model: `model(x, sigma, **extra_args)` with one sigma per sample, which returns the denoised x.
-        x: the start, sigmas[0] times normals, or at that noise level. It is not changed.
-        sigmas: n + 1 falling noise levels, whose last may be 0. One or none: x is returned.
-        extra_args: arguments of the model. A `seed` among them is the seed of the noise too.
-        callback: called where a step begins, with a dict of x, i, sigma, sigma_hat and denoised.
-        disable: True hides the progress bar, which is shown where tqdm is installed.
-        noise_sampler: of solvers that add noise: (sigma, sigma_next) -> standard normals like x. By default sample i is drawn from the
-            seed, i and the step alone; without a seed in extra_args from one that torch's generator draws.
-        schedule: "edm" for states x_0 + sigma eps, or "flow" for (1 - sigma) x_0 + sigma eps. By default what ComfyUI's model says of
-            itself (a model sampling of type CONST is a flow), else "edm".
-        options: of the solver, in the words of docs/solvers.md, or in k-diffusion's beside its names.
+        x: the start, sigmas[0] times normals, or a state at that noise level. It is not changed.
+        sigmas: n + 1 falling noise levels; the last may be 0. For one level or none, x is returned.
+        extra_args: arguments of the model. A `seed` among them is also the seed of the noise.
+        callback: called at the beginning of each step, with a dict of x, i, sigma, sigma_hat and denoised.
+        disable: True hides the progress bar, which is shown if tqdm is installed.
+        noise_sampler: for solvers that add noise, a function (sigma, sigma_next) -> standard normals like x. By default the noise of sample
+            i depends only on the seed, on i and on the step; without a seed in extra_args, torch's generator draws one.
+        schedule: "edm" for states x_0 + sigma eps, or "flow" for (1 - sigma) x_0 + sigma eps. By default it is read from a model of ComfyUI
+            (a model sampling of type CONST is a flow), and is "edm" for others.
+        options: options of the solver, by their names in docs/solvers.md, or, beside a name of k-diffusion, by k-diffusion's names.
 
     Returns of the function:
-        The result, of x's type; the run computes in float32, or in float64 where x is.
+        The result, in x's type; the run computes in float32, or in float64 if x is float64.
 
     Raises:
-        PlanError, ValueError, TypeError: sigmas that do not fall strictly, a plan with other sigmas or of another kind of model, an
-            unknown option, a model that returns another shape. SamplingError: NaN or infinity.
+        PlanError, ValueError, TypeError: sigmas do not fall strictly, a plan has other sigmas or is for another kind of model, an option is
+            unknown, or the model returns another shape. SamplingError: NaN or infinity.
     """
 
     def __init__(self, solver: str | Solver | Plan, options: Mapping[str, Any]) -> None:
@@ -96,15 +96,15 @@ class Sampler:
 
 
 def sampler(solver: str | Solver | Plan | Path, **options: Any) -> Sampler:
-    """Return a sampler in the form of k-diffusion's functions.
+    """Return a solver or a plan as a sampler with the signature of k-diffusion.
 
     Args:
-        solver: a name of ours or of k-diffusion's, which `:option=value` may follow; a `Solver`; a plan; or the path of a plan in JSON,
-            such as `tune` writes. A plan runs on its own sigmas: `sigmas_of(plan)`.
-        options: of the solver, for every call; those of a call replace them.
+        solver: one of our names or k-diffusion's, with or without `:option=value`; a `Solver`; a plan; or the path of a JSON file with a
+            plan, such as `tune` writes. A plan runs on its own sigmas: `sigmas_of(plan)`.
+        options: options of the solver for every call. Those of a call replace them.
 
     Raises:
-        PlanError: an unknown name or option; a plan with options; a file that holds no plan. OSError: a file that cannot be read.
+        PlanError: a name or an option is unknown, a plan is given with options, or a file holds no plan. OSError: a file cannot be read.
 
     Examples:
         >>> import numpy as np
@@ -122,12 +122,12 @@ def sampler(solver: str | Solver | Plan | Path, **options: Any) -> Sampler:
 
 
 def function_names() -> list[str]:
-    """The names of the functions, `sample_` and a name of ours or of k-diffusion and ComfyUI."""
+    """Return the names of the functions: `sample_` and one of our names, or one of k-diffusion and ComfyUI."""
     return [f"sample_{name}" for name in _functions()]
 
 
 def named_sampler(name: str) -> Sampler:
-    """Return the function of a name that begins with sample_. AttributeError for another; where one of ours is near, it says which."""
+    """Return the function of a name sample_…. Raise AttributeError for another name, with a similar one if there is any."""
     written = name.removeprefix("sample_")
     if written in _functions():
         return Sampler(_functions()[written], {})

@@ -1,4 +1,4 @@
-"""Options as k-diffusion and ComfyUI write them, beside their own names of solvers."""
+"""Options in the spelling of k-diffusion and ComfyUI, for their names of solvers."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _SQUARED = ("dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde")
 
 
 def chosen(name: str, options: Mapping[str, Any]) -> tuple[Solver, dict[str, Any]]:
-    """Return the solver that a name stands for, and its options in our words.
+    """Return the solver that a name stands for, and its options in our spelling.
 
-    Beside a name of k-diffusion or ComfyUI options may be written as there: `eta` of `dpmpp_2m_sde` and `dpmpp_3m_sde` is the square of
-    ours, and `solver_type`, `order`, `max_order`, `max_stage`, `r` and `ge_gamma` are understood.
+    For a name of k-diffusion or ComfyUI, options may be written as there: `eta` of `dpmpp_2m_sde` and `dpmpp_3m_sde` is the square of ours,
+    and `solver_type`, `order`, `max_order`, `max_stage`, `r` and `ge_gamma` are understood.
 
     Raises:
-        PlanError: an unknown name or option, a name with a grid, "auto", start or end.
+        PlanError: the name or an option is unknown, the name has a grid, or "auto", start or end are given.
 
     Examples:
         >>> solver, options = chosen("dpmpp_2m_sde", {"eta": 0.25, "solver_type": "heun"})

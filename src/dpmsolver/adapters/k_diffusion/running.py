@@ -1,4 +1,4 @@
-"""A run of a plan with a model of k-diffusion's: the loop, its callback, its noise and its progress bar."""
+"""A run of a plan with a model of k-diffusion: the loop, the callback, the noise and the progress bar."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Model = Callable[..., Any]
 
 
 def denoiser(model: Model, schedule: EDM | Flow, extra_args: Mapping[str, Any] | None = None) -> Denoiser:
-    """Return a model of k-diffusion's as a `Denoiser`, for `sample`, `tune` and whatever else takes one.
+    """Return a model of k-diffusion as a `Denoiser`, for `sample`, `tune` and all other functions that take one.
 
     Args:
         model: `model(x, sigma, **extra_args)` with one sigma per sample, which returns the denoised x.
@@ -36,7 +36,7 @@ def denoiser(model: Model, schedule: EDM | Flow, extra_args: Mapping[str, Any] |
         extra_args: arguments of the model.
 
     Raises:
-        TypeError: another schedule, whose states k-diffusion's models do not have.
+        TypeError: the schedule is neither of the two.
 
     Examples:
         >>> import numpy as np, dpmsolver as dpm
@@ -56,14 +56,14 @@ def denoiser(model: Model, schedule: EDM | Flow, extra_args: Mapping[str, Any] |
 
 @dataclass
 class KRun:
-    """A plan with a model, its arguments, and what the caller wants to see of the run.
+    """A plan with a model and its arguments, and what the caller wants to observe.
 
     Args:
-        plan: on the caller's sigmas, or with points at them.
-        sigmas: as the caller gave them, for the callback and for the noise sampler's arguments.
-        flow: whether the model's states are (1 - sigma) x_0 + sigma eps; the plan's own may be scaled otherwise.
-        begins: for each evaluation that begins a step, the number of its sigma.
-        unscaled: the plan's times are the model's sigmas, and its states the model's, whatever alpha its points say.
+        plan: a plan on the caller's sigmas, or with points at them.
+        sigmas: the caller's sigmas, for the callback and for the arguments of the noise sampler.
+        flow: whether the model's states are (1 - sigma) x_0 + sigma eps; those of the plan may have another scale.
+        begins: the number of the sigma for each evaluation that begins a step.
+        unscaled: whether the plan's times are the model's sigmas and its states the model's, whatever alpha its points have.
     """
 
     plan: Plan

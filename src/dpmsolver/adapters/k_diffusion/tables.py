@@ -1,4 +1,4 @@
-"""Plans on given sigmas: k-diffusion's steps as a table, and the sigmas of a table."""
+"""Plans on given sigmas, which are k-diffusion's steps as a table, and the sigmas of a plan."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _SAME_FLOW = 1e-9
 
 
 def checked_sigmas(sigmas: ArrayLike, flow: bool = False) -> Floats:
-    """Return a caller's sigmas as float64 (n + 1,).
+    """Return a caller's sigmas as float64 (n + 1,), after checks.
 
     Raises:
-        PlanError: another dimension, NaN or infinity, negative ones, sigmas that do not fall strictly, of a flow some above 1.
+        PlanError: the sigmas are not a vector, not finite, negative or not strictly falling, or those of a flow are above 1.
     """
     levels = to_host(sigmas)
     if levels.ndim != 1:
@@ -62,7 +62,7 @@ def checked_sigmas(sigmas: ArrayLike, flow: bool = False) -> Floats:
 
 
 def schedule_of(levels: Floats, flow: bool) -> NoiseSchedule:
-    """Return a schedule whose times are these sigmas: x_0 + sigma eps, or (1 - sigma) x_0 + sigma eps for a flow."""
+    """Return a schedule whose times are these sigmas, for states x_0 + sigma eps, or (1 - sigma) x_0 + sigma eps for a flow."""
     lowest = float(levels[levels > 0].min())
     if flow:
         return Flow(t_min=min(1e-4, lowest))
@@ -71,7 +71,7 @@ def schedule_of(levels: Floats, flow: bool) -> NoiseSchedule:
 
 
 def spent_on(solver: Solver, steps: int, to_zero: bool) -> tuple[int, ...]:
-    """Return the evaluations of each step of a run of so many steps; the last one to sigma = 0 has one where the solver can.
+    """Return the evaluations of each step of a run. The last step, if it goes to sigma = 0, has one if the solver allows it.
 
     Examples:
         >>> spent_on(SOLVERS["heun"], 3, True), spent_on(SOLVERS["heun"], 3, False), spent_on(SOLVERS["dpm-2"], 3, True)
@@ -90,16 +90,16 @@ def spent_on(solver: Solver, steps: int, to_zero: bool) -> tuple[int, ...]:
 
 
 def plan_on_sigmas(solver: str | Solver, sigmas: ArrayLike, *, flow: bool = False, **options: Any) -> Plan:
-    """Return a solver's plan on exactly these sigmas, as `sample_NAME` runs it.
+    """Return a solver's plan on exactly these sigmas, the plan of `sample_NAME`.
 
     Args:
-        solver: a name of ours, or a `Solver`.
-        sigmas: n + 1 falling noise levels, the last of them 0 or not.
-        flow: states are (1 - sigma) x_0 + sigma eps, not x_0 + sigma eps.
-        options: of the solver.
+        solver: one of our names, or a `Solver`.
+        sigmas: n + 1 falling noise levels; the last may be 0.
+        flow: True for states (1 - sigma) x_0 + sigma eps, False for x_0 + sigma eps.
+        options: options of the solver.
 
     Raises:
-        PlanError: sigmas that do not fall strictly, fewer than two, or more than the solver can take; an unknown name or option.
+        PlanError: sigmas do not fall strictly, there are fewer than two or more than the solver can take, or a name or option is unknown.
 
     Examples:
         >>> plan = plan_on_sigmas("heun", [80.0, 10.0, 1.0, 0.0])
@@ -118,10 +118,10 @@ def plan_on_sigmas(solver: str | Solver, sigmas: ArrayLike, *, flow: bool = Fals
 def steps_on_sigmas(
     solver: Solver, levels: Floats, flow: bool, options: Mapping[str, Any], ends_in_prediction: bool = False
 ) -> tuple[Plan, tuple[int, ...]]:
-    """Return the plan on checked sigmas, and how many evaluations each of its steps has.
+    """Return the plan on checked sigmas, and the number of evaluations of each step.
 
     Args:
-        ends_in_prediction: the step to sigma = 0 is the newest predicted x_0, whatever the solver's own would be.
+        ends_in_prediction: True replaces the solver's step to sigma = 0 by the newest predicted x_0.
     """
     if flow and levels[0] == 1.0 and (solver.finite or solver.prediction == "noise"):
         levels = np.append(max(_LAST_WITH_SIGNAL, 0.5 * (1.0 + levels[1])), levels[1:])
@@ -131,12 +131,12 @@ def steps_on_sigmas(
 
 
 def sigmas_of(plan: Plan) -> Floats:
-    """Return the sigmas of a plan's own points, for a model of its kind: sigma/alpha, and of a flow's plan sigma itself.
+    """Return the sigmas of a plan's own points, for a model of its kind: sigma/alpha, or sigma for the plan of a flow.
 
-    Each is the place of evaluations, but for the last, where the run ends; a place of several evaluations is there once.
+    The network is evaluated at each of them except the last, where the run ends. A sigma with several evaluations occurs once.
 
     Raises:
-        PlanError: a plan that starts at pure noise and is no flow's: sigma/alpha is infinite there.
+        PlanError: the plan starts at pure noise and is not that of a flow, so that sigma/alpha is infinite.
 
     Examples:
         >>> from dpmsolver.schedules import EDM
@@ -147,7 +147,7 @@ def sigmas_of(plan: Plan) -> Floats:
 
 
 def places_of(plan: Plan) -> tuple[Floats, dict[int, int]]:
-    """Return the sigmas of a plan, and the number of the sigma for each evaluation that is the first one there."""
+    """Return the sigmas of a plan, and the number of the sigma for each evaluation that is the first one at it."""
     flow, found, first = is_flow(plan), list[float](), dict[int, int]()
     for number, point in enumerate((plan.start, *(row.point for row in plan.rows), plan.end), start=-1):
         sigma = level(point, flow)
@@ -163,13 +163,13 @@ def places_of(plan: Plan) -> tuple[Floats, dict[int, int]]:
 
 
 def is_flow(plan: Plan) -> bool:
-    """Whether a plan's states are those of a flow: alpha + sigma = 1 at every point."""
+    """Return whether a plan's states are those of a flow: alpha + sigma = 1 at every point."""
     points = (plan.start, *(row.point for row in plan.rows), plan.end)
     return all(abs(p.alpha + p.sigma - 1.0) < _SAME_FLOW for p in points)
 
 
 def level(point: Point, flow: bool) -> float:
-    """What a model of k-diffusion's kind, or a flow, is given as sigma at a point."""
+    """Return the sigma that a model of k-diffusion, or a flow, takes at a point."""
     return point.sigma / (point.alpha + point.sigma) if flow else point.rho
 
 

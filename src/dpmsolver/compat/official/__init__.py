@@ -1,11 +1,11 @@
-"""The calls of the official DPM-Solver code, on plans: `NoiseScheduleVP`, `model_wrapper` and `DPM_Solver`.
+"""The interface of the official DPM-Solver code, on plans: `NoiseScheduleVP`, `model_wrapper` and `DPM_Solver`.
 
-A script of LuChengTHU/dpm-solver changes its import and nothing else:
+A script of LuChengTHU/dpm-solver only changes its import:
 
     from dpmsolver.compat.official import NoiseScheduleVP, model_wrapper, DPM_Solver
 
-The three translate: a schedule of ours, a `Denoiser`, a `Plan`, and the loop that all samplers of this library share. In float64 the
-trajectories are those of the official code; what is different is listed in docs/research-code.md.
+The three translate to a schedule of this library, a `Denoiser`, a `Plan`, and the loop that all samplers share. In float64 the trajectories
+are those of the official code; docs/research-code.md lists the differences.
 
 Source: github.com/LuChengTHU/dpm-solver, dpm_solver_pytorch.py at commit 52bc3fb, and the older copies in its examples.
 """

@@ -26,10 +26,10 @@ _FEW = 10  # steps below which lower_order_final has an effect
 
 @dataclass(frozen=True)
 class Asked:
-    """What a call of `sample` asks for, checked.
+    """The arguments of a call of `sample`, checked.
 
     Raises:
-        PlanError: an unknown name, an order that is not 1, 2 or 3, too few steps for it.
+        PlanError: a name is unknown, the order is not 1, 2 or 3, or there are too few steps for it.
     """
 
     steps: int
@@ -62,7 +62,7 @@ class Asked:
 
     @property
     def quadrature(self) -> Quadrature:
-        """How second differences are integrated: as published, or exactly (their "taylor")."""
+        """The integration of second differences: as published, or exactly (their "taylor")."""
         return "published" if self.solver_type == "dpmsolver" else "exact"
 
     @property
@@ -117,12 +117,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class OfficialPlan:
-    """A plan, and where its steps begin.
+    """A plan, and the evaluations at which its steps begin.
 
     Args:
-        plan: one row per network evaluation.
-        begins: the evaluation with which each step begins, and in the end the number of evaluations.
-        shows_start: their intermediate states include the start, and it is corrected: so does multistep alone.
+        plan: the plan, with one row per network evaluation.
+        begins: the evaluation with which each step begins, and finally the number of evaluations.
+        shows_start: whether the intermediate states include the start, which is then corrected, as in the multistep method alone.
     """
 
     plan: Plan
@@ -131,7 +131,7 @@ class OfficialPlan:
 
     @property
     def step_at(self) -> dict[int, int]:
-        """The number that `correcting_xt_fn` is given, by the evaluation before which it is called."""
+        """The step number that `correcting_xt_fn` receives, by the evaluation before which it is called."""
         if self.shows_start:
             return {number: step for step, number in enumerate(self.begins)}
         return {number: step for step, number in enumerate(self.begins[1:])}

@@ -1,4 +1,4 @@
-"""NoiseScheduleVP: the official schedule's calls on a schedule of ours."""
+"""`NoiseScheduleVP`: the interface of the official schedule, on a schedule of this library."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class NoiseScheduleVP:
     Args:
         schedule: "discrete" for a model trained on steps 0 … N-1, "linear" for ScoreSDE's continuous VP process, "cosine" for the
             continuous cosine process (in the copies of the official code's examples).
-        betas, alphas_cumprod: of a discrete schedule, one of the two, arrays of shape (N,). Steps whose half-log-SNR is below -5.1 are
-            dropped, and time 1 is the last step that is left.
-        continuous_beta_0, continuous_beta_1: of the linear schedule.
-        dtype: accepted and not used: the schedule is float64, whatever the state is.
+        betas, alphas_cumprod: the numbers of a discrete schedule, one of the two, arrays of shape (N,). Steps with a half-log-SNR below
+            -5.1 are dropped, and time 1 is the last remaining step.
+        continuous_beta_0, continuous_beta_1: the betas of the linear schedule.
+        dtype: accepted and ignored: the schedule is float64 for every state.
 
     Attributes:
-        schedule, T, total_N, beta_0, beta_1: as there. `total_N` counts the steps that are left.
+        schedule, T, total_N, beta_0, beta_1: as in the official code. `total_N` counts the remaining steps.
         ours: the same schedule as a `dpmsolver.schedules.NoiseSchedule`.
-        label_scale: what a network of a discrete schedule is given is label_scale times the step: 1000/N.
+        label_scale: the factor 1000/N; a network of a discrete schedule takes label_scale times the step.
 
     Raises:
-        PlanError: an unknown schedule, a discrete one without numbers. ValueError: betas by which alpha does not fall.
+        PlanError: the schedule is unknown, or a discrete one lacks its numbers. ValueError: the betas do not make alpha fall.
 
     Examples:
         >>> schedule = NoiseScheduleVP("linear", continuous_beta_0=0.1, continuous_beta_1=20.0)
@@ -89,7 +89,7 @@ class NoiseScheduleVP:
         return self._of(lamb, self.ours.time)
 
     def network_label(self, label: float) -> float:
-        """Return what the network is given for a label of `ours`: 1000/N times the step, or the continuous time itself."""
+        """Return the label that the network takes for a label of `ours`: 1000/N times the step, or the continuous time itself."""
         return self.label_scale * label
 
     def _of(self, values: Any, function: Callable[[Any], Any]) -> Any:

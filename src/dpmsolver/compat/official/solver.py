@@ -1,4 +1,4 @@
-"""DPM_Solver: the official solver's calls, as plans that the loop runs."""
+"""`DPM_Solver`: the interface of the official solver, on plans."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ class DPM_Solver:
     """The official solver: DPM-Solver and DPM-Solver++, singlestep, multistep and adaptive.
 
     Args:
-        model_fn: from `model_wrapper`, or any function `model_fn(x, t_continuous) -> noise`. None where only `add_noise` is used.
+        model_fn: the result of `model_wrapper`, or any function `model_fn(x, t_continuous) -> noise`. It may be None if only `add_noise` is
+            used.
         noise_schedule: the schedule.
         algorithm_type: "dpmsolver++" (data prediction) or "dpmsolver" (noise prediction).
-        correcting_x0_fn: "dynamic_thresholding", or a function (x0, t) -> x0 of every predicted x_0. As in the official code, it is for
-            "dpmsolver++" and for `denoise_to_zero`.
-        correcting_xt_fn: a function (xt, t, step) -> xt of the state after each step.
-        thresholding_max_val, dynamic_thresholding_ratio: of dynamic thresholding: the data's largest value, and the quantile.
-        predict_x0, thresholding, max_val: what the code of 2022 had in place of algorithm_type, of dynamic thresholding and of
-            thresholding_max_val, as Stable Diffusion's own script calls it.
+        correcting_x0_fn: "dynamic_thresholding", or a function (x0, t) -> x0 that corrects every predicted x_0. As in the official code, it
+            is used in "dpmsolver++" and in `denoise_to_zero`.
+        correcting_xt_fn: a function (xt, t, step) -> xt that corrects the state after each step.
+        thresholding_max_val, dynamic_thresholding_ratio: the data's largest value and the quantile of dynamic thresholding.
+        predict_x0, thresholding, max_val: the arguments of the code of 2022 in place of algorithm_type, of dynamic thresholding and of
+            thresholding_max_val; Stable Diffusion's own script uses them.
 
     Raises:
-        PlanError: an unknown name. TypeError: a schedule or functions of another kind.
+        PlanError: a name is unknown. TypeError: the schedule or a function has another type.
 
     Examples:
         >>> schedule = NoiseScheduleVP("linear")
@@ -104,22 +105,24 @@ class DPM_Solver:
 
         Args:
             x: the state at t_start, shape (B, …). It is not changed.
-            steps: network evaluations; not used by the adaptive method. "singlestep_fixed" spends the multiple of `order` below.
+            steps: network evaluations; the adaptive method ignores them. "singlestep_fixed" spends the largest multiple of `order` up to
+                steps.
             t_start, t_end: by default the schedule's T, and 1/total_N. With t_start < t_end the ODE is run backwards.
-            order: 1, 2 or 3; of the adaptive method 2 or 3.
+            order: 1, 2 or 3; for the adaptive method 2 or 3.
             skip_type: "logSNR", "time_uniform" or "time_quadratic".
             method: "multistep", "singlestep", "singlestep_fixed" or "adaptive".
-            lower_order_final: below 10 steps, the last steps of the multistep method are of lower order.
-            denoise_to_zero: one more evaluation at t_end gives the predicted x_0.
+            lower_order_final: lower the order of the last steps of the multistep method if there are fewer than 10 steps.
+            denoise_to_zero: return the predicted x_0 of one more evaluation at t_end.
             solver_type: "dpmsolver" or "taylor".
-            atol, rtol: of the adaptive method.
+            atol, rtol: the tolerances of the adaptive method.
             return_intermediate: return (x, list of the states after each step) instead of x.
 
         Returns:
-            The state at t_end, in x's type; the run computes in float32, or in float64 where x is.
+            The state at t_end, in x's type; the run computes in float32, or in float64 if x is float64.
 
         Raises:
-            PlanError: an unknown name or order, too few steps, times outside the schedule, all before the network is called.
+            PlanError: a name or the order is unknown, there are too few steps, or times lie outside the schedule; it is raised before the
+                network is called.
             SamplingError: NaN or infinity.
         """
         asked = Asked(steps, order, skip_type, method, solver_type, lower_order_final)
@@ -169,7 +172,7 @@ class DPM_Solver:
         rtol: float = 0.05,
         return_intermediate: bool = False,
     ) -> Any:
-        """Run the solver backwards, from t_start (by default 1/total_N) to t_end (T); the rest is as in `sample`."""
+        """Run the solver backwards, from t_start (by default 1/total_N) to t_end (T). The other arguments are those of `sample`."""
         t_start = 1.0 / self.noise_schedule.total_N if t_start is None else t_start
         t_end = self.noise_schedule.T if t_end is None else t_end
         return self.sample(

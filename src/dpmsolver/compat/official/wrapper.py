@@ -1,4 +1,4 @@
-"""model_wrapper: a network with the official code's words, as a `Denoiser`."""
+"""`model_wrapper`: a network with the conventions of the official code, as a `Denoiser`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GUIDANCE = ("uncond", "classifier", "classifier-free")
 
 @dataclass(frozen=True, eq=False)
 class WrappedModel:
-    """What `model_wrapper` returns: `model_fn(x, t_continuous) -> noise`, and the denoiser that it stands for."""
+    """The result of `model_wrapper`: `model_fn(x, t_continuous) -> noise`, with the denoiser behind it."""
 
     denoiser: Denoiser
     noise_schedule: NoiseScheduleVP
@@ -46,21 +46,21 @@ def model_wrapper(
     classifier_fn: Callable[..., Any] | None = None,
     classifier_kwargs: Mapping[str, Any] | None = None,
 ) -> WrappedModel:
-    """Return a network as the function of noise that `DPM_Solver` takes: `model_fn(x, t_continuous) -> noise`.
+    """Return a network as the function `model_fn(x, t_continuous) -> noise` that `DPM_Solver` takes.
 
     Args:
         model: `model(x, t_input, **model_kwargs)`, or `model(x, t_input, cond, **model_kwargs)` for classifier-free guidance. t_input is
             1000/N times the step for a discrete schedule of N steps, and the time for a continuous one.
         noise_schedule: the schedule that the model was trained on.
-        model_type: what it returns: "noise", "x_start", "v" or "score".
+        model_type: the target that it predicts: "noise", "x_start", "v" or "score".
         guidance_type: "uncond", "classifier" or "classifier-free".
-        condition, unconditional_condition: arrays, or the dictionaries and lists of arrays that the model takes. Where they differ in
-            shape, the two networks are called one after the other.
+        condition, unconditional_condition: arrays, or the dictionaries and lists of arrays that the model takes. If they differ in shape,
+            the network is called twice.
         guidance_scale: a number, one per sample, or a function of the time.
         classifier_fn: `classifier_fn(x, t_input, condition, **classifier_kwargs)`: log p(condition | x), shape (B,).
 
     Raises:
-        PlanError: an unknown type, classifier guidance without a classifier. TypeError: a schedule of another kind.
+        PlanError: a type is unknown, or classifier guidance lacks a classifier. TypeError: the schedule has another type.
 
     Examples:
         >>> schedule = NoiseScheduleVP("linear")
@@ -113,7 +113,7 @@ def denoiser_of(model_fn: Callable[..., Any], noise_schedule: NoiseScheduleVP) -
 
 
 def one_or_each(t: Any) -> Any:
-    """Return times as one number for all, or as they are: arrays of one element mean the first."""
+    """Return times as one number for all, or unchanged; an array of one element means its first element for all."""
     times = to_host(t)
     return float(times.reshape(())) if times.size == 1 else np.reshape(times, -1)
 

@@ -1,4 +1,4 @@
-"""Engines: who draws the shards. All of them run `drawing.Artist`, in this process, in processes of their own, or on Ray."""
+"""Engines, which draw the shards by `drawing.Artist`: in this process, in processes of their own, or on Ray."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ EngineName: TypeAlias = Literal["inline", "processes", "ray"]
 def engine_of(
     name: str, workers: int | None = None, device: str | None = None, threads: int = 0, address: str | None = None
 ) -> Engine:
-    """The engine of a name.
+    """Return the engine of a name.
 
     Args:
-        workers: how many draw; by default one per GPU, or one on a CPU ("ray": one for each of the cluster's).
-        device, threads: of a worker. address: of a Ray cluster; by default one is started here.
+        name: "inline", "processes" or "ray".
+        workers: the number of workers; by default one per GPU, or one on a CPU ("ray": one for each GPU or group of cores of the cluster).
+        device, threads: the device and the CPU threads of a worker.
+        address: the address of a Ray cluster; by default one is started here.
 
     Raises:
-        ValueError: an unknown name, a number of workers that cannot be, an address for another engine.
+        ValueError: the name is unknown, the number of workers is impossible, or an address is given for another engine.
     """
     if name not in get_args(EngineName):
         raise ValueError(unknown("engine", name, get_args(EngineName)))

@@ -1,4 +1,4 @@
-"""What every engine offers, and how a job and its errors travel to workers and back."""
+"""The interface of engines, and how a job and its errors travel to workers and back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KINDS: tuple[type[Exception], ...] = (
 
 
 class Engine(ABC):
-    """Workers, from the moment that the engine is entered until it is left."""
+    """Workers, which exist while the engine is entered."""
 
     workers: int = 1
     reports: bool = True  # whether workers tell of samples before their shard is finished
@@ -45,18 +45,18 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, job: Job) -> Prepared:
-        """`preparing.prepare`, where the job will run."""
+        """Run `preparing.prepare` where the job will run."""
 
     @abstractmethod
     def draw(self, job: Job, shards: Iterable[int], progress: Progress, finished: Finished) -> None:
-        """Draw shards, in any order; tell of each when it is there. The first error of a worker is raised."""
+        """Draw shards in any order, and report each when it is finished. The first error of a worker is raised."""
 
 
 def packed(job: Job, pickler: Any = pickle) -> bytes:
-    """A job as bytes.
+    """Return a job as bytes.
 
     Raises:
-        ValueError: its model cannot be sent to another process.
+        ValueError: the model cannot be sent to another process.
     """
     try:
         content: bytes = pickler.dumps(job)
@@ -74,7 +74,7 @@ def packed(job: Job, pickler: Any = pickle) -> bytes:
 
 
 def said(error: Exception) -> tuple[str, str]:
-    """An error as two texts that can be sent: the kind and the message; of an error that is nobody's fault here, with its place."""
+    """Return an error as two texts, its kind and its message; an unexpected error gets the place where it was raised."""
     kind = next((kind for kind in _KINDS if isinstance(error, kind)), None)
     if kind is not None:
         return kind.__name__, str(error) or kind.__name__
@@ -84,6 +84,6 @@ def said(error: Exception) -> tuple[str, str]:
 
 
 def rebuilt(kind: str, message: str) -> Exception:
-    """The error that `said` put into words."""
+    """Return the error that `said` turned into texts."""
     known = {each.__name__: each for each in _KINDS}
     return known.get(kind, RuntimeError)(message)

@@ -1,4 +1,4 @@
-"""In this process: one shard after the other."""
+"""The engine of this process: one shard after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Inline"]
 
 
 class Inline(Engine):
-    """This process. The model is loaded once."""
+    """An engine in this process. The model is loaded once."""
 
     def __init__(self) -> None:
         self.source: Source | None = None

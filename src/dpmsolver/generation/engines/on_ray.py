@@ -1,7 +1,7 @@
-"""On Ray: Ray Data maps groups of shards over a pool of actors, one per GPU or per few cores.
+"""The engine on Ray: Ray Data maps groups of shards over a pool of actors, one per GPU or per few cores.
 
-Ray restarts an actor that dies, on another node where its own is gone, and gives it its group again; the shards of the group that have a
-record are not drawn twice. The groups are small: each worker has about 64, so that the last ones end together.
+Ray restarts an actor that dies, on another node if its own is gone, and gives it its group again; shards of the group that have a record
+are not drawn twice. The groups are small, about 64 for each worker, so that all workers finish at about the same time.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class OnRay(Engine):
     """A cluster of Ray.
 
     Args:
-        workers: actors; by default one per GPU of the cluster for the device "cuda", else one for every `threads` cores.
-        device: "cuda" where a worker has a GPU. threads: cores of a worker.
-        address: of the cluster, "auto" for the one that this machine belongs to; by default one is started here, and ended.
+        workers: the number of actors; by default one per GPU of the cluster for the device "cuda", else one for every `threads` cores.
+        device: "cuda" for workers with a GPU.
+        threads: the cores of a worker.
+        address: the address of the cluster; "auto" is the one that this machine belongs to. By default one is started here, and ended.
     """
 
     reports = False
@@ -90,7 +91,7 @@ class OnRay(Engine):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a worker has a GPU."""
+        """True if a worker has a GPU."""
         return (self.device or "").startswith("cuda")
 
     @property

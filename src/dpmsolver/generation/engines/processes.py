@@ -1,4 +1,4 @@
-"""A process per device, or several on a CPU. One that dies is replaced, and its shard is drawn again."""
+"""The engine of processes: one per device, or several on a CPU. A process that dies is replaced, and its shard is drawn again."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class Processes(Engine):
     """Processes of this machine, started when they are needed and ended with the engine.
 
     Args:
-        workers: how many; by default one per GPU of the device "cuda", else one. device: "cuda" is given out as "cuda:0", "cuda:1", …
-        threads: of a worker on a CPU; by default the cores over the workers.
+        workers: the number of processes; by default one per GPU for the device "cuda", else one.
+        device: "cuda" is distributed as "cuda:0", "cuda:1", …
+        threads: the threads of a worker on a CPU; by default the number of cores divided by the number of workers.
     """
 
     def __init__(self, workers: int | None = None, device: str | None = None, threads: int = 0) -> None:

@@ -25,7 +25,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Serve until the standard input ends, which it does when the driver does, however that died."""
+    """Serve until the standard input ends, which happens when the driver ends for any reason."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C goes to all of a terminal's processes: the driver's word counts

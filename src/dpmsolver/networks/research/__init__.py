@@ -1,7 +1,7 @@
-"""Networks of research code, read by their attributes: EDM, score_sde, guided-diffusion and latent diffusion.
+"""Networks of research code, recognised by their attributes: EDM, score_sde, guided-diffusion and latent diffusion.
 
-None of these projects is imported. `Denoiser.edm`, `Denoiser.score_sde`, `Denoiser.guided_diffusion` and `Denoiser.latent_diffusion`
-call the functions of the modules here.
+None of these projects is imported. `Denoiser.edm`, `Denoiser.score_sde`, `Denoiser.guided_diffusion` and `Denoiser.latent_diffusion` call
+the functions of these modules.
 """
 
 from __future__ import annotations

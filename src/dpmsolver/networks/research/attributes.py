@@ -1,4 +1,4 @@
-"""What is asked of other projects' objects, with errors that say what was expected."""
+"""Attributes of other projects' objects, with errors that say what was expected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["attribute", "class_named", "require_callable", "word"]
 
 
 def attribute(holder: Any, name: str, what: str) -> Any:
-    """Return an attribute of an object. PlanError, which says `what` the object should be, where it has none.
+    """Return an attribute of an object. Raise PlanError, saying `what` the object should be, if it has none.
 
     Examples:
         >>> attribute(1.5, "betas", "diffusion must be guided-diffusion's")
@@ -32,11 +32,11 @@ def require_callable(function: Any, what: str) -> None:
 
 
 def class_named(value: Any, names: Iterable[str]) -> str | None:
-    """Return the first name of a value's class, or of one that it is derived from, that is among `names`; None for another class."""
+    """Return the first name of a value's class or its base classes that is among `names`, or None."""
     accepted = set(names)
     return next((kind.__name__ for kind in type(value).__mro__ if kind.__name__ in accepted), None)
 
 
 def word(value: Any) -> str:
-    """Return the name of an enumeration's member, or a word as it is."""
+    """Return the name of a member of an enumeration, or a word unchanged."""
     return str(getattr(value, "name", value))

@@ -60,13 +60,14 @@ def edm(
 
 
 def rounded(net: Any, grid: str | Grid = "karras") -> Grid:
-    """Return a grid whose times a network rounds to the noise levels that it was trained on, as EDM's sampler does for iDDPM's networks.
+    """Return a grid that rounds its times to the noise levels that a network was trained on, like EDM's sampler for iDDPM's networks.
 
     Args:
-        net: a network with `round_sigma`. grid: the grid whose times are rounded, a name or a function.
+        net: a network with `round_sigma`.
+        grid: the grid whose times are rounded, a name or a function.
 
     Raises:
-        PlanError: a network without `round_sigma`, an unknown grid.
+        PlanError: the network has no `round_sigma`, or the grid is unknown.
 
     Examples:
         >>> from types import SimpleNamespace

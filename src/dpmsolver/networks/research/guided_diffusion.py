@@ -24,11 +24,11 @@ _PREDICTS: dict[str, Predicts] = {"EPSILON": "noise", "START_X": "data"}
 
 @dataclass(frozen=True)
 class StepLabel:
-    """What a network is given for a step of a diffusion that may leave out steps of the training's.
+    """The time label for a step of a diffusion that may leave out steps of the training.
 
     Args:
-        steps: the training step of each step; between two of them labels are linear.
-        scale: what a training step is multiplied by: 1000/N where the diffusion rescales timesteps, else 1.
+        steps: the training step of each step; labels are linear between two of them.
+        scale: the factor of a training step, 1000/N if the diffusion rescales timesteps, else 1.
 
     Examples:
         >>> StepLabel((0, 4, 9), 0.5)(1.5)

@@ -1,4 +1,4 @@
-"""Networks of score_sde: model(x, labels), whose labels and output the SDE decides."""
+"""Networks of score_sde: model(x, labels). Their SDE determines the labels and the prediction."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SDES = ("VPSDE", "subVPSDE", "VESDE")
 
 @dataclass(frozen=True)
 class GeometricSteps(EDM):
-    """The variance-exploding process of a network trained on N noise levels in a geometric row; its label is a step's number.
+    """The variance-exploding process of a network trained on N noise levels in a geometric sequence. Its label is the number of a step.
 
-    Step 0 is the noisiest: sigma_max, and step N - 1 is sigma_min. Between steps the label is a fraction.
+    Step 0 is the noisiest, with sigma_max; step N - 1 has sigma_min. Between steps the label is a fraction.
 
     Examples:
         >>> schedule = GeometricSteps(0.01, 100.0, num_steps=5)
@@ -36,7 +36,7 @@ class GeometricSteps(EDM):
     num_steps: int = 1000
 
     def label(self, t: float) -> float:
-        """The number of the step, from 0 for sigma_max to N - 1 for sigma_min and for clean data."""
+        """Return the number of the step, from 0 for sigma_max to N - 1 for sigma_min and for clean data."""
         share = math.log(self.sigma_max / max(t, self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
         return (self.num_steps - 1) * share
 

@@ -43,12 +43,15 @@ class Course:
     """The noises of a fit with their trajectories, which every budget shares.
 
     Args:
-        noises: all of them. end: time at which runs end, None for the plans' own. batch: samples that the network evaluates at once.
-        order: of the noises, which are taken from its front. store: a folder in which trajectories are kept.
+        noises: all noises.
+        end: the time at which runs end; None for the end of the plans.
+        batch: the number of samples that the network evaluates at once.
+        order: the numbers of the noises, in the order in which they are used.
+        store: a folder in which trajectories are kept.
 
     Attributes:
-        wanted_end: the time at which runs end, if the caller said one.
-        denoiser: that of the first noise, for the schedule and the prediction.
+        wanted_end: the time at which runs end, if the caller gave one.
+        denoiser: the denoiser of the first noise, read for its schedule and its prediction.
         teacher_nfe, teacher_error: evaluations of a converged run, and its own mean error; 0 and NaN before `prepare`.
     """
 

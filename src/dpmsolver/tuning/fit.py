@@ -39,7 +39,9 @@ class Fit:
         course: the noises and their teacher. spending: evaluations of single samples beside the teacher. miss: the error to minimise.
 
     Attributes:
-        auto, selected: the default and the best preset. table: the best one by the choosing noises. stages: the record.
+        auto, selected: the default and the best preset.
+        table: the table with the smallest error on the choosing noises.
+        stages: the record of the fit.
     """
 
     def __init__(self, course: Course, nfe: int, spending: int, miss: Miss) -> None:

@@ -1,7 +1,7 @@
 """Least squares: the rows of a table fitted to trajectories, one after the other.
 
 Row k is the ridge regression of the trajectory's next state on the run's own input and outputs so far, pulled to coefficients that are
-known to be good. So each row corrects what the rows before it did wrong, and the last one leads to the end. What is kept of a batch are the
+known to be good. So each row corrects what the rows before it did wrong, and the last one leads to the end. A batch is reduced to the
 mean products of its regressors, (k + 3) x (k + 3) numbers for each sample.
 """
 
@@ -63,7 +63,8 @@ def pulled_least_squares(products: Floats, theory: Floats, ridge: float) -> Floa
     """Return the change of coefficients that brings sum_j theta_j r_j nearest to the last vector, in the mean square over samples.
 
     Args:
-        products: (N, r + 1, r + 1), of the regressors and, last, of what they are to make. theory: (r,), where theta starts.
+        products: (N, r + 1, r + 1), of the regressors and, last, of the target.
+        theory: (r,), the coefficients from which theta starts.
     """
     total = products.mean(axis=0)
     own, wanted = total[:-1, :-1], total[:-1, -1] - total[:-1, :-1] @ theory

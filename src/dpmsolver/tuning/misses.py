@@ -39,7 +39,7 @@ class Miss:
 
     @property
     def plain(self) -> bool:
-        """Whether the miss is the distance itself."""
+        """True if the miss is the distance of the states."""
         return self.features is None and self.loss is None
 
     def __call__(self, part: Part, x: Any, reference: Any) -> Floats:
@@ -87,7 +87,7 @@ def end_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
 def judged_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
     """Return the errors of `end_errors`, with `DIVERGED` where the run, the features or the loss is not finite.
 
-    A candidate may diverge where others do not: that speaks against it, and ends no fit.
+    A candidate that diverges is ranked last, and the fit continues.
     """
     found = []
     for each in taught:

@@ -39,12 +39,15 @@ class Report:
     """The measurements of a fit.
 
     Args:
+        nfe: the number of network evaluations.
         winner: "tuned", "selected" or "auto", chosen on noises to which nothing was fitted.
         selected: the best preset, `solver@grid`.
         errors: of "auto", "selected" and "tuned", each noise's, float64 (N,), on the noises that judge.
-        stages: the record of the fit. noises: the numbers of noises for fitting, choosing and judging.
+        stages: the record of the fit.
+        noises: the numbers of noises for fitting, choosing and judging.
         teacher_nfe, teacher_error: evaluations of a converged run, and its own mean distance from one with twice as many.
-        evaluations: of single samples by the network, the teacher's included. seconds: that the fit took.
+        evaluations: the evaluations of single samples, those of the teacher included.
+        seconds: the duration of the fit.
     """
 
     nfe: int
@@ -101,7 +104,7 @@ class Tuned:
         """Write `plan-<nfe>.json`, which `Plan.from_json` reads, and `report-<nfe>.json` beside it, and return the plan's path.
 
         Args:
-            key: names the fit that made it; `load` wants the same.
+            key: the name of the fit, which `load` compares.
         """
         plan, report = _files(Path(folder), self.report.nfe)
         document = asdict(self.report) | {"errors": {name: each.tolist() for name, each in self.report.errors.items()}}
@@ -119,7 +122,7 @@ class Tuned:
         """Read what `save` wrote, or return None where no fit has finished.
 
         Args:
-            key: of the fit whose result is wanted; None takes any.
+            key: the name of the fit; None accepts any fit.
 
         Raises:
             PlanError: a file is cut short or changed, or the folder holds the result of another fit.

@@ -31,7 +31,7 @@ class Noises:
 
     Attributes:
         evaluations: how many samples the network has evaluated so far, over all parts.
-        told: called after each evaluation of a part, where it is not None.
+        told: a function that is called after each evaluation of a part, or None.
     """
 
     def __init__(self, denoiser: Denoiser | DenoiserOf, x_T: Any) -> None:

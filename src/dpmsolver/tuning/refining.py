@@ -1,8 +1,8 @@
 """Refining: Gauss-Newton with damping on all coefficients and times of a table, for the end of the run.
 
 The derivative of the end by each number is a forward difference: the run is repeated from where the number acts, with the number moved.
-No gradient of the network is needed, and a difference costs half a run on average. The same differences serve for several steps, as long as
-these bring something: what a step needs anew is one run.
+No gradient of the network is needed, and a difference costs half a run on average. The same differences serve for several steps while
+these improve the table: a further step costs one run.
 
 Moving a time moves the network's label with it. A label apart from its time would add nothing: what the network returns is made the
 predicted x_0 by two numbers, and the coefficients, which are free, absorb those.

@@ -37,7 +37,7 @@ class Table:
     Args:
         points: of the evaluations, and of the end: nfe + 1.
         rows: for each evaluation float64 (k + 2,): the coefficient of the state, and of all outputs, newest first.
-        factor, origin: what x_T is multiplied by where the run starts at another point than x_T's.
+        factor, origin: if the run does not start at the point of x_T, that point and the factor that rescales x_T.
         predicts: what the network predicts, which says how exact the predicted x_0 is.
     """
 
@@ -115,7 +115,7 @@ class Table:
         return self.resume(part, 0, self.start(part), ())
 
     def resume(self, part: Part, first: int, x: Any, outputs: tuple[Any, ...]) -> Any:
-        """Return the result of a run that stands before evaluation `first`, with its input and the outputs so far, newest first."""
+        """Return the result of a run from evaluation `first` on, given its input and the outputs so far, newest first."""
         for point, row in zip(self.points[first:-1], self.rows[first:], strict=True):
             outputs = (part(x, point), *outputs)
             x = part.combine(row, [x, *outputs])

@@ -90,11 +90,11 @@ class Lesson:
 
     @property
     def end(self) -> Any:
-        """The states at the end."""
+        """The states at the end of the trajectories."""
         return self.states[-1]
 
     def at(self, part: Part, point: Point) -> Any:
-        """The states at a point between the start and the end."""
+        """Return the states at a point between the start and the end."""
         falling = [-place(p) for p in self.points]
         k = bisect_right(falling, -place(point) + 1e-12) - 1
         if k < 0 or k == len(self.points) - 1 or abs(falling[k] + place(point)) < 1e-12:
@@ -125,7 +125,7 @@ class Taught(NamedTuple):
 
 
 def place(point: Point) -> float:
-    """s = sigma/(alpha + sigma): 1 at pure noise, 0 at clean data."""
+    """Return s = sigma/(alpha + sigma), which is 1 at pure noise and 0 at clean data."""
     return point.sigma / (point.alpha + point.sigma)
 
 

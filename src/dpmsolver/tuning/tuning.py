@@ -41,7 +41,7 @@ class Selection:
     """The presets that are nearest on a network.
 
     Args:
-        ranking: those of the last round, the best first, each with the errors of its noises.
+        ranking: the presets of the last round, the best first, each with the errors of its noises.
         evaluations: of single samples by the network, the teacher's included.
     """
 
@@ -78,9 +78,12 @@ def select(
         end: time at which runs end; by default the plans' own.
         batch: samples that the network evaluates at once.
 
+    Returns:
+        A `Selection`, with the `name` and the `plan` of the best preset and the `ranking` of the last round.
+
     Raises:
-        PlanError: fewer than four noises, a network whose calls differ, a teacher that has not converged.
-        SamplingError: NaN or infinity from the network.
+        PlanError: there are fewer than four noises, two calls of the network differ, or the teacher has not converged.
+        SamplingError: the network returned NaN or infinity.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -172,8 +175,9 @@ def tune(
         A `Tuned`, with `plan` and `report`; for several budgets a dict of them. The plan is an ordinary one, deterministic.
 
     Raises:
-        PlanError: nfe below 3, too few noises, a network whose calls differ, a teacher that has not converged, features of another
-            kind. SamplingError: NaN or infinity from the network or the features.
+        PlanError: nfe is below 3, there are too few noises, two calls of the network differ, the teacher has not converged, the features
+            have another number of rows, or the store holds the plan of another fit.
+        SamplingError: the network or the features returned NaN or infinity.
 
     Examples:
         >>> import dpmsolver as dpm

@@ -104,5 +104,5 @@ def test_one_undecided_sample_does_not_speak_for_the_teacher() -> None:
     one.prepare(4)
     assert one.teacher_nfe == 64
     assert one.teacher_error > 0.01
-    with pytest.raises(dpm.PlanError, match="the teacher has not converged: .* apart in the median"):
+    with pytest.raises(dpm.PlanError, match=r"the teacher has not converged: .* apart in the median"):
         course(rough(np.ones(16))).prepare(4)

@@ -252,7 +252,9 @@ def test_files_that_are_cut_short_or_edited_are_told(tmp_path: Path) -> None:
         refused(dpm.PlanError, r"plan-3\.json: this plan's numbers were changed after it was written", **given)
     plan.write_text(whole[0])
     report.write_text(whole[1][:300])
-    refused(dpm.PlanError, r"report-3\.json holds no report of a fit .*: delete plan-3\.json and report-3\.json", **given)
+    refused(
+        dpm.PlanError, r"report-3\.json holds no report of a fit .*: delete plan-3\.json and report-3\.json", **given
+    )
     report.unlink()
     refused(dpm.PlanError, r"plan-3\.json has no report-3\.json beside it: take another folder", **given)
     report.write_text(whole[1])

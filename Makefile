@@ -36,7 +36,7 @@ bench: $(VENV)/.dev  ## measure the overhead of the sampling loop
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
 
 solvers: $(VENV)/.dev  ## measure the table of solvers, docs/solvers.md (make solvers ARGS=ddim: one of them)
-	$(BIN)/python benchmarks/solvers.py $(ARGS)
+	$(BIN)/python -m benchmarks.solvers $(ARGS)
 
 pages: $(VENV)/.dev  ## write the tables and figures of README and docs from the figures in benchmarks/results
 	$(BIN)/python -m benchmarks.render

@@ -14,9 +14,11 @@ help:  ## list the targets
 sample: $(VENV)/.run  ## draw 64 digits with 10 network evaluations into samples.png
 	$(BIN)/dpmsolver sample digits --nfe 10 --num 64 --seed 0 --out samples.png
 
-# One thread for each worker: several of each would take turns on the same cores.
+# One thread for each worker: several of each would take turns on the same cores. Each worker begins with a stretch of the tests of its own, so
+# that files share their fixtures, and takes from the others at the end. Compiled files are kept whatever the environment says: the tests start
+# Python many times.
 test: $(VENV)/.dev  ## run the tests on all cores (options: make test ARGS="-m slow --cov")
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 browser:  ## install Debian's chromium, where there is none (as root or with sudo): the report's page is tested in it
 	@command -v chromium >/dev/null || { \
@@ -36,7 +38,7 @@ bench: $(VENV)/.dev  ## measure the overhead of the sampling loop
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
 
 solvers: $(VENV)/.dev  ## measure the table of solvers, docs/solvers.md (make solvers ARGS=ddim: one of them)
-	$(BIN)/python benchmarks/solvers.py $(ARGS)
+	$(BIN)/python -m benchmarks.solvers $(ARGS)
 
 pages: $(VENV)/.dev  ## write the tables and figures of README and docs from the figures in benchmarks/results
 	$(BIN)/python -m benchmarks.render

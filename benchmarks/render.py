@@ -5,7 +5,7 @@
 
 A page holds `<!-- generated: NAME -->` … `<!-- end -->`, over several lines or inside one; what stands between comes from `BLOCKS`, or,
 for a name such as `paper fid digits`, from benchmarks/results/paper-fid-digits.json. docs/solvers.md is a generated page as a whole, by
-benchmarks/solvers.py, which this command calls. It also writes the names of the registries into src/dpmsolver/typing.py.
+`benchmarks.solvers`, which this command calls. It also writes the names of the registries into src/dpmsolver/typing.py.
 """
 
 from __future__ import annotations

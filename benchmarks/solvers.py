@@ -1,9 +1,9 @@
 """The table of solvers: what each claims, and what is measured of it. Writes benchmarks/results/solvers.json and docs/solvers.md.
 
-    python benchmarks/solvers.py               measures every solver of the registry (about five minutes on one core)
-    python benchmarks/solvers.py --render      measures nothing and writes the page from the figures
-    python benchmarks/solvers.py NAME …        measures these and keeps the other figures
-    python benchmarks/solvers.py --check       measures nothing; fails where registry, figures and page do not agree
+    python -m benchmarks.solvers               measures every solver of the registry (about five minutes on one core)
+    python -m benchmarks.solvers --render      measures nothing and writes the page from the figures
+    python -m benchmarks.solvers NAME …        measures these and keeps the other figures
+    python -m benchmarks.solvers --check       measures nothing; fails where registry, figures and page do not agree
 
 What is measured, and how, is written in `dpmsolver.evaluation.convergence` and `.coupling`, and at the head of the page.
 """
@@ -14,7 +14,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 import scipy
 
 import dpmsolver as dpm
+from benchmarks import velocity
 from dpmsolver.evaluation import convergence, coupling
 from dpmsolver.files import written_aside
 from dpmsolver.models import Mixture
@@ -107,7 +108,7 @@ def problems(document: Mapping[str, Any], page: str, registry: Mapping[str, Solv
     measured = document["solvers"]
     rows = {name: solver for name, solver, _ in entries(registry)}
     found = [
-        f"{name} has no measured slope: python benchmarks/solvers.py {name}" for name in rows if name not in measured
+        f"{name} has no measured slope: python -m benchmarks.solvers {name}" for name in rows if name not in measured
     ]
     found += [f"{name} has figures and is not in the registry" for name in measured if name not in rows]
     found += [
@@ -116,7 +117,7 @@ def problems(document: Mapping[str, Any], page: str, registry: Mapping[str, Solv
         if name in measured and measured[name]["order"] != solver.order
     ]
     if not found and page != render(document, registry):
-        found.append(f"{PAGE.name} is not what the figures make: python benchmarks/solvers.py --render")
+        found.append(f"{PAGE.name} is not what the figures make: python -m benchmarks.solvers --render")
     return found
 
 
@@ -142,37 +143,29 @@ The columns:
 Intervals are 95 % intervals. Figures without an interval are exact.
 """
 
-# What stands beneath the tables of a family, with the command that measured it.
-REMARKS = {
-    "velocity": """\
-`arc-2m` and `arc-3m` solve the ODE of normal data of standard deviation `sigma_data` exactly. On the grid `quadratic`, with
-`corrector=True`, they are ahead from 8 evaluations on for data of a broad spectrum and from 15 on for digits. Below that they
-extrapolate too far: on digits with 5 and 8 evaluations they are behind, and as polynomials in the angle (`variable="angle"`) by
-factors on most grids. RMS distance to the end of the exact trajectory, by evaluations, in single runs of `dpmsolver compare MODEL
---solvers … --num 40 --batch 4` (digits: `--num 48 --batch 16 --features none`):
+VELOCITY = """\
+`arc-2m` and `arc-3m` solve the ODE of normal data of standard deviation `sigma_data` exactly. RMS distance to the end of the exact
+trajectory, by evaluations, beside other solvers on their better grids:
 
-| `cifar10-mixture` | 8 | 10 | 15 | 20 |
-| - | - | - | - | - |
-| `dpm++2m@logsnr` | 0.0380 | 0.0276 | 0.0173 | 0.0110 |
-| `unipc-2@quadratic` | 0.0390 | 0.0224 | 0.0071 | 0.0027 |
-| `unipc-3@quadratic` | 0.0387 | 0.0157 | 0.0045 | 0.0022 |
-| `ipndm-3@quadratic` | 0.0357 | 0.0186 | 0.0036 | 0.0019 |
-| `arc-2m@quadratic` | 0.0285 | 0.0176 | 0.0050 | 0.0029 |
-| `arc-2m@quadratic:corrector=True` | 0.0210 | 0.0096 | 0.0029 | 0.0021 |
+{tables}
+On data of a broad spectrum `arc-2m` with `corrector=True` on the grid `quadratic` is ahead with 8 and 10 evaluations, on digits with 20;
+its figures for 15 are the smallest on both, with intervals that overlap. With 5 evaluations digits have better solvers, and polynomials
+in the angle (`variable="angle"`) extrapolate too far.
+"""
 
-| `digits` | 5 | 8 | 10 | 15 | 20 |
-| - | - | - | - | - | - |
-| `unipc-2@time` | 0.116 | 0.064 | 0.046 | 0.030 | 0.020 |
-| `ipndm-3@time` | 0.196 | 0.060 | 0.042 | 0.026 | 0.018 |
-| `arc-2m@quadratic` | 0.144 | 0.081 | 0.064 | 0.033 | 0.020 |
-| `arc-3m@quadratic` | 0.179 | 0.077 | 0.058 | 0.036 | 0.023 |
-| `arc-2m@quadratic:corrector=True` | 0.188 | 0.070 | 0.049 | 0.017 | 0.009 |
-| `arc-2m@time:variable=angle` | 0.285 | 0.097 | 0.065 | 0.032 | 0.025 |
-""",
-    "CFG++": """\
-The slopes are measured where the guided and the unconditional output are one, as in [Guidance](guidance.md): with two
-there is no limit of many steps.
-""",
+
+def velocity_remark() -> str:
+    """The tables of benchmarks/velocity.py, and what they say."""
+    return VELOCITY.format(tables=velocity.text(json.loads(velocity.RESULTS.read_text())))
+
+
+# What stands beneath the tables of a family.
+REMARKS: dict[str, Callable[[], str]] = {
+    "velocity": velocity_remark,
+    "CFG++": lambda: (
+        "The slopes are measured where the guided and the unconditional output are one, as in [Guidance](guidance.md): with two\n"
+        "there is no limit of many steps.\n"
+    ),
 }
 
 METHOD = """## How it is measured
@@ -232,7 +225,7 @@ def render(document: Mapping[str, Any], registry: Mapping[str, Solver] = SOLVERS
                 lines = [head, ("-",) * len(head), *(row(name, solver, measured[name]) for name, solver in kept)]
                 parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
         if family in REMARKS:
-            parts.append(REMARKS[family])
+            parts.append(REMARKS[family]())
     parts.append(departures(measured))
     details = document["versions"] | {
         "command": document["command"],
@@ -324,7 +317,7 @@ def main() -> None:
             measured[name] = measure(solver, options)
             print(f"{name}: {measured[name]} ({time.perf_counter() - begin:.1f} s)", flush=True)
         document = {
-            "command": "python benchmarks/solvers.py",
+            "command": "python -m benchmarks.solvers",
             "versions": {
                 "dpmsolver": dpm.__version__,
                 "numpy": np.__version__,

@@ -160,6 +160,13 @@ _PAPERS: dict[str, tuple[str, str, str, str, int]] = {
         "NeurIPS",
         2023,
     ),
+    "2312.00094": (
+        "zhou2024fast",
+        "Zhou, Zhenyu and Chen, Defang and Wang, Can and Chen, Chun",
+        "Fast {ODE}-based Sampling for Diffusion Models in Around 5 Steps",
+        "CVPR",
+        2024,
+    ),
     "2402.19159": (
         "zheng2024trajectory",
         "Zheng, Jianbin and Hu, Minghui and Fan, Zhongyi and Wang, Chaoyue and Ding, Changxing and Tao, Dacheng and Cham, Tat-Jen",
@@ -169,7 +176,9 @@ _PAPERS: dict[str, tuple[str, str, str, str, int]] = {
     ),
     "2403.03206": (
         "esser2024scaling",
-        "Esser, Patrick and Kulal, Sumith and Blattmann, Andreas and others",
+        'Esser, Patrick and Kulal, Sumith and Blattmann, Andreas and Entezari, Rahim and M{\\"u}ller, Jonas and Saini, Harry and Levi, '
+        "Yam and Lorenz, Dominik and Sauer, Axel and Boesel, Frederic and Podell, Dustin and Dockhorn, Tim and English, Zion "
+        "and Lacey, Kyle and Goodwin, Alex and Marek, Yannik and Rombach, Robin",
         "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis",
         "ICML",
         2024,
@@ -183,17 +192,18 @@ _PAPERS: dict[str, tuple[str, str, str, str, int]] = {
     ),
     "2407.05407": (
         "du2024cosyvoice",
-        "Du, Zhihao and Chen, Qian and Zhang, Shiliang and others",
+        "Du, Zhihao and Chen, Qian and Zhang, Shiliang and Hu, Kai and Lu, Heng and Yang, Yexin and Hu, Hangrui and Zheng, Siqi and Gu, "
+        "Yue and Ma, Ziyang and Gao, Zhifu and Yan, Zhijie",
         "{CosyVoice}: A Scalable Multilingual Zero-shot Text-to-speech Synthesizer based on Supervised Semantic Tokens",
         "",
         2024,
     ),
     "2407.12173": (
-        "lee2024beta",
+        "lee2025beta",
         "Lee, Haeil and Lee, Hansang and Gye, Seoyeon and Kim, Junmo",
         "Beta Sampling is All You Need: Efficient Image Generation Strategy for Diffusion Models using Stepwise Spectral Analysis",
-        "",
-        2024,
+        "WACV",
+        2025,
     ),
     "2406.08070": (
         "chung2025cfgpp",
@@ -242,8 +252,19 @@ _OTHERS: dict[str, str] = {
   author = {{comfyanonymous}},
   url = {https://github.com/comfyanonymous/ComfyUI}
 }""",
+    "azula": """@misc{azula,
+  title = {Azula: Diffusion models in {PyTorch}},
+  author = {{The Probabilists}},
+  url = {https://github.com/probabilists/azula}
+}""",
+    "sd-webui-samplers-scheduler": """@misc{seniorious,
+  title = {sd-webui-samplers-scheduler},
+  author = {{Carzit}},
+  url = {https://github.com/Carzit/sd-webui-samplers-scheduler}
+}""",
     "diffusers": """@misc{vonplaten2022diffusers,
-  author = {von Platen, Patrick and others},
+  author = {von Platen, Patrick and Patil, Suraj and Lozhkov, Anton and Cuenca, Pedro and Lambert, Nathan and Rasul, Kashif and \
+Davaadorj, Mishig and Nair, Dhruv and Paul, Sayak and Berman, William and Xu, Yiyi and Liu, Steven and Wolf, Thomas},
   title = {Diffusers: State-of-the-art diffusion models},
   year = {2022},
   url = {https://github.com/huggingface/diffusers}

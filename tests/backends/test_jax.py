@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from dpmsolver.solvers import SOLVERS
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
+# Older ones have it among the experiments.
+enable_x64 = getattr(jax, "enable_x64", None) or importlib.import_module("jax.experimental").enable_x64
 
 SCHEDULE = dpm.schedules.LinearVP()
 MIXTURE = dpm.models.Mixture([[1.0, -0.5, 0.25]], [[0.25, 0.5, 0.01]])
@@ -23,7 +26,7 @@ X_T = np.random.default_rng(0).standard_normal((4, 3))
 
 @pytest.fixture(autouse=True)
 def _double() -> Iterator[None]:
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 
@@ -185,5 +188,5 @@ def test_what_cannot_be_is_refused() -> None:
         dpm.sample(DENOISER, jnp.ones((2, 3), int), nfe=3)
     with pytest.raises(ValueError, match="at least one element"):
         dpm.sample(DENOISER, jnp.ones((0, 3)), nfe=3)
-    with jax.enable_x64(False), pytest.raises(dpm.PlanError, match="needs JAX's 64-bit numbers"):
+    with enable_x64(False), pytest.raises(dpm.PlanError, match="needs JAX's 64-bit numbers"):
         dpm.sample(DENOISER.replace(dtype="float64"), jnp.ones((2, 3)), nfe=3)

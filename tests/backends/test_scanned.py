@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,12 +43,14 @@ def test_every_solver_is_the_same_in_arrays(name: str, monkeypatch: pytest.Monke
 
 
 jax = pytest.importorskip("jax")
+# Older ones have it among the experiments.
+enable_x64 = getattr(jax, "enable_x64", None) or importlib.import_module("jax.experimental").enable_x64
 jnp = jax.numpy
 
 
 @pytest.fixture(autouse=True)
 def _double() -> Iterator[None]:
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

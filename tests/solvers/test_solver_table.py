@@ -94,3 +94,19 @@ def test_the_law_on_the_mixture_is_the_right_one() -> None:
         elif figures["stochastic"]:
             left = figures["mixture_distances"][-1] / (2 ** figures["order"] - 1)
             assert figures["mixture_gap"] < 2 * left + 4 * figures["mixture_gap_noise"], name
+
+
+def test_the_figures_beneath_the_velocity_solvers_are_of_the_cases_that_are_measured() -> None:
+    """The file has the solvers, budgets and samples of `benchmarks.velocity`, and the page shows every figure of it."""
+    from benchmarks import velocity
+
+    document = json.loads(velocity.RESULTS.read_text())
+    assert list(document) == list(velocity.CASES)
+    for model, case in velocity.CASES.items():
+        errors = document[model]["errors"]
+        assert (tuple(errors), document[model]["num"]) == (case.solvers, case.num)
+        for name, by_budget in errors.items():
+            assert tuple(map(int, by_budget)) == case.budgets
+            values = [f"{each['value']:.3g}" for each in by_budget.values()]
+            rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |") and values[0] in line]
+            assert any(all(value in row for value in values) for row in rows), (model, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,8 +79,8 @@ class Custom(NoiseSchedule):
             if lam >= ends[0] or lam <= ends[1]:
                 return self.t_min if lam >= ends[0] else self.t_max
 
-            def miss(t: float) -> float:
-                return float(self.half_log_snr(t)) - lam
+            def miss(t: float) -> float:  # in plain floats, as it is evaluated thousands of times for one plan
+                return _log(self.alpha_function(t)) - _log(self.sigma_function(t)) - lam
 
             return float(
                 brentq(miss, self.t_min, self.t_max, xtol=1e-15 * self.t_max, rtol=4 * np.finfo(float).eps, maxiter=500)
@@ -91,3 +92,8 @@ class Custom(NoiseSchedule):
 def _log_of(function: Callable[[float], float], t: Floats) -> Floats:
     values: Floats = np.log(np.array([function(float(s)) for s in t.flat]).reshape(t.shape))
     return values
+
+
+def _log(value: float) -> float:
+    """Return the logarithm, -inf at 0."""
+    return math.log(value) if value else -math.inf

@@ -105,7 +105,12 @@ def _entries() -> list[Solver]:
     ]
     for pattern, orders, what, source in (
         ("lms-{}", (1, 2, 3, 4), "linear multistep in sigma through {} outputs", "k-diffusion, sample_lms"),
-        ("ipndm-v-{}", (2, 3, 4), "iPNDM with variable steps, {} outputs", f"{deis}; diff-solvers (Zhou et al.)"),
+        (
+            "ipndm-v-{}",
+            (2, 3, 4),
+            "iPNDM with variable steps, {} outputs",
+            f"{deis}; Zhou et al. 2024, arXiv 2312.00094, diff-solvers",
+        ),
     ):
         table += [
             Solver(

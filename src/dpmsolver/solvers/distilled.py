@@ -32,7 +32,7 @@ def tcd(schedule: NoiseSchedule, times: Floats, *, gamma: float = 0.3) -> Plan:
     Args:
         gamma: the share of each step's noise that is new, 0 to 1: 0 is DDIM, 1 is LCM. The paper recommends 0.2 to 0.3 for few steps.
 
-    Source: Zheng et al. 2024, arXiv 2402.19159, algorithm 3.
+    Source: Zheng et al. 2024, arXiv 2402.19159, algorithm 4.
     """
     if not 0.0 <= gamma <= 1.0:
         raise PlanError(f"gamma must lie in [0, 1], got {gamma}")
@@ -73,7 +73,7 @@ SOLVERS = (
         prediction="data",
         order=0,
         description="for distilled networks: DDIM beyond the target, and noise back; gamma=0 is DDIM, 1 is LCM",
-        source="Zheng et al. 2024, arXiv 2402.19159, algorithm 3",
+        source="Zheng et al. 2024, arXiv 2402.19159, algorithm 4",
         options=(Option("gamma", "a number", "how much of each step's noise is new: 0 is DDIM, 1 is LCM"),),
         family="distilled",
         stochastic=True,

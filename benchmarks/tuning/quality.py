@@ -15,19 +15,20 @@ from dpmsolver.tuning.table import Table
 
 __all__ = ["measure"]
 
-NUM, NFES = 200, (5, 8)
+NFES = (5, 8)
+NUM = {"cifar10": 200}  # judges, where 2,000 cost too much
 
 
 def measure(case: Case, nfes: Sequence[int] = ()) -> None:
     """Measure a case whose testbed has features, at some budgets or all, and write its figures down."""
     gain = read("gain")["cases"].get(case.name, {"tuned": {}})
-    figures = known("quality", case.name, {"samples": NUM})
+    figures = known("quality", case.name, {"samples": NUM.get(case.testbed, 2000)})
     left = [
         nfe for nfe in nfes or NFES if str(nfe) not in figures and {str(nfe)} <= {*gain["tuned"]} & {*gain["untuned"]}
     ]
     if not left:
         return
-    judges = Judges(case, NUM)
+    judges = Judges(case, figures["samples"])
     if "converged" not in figures:
         figures["converged"] = _of(judges.testbed, [lesson.end for _, lesson in judges.taught(judges.end(5))])
     for nfe in left:

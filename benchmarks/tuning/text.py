@@ -172,8 +172,9 @@ def _quality(cases: Mapping[str, Any]) -> Iterator[str]:
         }
         for i, (run, found) in enumerate(named.items()):
             accuracy = f"{100 * found['accuracy']:.1f} %" if "accuracy" in found else ""
-            rows.append(["" if i else f"`{name}`", run, _digits(found["frechet"], 3), accuracy])
-    yield markdown(["", "run", "Frechet distance", "class accuracy"], rows)
+            head = ["", ""] if i else [f"`{name}`", f"{figures['samples']:,}"]
+            rows.append([*head, run, _digits(found["frechet"], 3), accuracy])
+    yield markdown(["", "samples", "run", "Frechet distance", "class accuracy"], rows)
 
 
 def _special(cases: Mapping[str, Any]) -> Iterator[str]:
@@ -349,8 +350,9 @@ follows the teacher's trajectories, which the others share.
 _QUALITY = """
 ## Frechet distance and class accuracy
 
-Of 200 judges, in features of a classifier of the data. With so few samples the distance has a large offset: compare with the
-converged run.
+Of fresh samples, in features of a classifier of the data. With few samples the distance has a large offset: compare with the converged
+run. A fitted plan follows the converged run, and so comes to its distance from the data, which a plan further off may by chance fall
+below.
 
 """
 _SPECIAL = """

@@ -1,6 +1,6 @@
 """Train a small network on two moons and sample it in ten evaluations.
 
-    python own_network.py [--steps 4000]
+    python own_network.py [--steps 10000]
 
 It prints the sliced Wasserstein distance of the samples to the data, and that of other data to the data.
 """
@@ -17,7 +17,7 @@ from dpmsolver.evaluation.distances import sliced_wasserstein
 
 
 class Network(torch.nn.Module):
-    """Points (B, 2) and times (B,) in [0, 1] to the noise in the points."""
+    """Points (B, 2) and times (B,) in [0, 1] to velocities (B, 2)."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -42,13 +42,13 @@ def two_moons(num: int) -> torch.Tensor:
 
 
 def train(network: Network, schedule: dpm.schedules.NoiseSchedule, steps: int) -> None:
-    """Teach the network which noise was added."""
+    """Teach the network the velocity from data to noise."""
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         x0 = two_moons(512)
         noise, t = torch.randn_like(x0), schedule.t_min + (1 - schedule.t_min) * torch.rand(len(x0))
-        loss = (network(dpm.add_noise(schedule, x0, noise, t), t) - noise).square().mean()
+        loss = (network(dpm.add_noise(schedule, x0, noise, t), t) - (noise - x0)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -57,13 +57,13 @@ def train(network: Network, schedule: dpm.schedules.NoiseSchedule, steps: int) -
 
 def main(arguments: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=10000)
     given = parser.parse_args(arguments)
     torch.manual_seed(0)
-    schedule, network = dpm.schedules.LinearVP(), Network()
+    schedule, network = dpm.schedules.Flow(), Network()
     train(network, schedule, given.steps)
 
-    denoiser = dpm.Denoiser(network, schedule, predicts="noise")
+    denoiser = dpm.Denoiser(network, schedule, predicts="velocity")
     x_T = dpm.initial_noise(schedule, (2000, 2), seed=0, like=torch.empty(0))
     samples = dpm.sample(denoiser, x_T, nfe=10)
 

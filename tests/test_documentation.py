@@ -116,7 +116,7 @@ def test_python_examples_run_in_order(
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     for block in blocks(document):
         if document.name == "your-own-network.md":  # as it is written it takes a minute: the next test
-            block = block.replace("STEPS = 4000", "STEPS = 400")
+            block = block.replace("STEPS = 10000", "STEPS = 400")
         exec(compile(block, str(document), "exec"), names)
 
 

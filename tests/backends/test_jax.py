@@ -17,7 +17,7 @@ from dpmsolver.solvers import SOLVERS
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 # Older ones have it among the experiments.
-enable_x64 = getattr(jax, "enable_x64", None) or importlib.import_module("jax.experimental").enable_x64
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
 
 SCHEDULE = dpm.schedules.LinearVP()
 MIXTURE = dpm.models.Mixture([[1.0, -0.5, 0.25]], [[0.25, 0.5, 0.01]])

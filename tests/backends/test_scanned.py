@@ -44,7 +44,7 @@ def test_every_solver_is_the_same_in_arrays(name: str, monkeypatch: pytest.Monke
 
 jax = pytest.importorskip("jax")
 # Older ones have it among the experiments.
-enable_x64 = getattr(jax, "enable_x64", None) or importlib.import_module("jax.experimental").enable_x64
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
 jnp = jax.numpy
 
 

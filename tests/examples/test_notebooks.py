@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 SHORTER = {
     "first_steps.ipynb": {"CLASSES = [0, 1, 2, 3, 4, 5, 6, 7]": "CLASSES = [3, 7]", "nfe=60": "nfe=15"},
     "two_moons.ipynb": {
-        "STEPS = 4000": "STEPS = 400",
+        "STEPS = 10000": "STEPS = 400",
         "nfe=200": "nfe=50",
         "nfe=5)\nprint": "nfe=5, effort=8000)\nprint",
     },

@@ -63,6 +63,9 @@ def _stages(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     def judged(table: Table) -> float:
         return float(end_errors(table, choose, _MISS).mean())
 
+    def judged_all(tables: Sequence[Table]) -> list[float]:
+        return [judged(table) for table in tables]
+
     def note(name: str, table: Table) -> Table:
         nonlocal begin
         found[name] = {**said(judges.of_table(table)), "evaluations": noises.evaluations - begin}
@@ -75,9 +78,9 @@ def _stages(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     rows = note("rows by least squares", min(ridges.values(), key=judged))
     at = searched(rows, fit, schedule, _MISS, judged, RIDGES[0], 20_000 // (nfe * len(thirds.fit)) + 30)
     note("rows by least squares, times searched", at)
-    note("rows refined, times fixed", _last(refined(rows, fit, schedule, _MISS, judged, times=False), rows))
-    note("rows and times refined", _last(refined(rows, fit, schedule, _MISS, judged, times=True), rows))
-    note("times searched, then all refined", _last(refined(at, fit, schedule, _MISS, judged, times=True), at))
+    note("rows refined, times fixed", _last(refined(rows, fit, schedule, _MISS, judged_all, times=False), rows))
+    note("rows and times refined", _last(refined(rows, fit, schedule, _MISS, judged_all, times=True), rows))
+    note("times searched, then all refined", _last(refined(at, fit, schedule, _MISS, judged_all, times=True), at))
     tuned = fitted(case, nfe)
     found["tune"] = {**said(judges.of_table(Table.of(tuned.plan))), "evaluations": tuned.report.evaluations}
     ridge = {f"{r:g}": said(judges.of_table(table)) for r, table in ridges.items()}
@@ -113,8 +116,11 @@ def refit(table: Table, fit: Sequence[Taught], choose: Sequence[Taught], schedul
     def judged(each: Table) -> float:
         return float(end_errors(each, choose, _MISS).mean())
 
+    def judged_all(tables: Sequence[Table]) -> list[float]:
+        return [judged(each) for each in tables]
+
     rows = min((table, *(fit_rows(table, fit, _MISS, ridge) for ridge in RIDGES[::2])), key=judged)
-    return rows, _last(refined(rows, fit, schedule, _MISS, judged, times=True), rows)
+    return rows, _last(refined(rows, fit, schedule, _MISS, judged_all, times=True), rows)
 
 
 def _classes(case: Case, nfe: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,14 +15,17 @@ from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
 
 
+def means(tables: Sequence[Table], taught: list[Taught]) -> list[float]:
+    """The mean error of each table."""
+    return [float(end_errors(each, taught, Miss()).mean()) for each in tables]
+
+
 def test_every_table_is_better_than_the_one_before(peaks: list[Taught]) -> None:
     """By the noises that judge steps, which the derivatives do not know."""
     fit, choose = peaks[:1], peaks[1:]
     table = Table.of(make_plan("dpm++2m", SCHEDULE, 4, end=END))
     errors = [end_errors(table, choose, Miss()).mean()]
-    for better in refined(
-        table, fit, SCHEDULE, Miss(), lambda each: float(end_errors(each, choose, Miss()).mean()), times=True
-    ):
+    for better in refined(table, fit, SCHEDULE, Miss(), lambda tables: means(tables, choose), times=True):
         errors.append(end_errors(better, choose, Miss()).mean())
         falling = [point.time for point in better.points]
         assert falling == sorted(falling, reverse=True)
@@ -34,15 +38,18 @@ def test_every_table_is_better_than_the_one_before(peaks: list[Taught]) -> None:
 def test_nothing_is_accepted_where_nothing_is_better(peaks: list[Taught]) -> None:
     """A judge that likes the first table best ends the search without another."""
     table = Table.of(make_plan("dpm++2m", SCHEDULE, 4, end=END))
-    found = list(refined(table, peaks, SCHEDULE, Miss(), lambda each: float(each is not table), times=False))
+    found = list(
+        refined(
+            table, peaks, SCHEDULE, Miss(), lambda tables: [float(each is not table) for each in tables], times=False
+        )
+    )
     assert found == []
 
 
 def test_times_stay_where_they_shall_stay(peaks: list[Taught]) -> None:
     """A network that takes whole steps keeps its grid."""
     table = Table.of(make_plan("dpm++2m", SCHEDULE, 4, end=END))
-    judged = lambda each: float(end_errors(each, peaks, Miss()).mean())  # noqa: E731
-    better = next(refined(table, peaks, SCHEDULE, Miss(), judged, times=False))
+    better = next(refined(table, peaks, SCHEDULE, Miss(), lambda tables: means(tables, peaks), times=False))
     assert better.points == table.points
     assert not all(np.array_equal(a, b) for a, b in zip(better.rows, table.rows, strict=True))
 
@@ -52,5 +59,9 @@ def test_derivatives_cost_what_is_said(peaks: list[Taught]) -> None:
     part = peaks[0].part
     table = Table.of(make_plan("dpm++2m", SCHEDULE, 4, end=END))
     before = part._noises.evaluations
-    list(refined(table, peaks[:1], SCHEDULE, Miss(), lambda each: float(each is not table), times=True))
+    list(
+        refined(
+            table, peaks[:1], SCHEDULE, Miss(), lambda tables: [float(each is not table) for each in tables], times=True
+        )
+    )
     assert part._noises.evaluations - before == jacobian_cost(4) * len(part)

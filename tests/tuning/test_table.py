@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from laws import LAW
+from laws import END, LAW, PEAKS, SCHEDULE, labels
 
 import dpmsolver as dpm
 from cases import UNCALIBRATED, a_budget
 from dpmsolver.solvers import SOLVERS, make_plan
+from dpmsolver.tuning.misses import DIVERGED, Miss, judged_errors
 from dpmsolver.tuning.parts import Noises
-from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.table import Table, abreast
+from dpmsolver.tuning.teacher import Lesson, Taught
 
 ODE = [name for name in sorted(UNCALIBRATED) if not SOLVERS[name].stochastic]
 CASES = {
@@ -60,3 +62,49 @@ def test_a_run_resumes_from_any_evaluation(part: Any) -> None:
         assert np.array_equal(table.resume(part, k, x, outputs), table.run(part))
         outputs = (part(x, point), *outputs)
         x = part.combine(row, [x, *outputs])
+
+
+def several() -> list[Table]:
+    plans = [make_plan(name, SCHEDULE, 5, end=END) for name in ("ddim", "dpm++2m", "unipc-2", "ipndm-3", "dpm-3m")]
+    return [Table.of(plan) for plan in plans]
+
+
+def counted(widest: list[int]) -> dpm.Denoiser:
+    """A mixture whose samples are told apart by their classes, and that notes how many it evaluates at once."""
+    denoiser = PEAKS.denoiser(SCHEDULE)
+
+    def network(x: Any, t: Any, class_labels: Any) -> Any:
+        widest.append(len(x))
+        return denoiser.network(x, t, class_labels=class_labels)
+
+    return denoiser.replace(network=network, network_kwargs={"class_labels": labels(4)})
+
+
+def test_runs_abreast_end_where_each_ends_by_itself() -> None:
+    """With the conditions of their noises, in as few calls as the room allows, and from a later evaluation too."""
+    widest: list[int] = []
+    (part,) = Noises(counted(widest), dpm.initial_noise(SCHEDULE, (4, 2), seed=0)).parts(range(4), 12)
+    tables = several()
+    alone = [table.run(part) for table in tables]
+    widest.clear()
+    together = abreast(part, tables, 0, [table.start(part) for table in tables], [()] * len(tables))
+    np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-9)
+    assert widest == [12] * 5 + [8] * 5
+    table, start = tables[1], tables[1].start(part)
+    outputs = (part(start, table.points[0]),)
+    states = [part.combine(table.rows[0] * factor, [start, *outputs]) for factor in (1.0, 1.1)]
+    ends = abreast(part, [table, table], 1, states, [outputs, outputs])
+    np.testing.assert_allclose(ends, [table.resume(part, 1, x, outputs) for x in states], rtol=1e-9, atol=1e-9)
+
+
+def test_a_table_that_diverges_leaves_those_beside_it(peaks: list[Taught]) -> None:
+    """It is marked, and the others have the errors that they have alone."""
+    denoiser = dpm.Denoiser(lambda x, t: np.where(abs(x) > 1e6, np.nan, np.tanh(x)), SCHEDULE, "data")
+    (part,) = Noises(denoiser, dpm.initial_noise(SCHEDULE, (4, 2), seed=0)).parts(range(4), 64)
+    taught = [Taught(part, Lesson.given(part, END))]
+    good, other = several()[:2]
+    wild = Table(good.points, (1e9 * good.rows[0], *good.rows[1:]), predicts="data")
+    found = judged_errors([good, wild, other], taught, Miss())
+    assert (found[1] == DIVERGED).all()
+    for table, errors in ((good, found[0]), (other, found[2])):
+        np.testing.assert_allclose(errors, judged_errors([table], taught, Miss())[0], rtol=1e-9)

@@ -70,13 +70,19 @@ class Fit:
         """The table with the smallest error on the choosing noises."""
         return self._ranked(0)
 
-    def judged(self, table: Table, noises: Sequence[Taught] | None = None) -> float:
-        """Return the mean error on the choosing noises, or on the given ones, including the effect of errors in the network's outputs."""
-        errors = judged_errors(table, noises or self.choose, self.miss)
-        if self.miss.plain:  # a plan that multiplies errors of the network is no good one
-            errors = np.hypot(errors, np.linalg.norm(table.noise()[-1]))
-        error = float(errors.mean())
-        return error if math.isfinite(error) else math.inf
+    def judged(self, tables: Sequence[Table], noises: Sequence[Taught] | None = None) -> list[float]:
+        """Return the mean errors on the choosing noises, or on the given ones, including the effect of errors in the network's outputs."""
+        found = []
+        for table, errors in zip(tables, judged_errors(tables, noises or self.choose, self.miss), strict=True):
+            # A plan that multiplies errors of the network is no good one.
+            amplified = np.linalg.norm(table.noise()[-1]) if self.miss.plain else 0.0
+            error = float(np.hypot(errors, amplified).mean())
+            found.append(error if math.isfinite(error) else math.inf)
+        return found
+
+    def _best(self, tables: Sequence[Table], noises: Sequence[Taught] | None = None) -> Table:
+        errors = self.judged(tables, noises)
+        return tables[errors.index(min(errors))]
 
     def _left(self) -> int:
         return self.until - self.course.noises.evaluations
@@ -86,7 +92,7 @@ class Fit:
 
     def _note(self, name: str, table: Table, *, instead: Table | None = None) -> None:
         """Keep a table, in place of the one that it improves on, and record the stage."""
-        error = self.judged(table)
+        (error,) = self.judged([table])
         self._tables = [pair for pair in self._tables if pair[1] is not instead] + [(error, table)]
         self.stages.append(Stage(name, error, self.course.noises.evaluations - self.begun))
 
@@ -95,9 +101,8 @@ class Fit:
         fit, choose = (first_noises(each, _count(each) // 2) for each in (self.fit, self.choose))
         base = bases[0]
         if len(bases) > 1:
-            base = min(bases, key=lambda each: self.judged(fit_rows(each, fit, self.miss, _USUAL_RIDGE), choose))
-        tables = (fit_rows(base, self.fit, self.miss, ridge) for ridge in _RIDGES)
-        self._note(name, min(tables, key=self.judged))
+            base = self._best([fit_rows(each, fit, self.miss, _USUAL_RIDGE) for each in bases], choose)
+        self._note(name, self._best([fit_rows(base, self.fit, self.miss, ridge) for ridge in _RIDGES]))
 
     def _refine(self, name: str, share: float, rank: int = 0) -> None:
         """Take Gauss-Newton steps from one of the best tables while they improve it and a share of the budget lasts."""
@@ -132,7 +137,7 @@ class Fit:
         fit, choose = first_noises(self.fit, 3 * count // 5), first_noises(self.choose, 2 * count // 5)
 
         def judged(table: Table) -> float:
-            return self.judged(table, choose)
+            return self.judged([table], choose)[0]
 
         found = searched(self.table, fit, self.course.schedule, self.miss, judged, _RIDGES[0], most // count)
         self._rows([found], "times searched")

@@ -12,7 +12,7 @@ from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.host import to_host
 from dpmsolver.schedules import Floats
 from dpmsolver.tuning.parts import Part
-from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.table import Table, abreast
 from dpmsolver.tuning.teacher import Taught
 
 __all__ = ["DIVERGED", "STATISTICS", "Miss", "Summary", "end_errors", "judged_errors", "root_mean_square"]
@@ -84,23 +84,38 @@ def end_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
     return np.concatenate([_part_errors(table, each, miss) for each in taught])
 
 
-def judged_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
-    """Return the errors of `end_errors`, with `DIVERGED` where the run, the features or the loss is not finite.
+def judged_errors(tables: Sequence[Table], taught: Sequence[Taught], miss: Miss) -> list[Floats]:
+    """Return the errors of `end_errors` for each table, with `DIVERGED` where the run, the features or the loss is not finite.
 
-    A candidate that diverges is ranked last, and the fit continues.
+    A candidate that diverges is ranked last, and the fit continues. The tables have as many evaluations, and run abreast.
     """
-    found = []
+    found: list[list[Floats]] = [[] for _ in tables]
     for each in taught:
-        try:
-            found.append(np.minimum(_part_errors(table, each, miss), DIVERGED))
-        except SamplingError:
-            found.append(np.full(len(each.part), DIVERGED))
-    return np.concatenate(found)
+        for errors, of_part in zip(found, _judged_abreast(tables, each, miss), strict=True):
+            errors.append(of_part)
+    return [np.concatenate(errors) for errors in found]
+
+
+def _judged_abreast(tables: Sequence[Table], taught: Taught, miss: Miss) -> list[Floats]:
+    """The errors of a part for each table. Where one of them diverges, each runs by itself."""
+    part = taught.part
+    try:
+        ends = abreast(part, tables, 0, [table.start(part) for table in tables], [()] * len(tables))
+        return [np.minimum(_root_mean_squares(miss(part, end, taught.lesson.end)), DIVERGED) for end in ends]
+    except SamplingError:
+        if len(tables) == 1:
+            return [np.full(len(part), DIVERGED)]
+        return [_judged_abreast([table], taught, miss)[0] for table in tables]
 
 
 def _part_errors(table: Table, taught: Taught, miss: Miss) -> Floats:
+    return _root_mean_squares(miss(taught.part, table.run(taught.part), taught.lesson.end))
+
+
+def _root_mean_squares(misses: Floats) -> Floats:
+    """The root mean square of each sample's miss."""
     with np.errstate(over="ignore"):
-        found: Floats = np.sqrt(np.square(miss(taught.part, table.run(taught.part), taught.lesson.end)).mean(axis=1))
+        found: Floats = np.sqrt(np.square(misses).mean(axis=1))
     return found
 
 

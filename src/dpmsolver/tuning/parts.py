@@ -42,39 +42,41 @@ class Noises:
     def __len__(self) -> int:
         return len(self.x_T)
 
-    def part(self, numbers: Sequence[int] | NDArray[np.int64]) -> Part:
-        """Return the noises of these numbers, with their denoiser."""
+    def part(self, numbers: Sequence[int] | NDArray[np.int64], room: int = 1) -> Part:
+        """Return the noises of these numbers, with their denoiser. `room`: the samples that the network may evaluate at once."""
         chosen = np.asarray(numbers, dtype=np.int64)
         if isinstance(self._denoiser, Denoiser):
             own = _of_samples(self._denoiser, chosen, len(self))
         else:
             own = denoiser_of(self._denoiser, chosen)
-        return Part(self, chosen, own)
+        return Part(self, chosen, own, room)
 
     def parts(self, numbers: Sequence[int], batch: int) -> list[Part]:
         """Return parts of at most `batch` noises each."""
-        return [self.part(numbers[first : first + batch]) for first in range(0, len(numbers), batch)]
+        return [self.part(numbers[first : first + batch], batch) for first in range(0, len(numbers), batch)]
 
 
 class Part:
-    """A batch of noises with its denoiser. Called with a state and a point, it returns the predicted x_0.
+    """A batch of noises with its denoiser. Called with a state and a point, or a point for each sample, it returns the predicted x_0.
 
     Attributes:
         x: the noises as a state, (B, …).
+        room: the number of samples that the network may evaluate at once; a smaller part is evaluated several times abreast.
     """
 
-    def __init__(self, noises: Noises, numbers: NDArray[np.int64], denoiser: Denoiser) -> None:
+    def __init__(self, noises: Noises, numbers: NDArray[np.int64], denoiser: Denoiser, room: int = 1) -> None:
         self.denoiser, self.backend = denoiser, noises.backend
         self.x = self.backend.state(noises.x_T[numbers])
-        self._noises, self._numbers = noises, numbers
+        self._noises, self._numbers, self.room = noises, numbers, room
+        self._repeated: dict[int, Part] = {1: self}
         self._calls = Calls(denoiser, self.backend, "data", 10**12)
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def __call__(self, x: Any, point: Point) -> Any:
+    def __call__(self, x: Any, point: Point | list[Point]) -> Any:
         with self.backend.autograd.no_grad():
-            found = self._calls(x, [point] * len(x))
+            found = self._calls(x, point if isinstance(point, list) else [point] * len(x))
         self._noises.evaluations += len(self)
         if self._noises.told is not None:
             self._noises.told()
@@ -82,7 +84,13 @@ class Part:
 
     def first(self, count: int) -> Part:
         """Return a part of the first `count` noises."""
-        return self._noises.part(self._numbers[:count])
+        return self._noises.part(self._numbers[:count], self.room)
+
+    def repeated(self, count: int) -> Part:
+        """Return a part that holds these noises `count` times, one copy after another."""
+        if count not in self._repeated:  # it asks the caller for a denoiser
+            self._repeated[count] = self._noises.part(np.tile(self._numbers, count), self.room)
+        return self._repeated[count]
 
     def combine(self, coefficients: Sequence[float] | Floats, arrays: Sequence[Any]) -> Any:
         """Return a linear combination of arrays like the state."""

@@ -21,7 +21,7 @@ from dpmsolver.schedules import Floats, NoiseSchedule
 from dpmsolver.tuning.fitting import mean_products
 from dpmsolver.tuning.misses import Miss, root_mean_square
 from dpmsolver.tuning.parts import Part
-from dpmsolver.tuning.table import Table
+from dpmsolver.tuning.table import Table, abreast
 from dpmsolver.tuning.teacher import Taught
 
 __all__ = ["jacobian_cost", "refined"]
@@ -59,7 +59,7 @@ def refined(
     taught: Sequence[Taught],
     schedule: NoiseSchedule,
     miss: Miss,
-    judged: Callable[[Table], float],
+    judged: Callable[[Sequence[Table]], Sequence[float]],
     *,
     times: bool,
 ) -> Iterator[Table]:
@@ -69,7 +69,7 @@ def refined(
         judged: the error by which a step is accepted, on noises to which nothing is fitted.
         times: whether times move too.
     """
-    best, tried = judged(table), range(len(_DAMPINGS))
+    (best,), tried = judged([table]), range(len(_DAMPINGS))
     while True:
         numbers, every = _derivatives(table, taught, schedule, miss, times)
         noise = _noise(table, schedule, numbers) if miss.plain else np.zeros((len(numbers) + 1, 1))
@@ -77,7 +77,7 @@ def refined(
         while True:
             products = np.concatenate([mean_products(vectors) for vectors in every]) + noise @ noise.T
             moved = {i: _moved(table, schedule, numbers, _step(products, _DAMPINGS[i])) for i in tried}
-            error, nearest = min((judged(each), i) for i, each in moved.items())
+            error, nearest = min(zip(judged(list(moved.values())), moved, strict=True))
             if not error < _WORTH * best:
                 break
             table, best = moved[nearest], error
@@ -110,11 +110,13 @@ def _differences(
     numbers, found = [], []
     for k in range(table.nfe):
         target, size = states[k + 1], root_mean_square(part.flat(states[k + 1]))
-        for place, array in enumerate((states[k], *outputs[k + 1])):
-            move = _MOVE * size / max(root_mean_square(part.flat(array)), 1e-30)
-            moved = table.resume(part, k + 1, part.combine([1.0, move], [target, array]), outputs[k + 1])
-            numbers.append(_Number(k, place))
-            found.append((miss(part, moved, reference) - end) / move)
+        arrays = (states[k], *outputs[k + 1])
+        moves = [_MOVE * size / max(root_mean_square(part.flat(array)), 1e-30) for array in arrays]
+        starts = [part.combine([1.0, move], [target, array]) for move, array in zip(moves, arrays, strict=True)]
+        count = len(arrays)
+        ends = abreast(part, [table] * count, k + 1, starts, [outputs[k + 1]] * count)
+        numbers += [_Number(k, place) for place in range(count)]
+        found += [(miss(part, moved, reference) - end) / move for moved, move in zip(ends, moves, strict=True)]
         if times and k > 0:
             other, move = _later(table, schedule, k, _TIME_MOVE)
             if move:

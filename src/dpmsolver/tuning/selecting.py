@@ -73,7 +73,8 @@ def ranked(candidates: Sequence[Preset], taught: Sequence[Taught], miss: Miss) -
     alive, total = list(candidates), sum(len(part) for part, _ in taught)
     for noises, kept in _ROUNDS:
         some = first_noises(taught, min(noises, total))
-        alive = [Preset(p.name, p.plan, p.table, judged_errors(p.table, some, miss)) for p in alive]
+        errors = judged_errors([p.table for p in alive], some, miss)
+        alive = [Preset(p.name, p.plan, p.table, each) for p, each in zip(alive, errors, strict=True)]
         alive.sort(key=lambda preset: _mean(preset.errors))
         if candidates[0].name not in (p.name for p in alive[:kept]):
             alive = [*alive[: kept - 1], next(p for p in alive if p.name == candidates[0].name)]

@@ -9,13 +9,14 @@ is one combination: a corrector, a predictor and the stages of a singlestep meth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from dpmsolver.backends.arrays import concatenate
 from dpmsolver.errors import PlanError
 from dpmsolver.plans.combination import Combination
 from dpmsolver.plans.loop import run, steps
@@ -25,7 +26,7 @@ from dpmsolver.plans.targets import Predicts
 from dpmsolver.schedules import Floats
 from dpmsolver.tuning.parts import Part
 
-__all__ = ["NOISE", "Table"]
+__all__ = ["NOISE", "Table", "abreast"]
 
 NOISE = 3e-4  # the error of a network's output that a plan has to bear
 
@@ -116,10 +117,32 @@ class Table:
 
     def resume(self, part: Part, first: int, x: Any, outputs: tuple[Any, ...]) -> Any:
         """Return the result of a run from evaluation `first` on, given its input and the outputs so far, newest first."""
-        for point, row in zip(self.points[first:-1], self.rows[first:], strict=True):
-            outputs = (part(x, point), *outputs)
-            x = part.combine(row, [x, *outputs])
-        return x
+        return abreast(part, [self], first, [x], [outputs])[0]
+
+
+def abreast(
+    part: Part, tables: Sequence[Table], first: int, states: Sequence[Any], outputs: Sequence[tuple[Any, ...]]
+) -> list[Any]:
+    """Return the results of several runs of a part's noises from evaluation `first` on, which share their network calls.
+
+    Args:
+        tables: one for each run, all of as many evaluations.
+        states, outputs: the input and the outputs so far, newest first, of each run.
+    """
+    found: list[Any] = []
+    together = max(1, part.room // len(part))
+    for begin in range(0, len(tables), together):
+        chosen = tables[begin : begin + together]
+        whole, now = part.repeated(len(chosen)), list(states[begin : begin + together])
+        seen = list(outputs[begin : begin + together])
+        for k in range(first, chosen[0].nfe):
+            x = now[0] if len(now) == 1 else concatenate(now)
+            answer = whole(x, [table.points[k] for table in chosen for _ in range(len(part))])
+            for i, table in enumerate(chosen):
+                seen[i] = (answer[i * len(part) : (i + 1) * len(part)], *seen[i])
+                now[i] = part.combine(table.rows[k], [now[i], *seen[i]])
+        found += now
+    return found
 
 
 def _inputs(plan: Plan) -> list[Floats]:

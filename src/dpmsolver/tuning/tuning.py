@@ -224,7 +224,7 @@ def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
     fit = Fit(course, nfe, spending, miss)
     judges = course.taught(thirds.judge, nfe, whole=False)
     tables: dict[Kept, Table] = {"auto": fit.auto.table, "selected": fit.selected.table, "tuned": fit.table}
-    errors = {name: judged_errors(each, judges, miss) for name, each in tables.items()}
+    errors = dict(zip(tables, judged_errors(list(tables.values()), judges, miss), strict=True))
     report = Report(
         nfe=nfe,
         winner=preferred(errors),

@@ -351,8 +351,8 @@ _QUALITY = """
 ## Frechet distance and class accuracy
 
 Of fresh samples, in features of a classifier of the data. With few samples the distance has a large offset: compare with the converged
-run. A fitted plan follows the converged run, and so comes to its distance from the data, which a plan further off may by chance fall
-below.
+run. A fitted plan follows the converged run, and so comes to its distance from the data, for better or worse: a preset that is further off
+from the exact solution may be nearer to the data than that is, as on networks of digits.
 
 """
 _SPECIAL = """

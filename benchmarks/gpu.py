@@ -296,7 +296,7 @@ def tune(setting: Setting) -> dict[str, Any]:
     classes = setting.model.num_classes
     labels = None if classes is None else [i % classes for i in range(len(x_T))]
     begin = time.perf_counter()
-    tuned = dpm.tune(setting.model.denoiser(labels), x_T, 5, effort="seconds")
+    tuned = dpm.tune(setting.model.denoiser(labels), x_T, 5, effort="seconds", batch=512)
     seconds, report = time.perf_counter() - begin, tuned.report
     return {"seconds": seconds, "evaluations": report.evaluations, "kept": report.winner, "selected": report.selected}
 

@@ -245,7 +245,10 @@ def fitted(case: Case, nfe: int, effort: str = "", noises: int = 0) -> Tuned:
     if found is None:
         given = case.some(case.load(), 0, noises)
         spent = int(effort) if effort.isdigit() else effort
-        found = dpm.tune(given.part(range(noises)).denoiser, given.x_T, nfe, effort=spent, seed=SEED, store=folder)
+        batch = 32 if case.device is None else 512
+        found = dpm.tune(
+            given.part(range(noises)).denoiser, given.x_T, nfe, effort=spent, batch=batch, seed=SEED, store=folder
+        )
     assert isinstance(found, Tuned)
     return found
 

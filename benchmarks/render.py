@@ -157,9 +157,8 @@ def generation_facts() -> str:
         [
             f"- **Digits**, 10 evaluations, PNG in tar files, features and classes on the way, in turn with a loop of the network alone "
             f"in the same processes ({speed['num']} samples, `… throughput`): {beside}.",
-            f"- **{digits['num']:,} digits**, by two processes, by Ray with two workers and by one thread of this process: all "
-            f"{digits['processes']['shards']} shards are {'the same bytes' if digits['same bytes'] else 'NOT the same bytes'} "
-            "(`… digits`).",
+            f"- **{digits['num']:,} digits**, by two processes and by two workers of Ray, and the first {digits['inline']['num']:,} by one "
+            f"thread of this process: all shards are {'the same bytes' if digits['same bytes'] else 'NOT the same bytes'} (`… digits`).",
             f"- **A shard** on Ray: {ray['shards']:,} shards of a network that sleeps 40 ms, {ray['workers']} actors on the two cores, "
             f"took {ray['seconds']:.0f} s, {ray['seconds'] - ray['slept']:.0f} of them beside the sleep: {ray['ms per shard']:.1f} ms a "
             f"shard, {ray['ms per shard and worker']:.0f} ms of each actor (`… ray`).",

@@ -61,7 +61,7 @@ def named(process: Any, name: str) -> bool:
 
 def struck(process: subprocess.Popen[bytes], kills: int, rng: random.Random) -> int:
     """Kill the driver, an actor or the raylet at random moments, until the run has ended; return how many were killed."""
-    own, family, done = psutil.Process(process.pid), list[Any](), 0
+    own, family, done, lost = psutil.Process(process.pid), list[Any](), 0, False
     while done < kills and process.poll() is None:
         family = own.children(recursive=True)
         workers = [each for each in family if named(each, "MapWorker")]
@@ -73,13 +73,16 @@ def struck(process: subprocess.Popen[bytes], kills: int, rng: random.Random) -> 
         chosen = {"driver": [own], "worker": workers, "raylet": [each for each in family if named(each, "raylet")]}[
             victim
         ]
+        if not chosen:  # the run is ending
+            continue
         with contextlib.suppress(psutil.Error):
             chosen[0].send_signal(signal.SIGKILL)
         done += 1
-        if victim != "worker":
+        lost = victim != "worker"
+        if lost:
             break
     try:
-        process.communicate(timeout=30 if done else 90)
+        process.communicate(timeout=10 if lost else 120)
     except subprocess.TimeoutExpired:  # a driver that waits for its raylet
         process.kill()
         process.communicate()

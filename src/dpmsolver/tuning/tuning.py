@@ -157,7 +157,8 @@ def tune(
 
     Args:
         denoiser: the network as it will be sampled, with its guidance and conditions; arrays in them with as many rows as there are
-            noises go with the noises. Or a function that returns the denoiser of some noises, given their numbers, an int64 array.
+            noises go with the noises. Or a function that returns the denoiser of some noises, given their numbers, an int64 array in which
+            a number may stand several times.
         noises: x_T as in `sample`, (N, …), of which 100 or more are good and 16 are needed; or its shape, for normals drawn from `seed`.
             Fit with one guidance scale per noise for a plan that serves a range of scales.
         nfe: network evaluations of a run, 3 or more; several budgets share the teacher.

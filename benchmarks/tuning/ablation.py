@@ -60,11 +60,7 @@ def _stages(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     fit, choose = (course.taught(numbers, nfe) for numbers in (thirds.fit, thirds.choose))
     schedule, found, begin = judges.testbed.schedule, {}, noises.evaluations
 
-    def judged(table: Table) -> float:
-        return float(end_errors(table, choose, _MISS).mean())
-
-    def judged_all(tables: Sequence[Table]) -> list[float]:
-        return [judged(table) for table in tables]
+    judged, judged_all = _judges(choose)
 
     def note(name: str, table: Table) -> Table:
         nonlocal begin
@@ -85,6 +81,17 @@ def _stages(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     found["tune"] = {**said(judges.of_table(Table.of(tuned.plan))), "evaluations": tuned.report.evaluations}
     ridge = {f"{r:g}": said(judges.of_table(table)) for r, table in ridges.items()}
     return {"stages": found, "ridge": ridge}
+
+
+def _judges(
+    choose: Sequence[Taught],
+) -> tuple[Callable[[Table], float], Callable[[Sequence[Table]], list[float]]]:
+    """The mean error of a table on noises, and of several."""
+
+    def judged(table: Table) -> float:
+        return float(end_errors(table, choose, _MISS).mean())
+
+    return judged, lambda tables: [judged(table) for table in tables]
 
 
 def _last(tables: Any, start: Table, most: int = _STEPS) -> Table:
@@ -113,11 +120,7 @@ def _counts(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
 def refit(table: Table, fit: Sequence[Taught], choose: Sequence[Taught], schedule: Any) -> tuple[Table, Table]:
     """Rows fitted on a table's points, pulled to its own coefficients, and all refined; each the best by the noises that choose."""
 
-    def judged(each: Table) -> float:
-        return float(end_errors(each, choose, _MISS).mean())
-
-    def judged_all(tables: Sequence[Table]) -> list[float]:
-        return [judged(each) for each in tables]
+    judged, judged_all = _judges(choose)
 
     rows = min((table, *(fit_rows(table, fit, _MISS, ridge) for ridge in RIDGES[::2])), key=judged)
     return rows, _last(refined(rows, fit, schedule, _MISS, judged_all, times=True), rows)

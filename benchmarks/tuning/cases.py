@@ -20,7 +20,7 @@ from dpmsolver.models import trained
 from dpmsolver.models.testbeds import Testbed, load_testbed
 from dpmsolver.schedules import Floats
 from dpmsolver.schedules.span import default_end, default_start
-from dpmsolver.tuning.misses import Miss, Summary, end_errors
+from dpmsolver.tuning.misses import Miss, Summary, end_errors, root_mean_squares
 from dpmsolver.tuning.outcome import Tuned
 from dpmsolver.tuning.parts import Noises
 from dpmsolver.tuning.selecting import first_noises
@@ -184,8 +184,7 @@ class Judges:
 
 def _distances(x: Floats, reference: Floats) -> Floats:
     """The root mean square distance of each sample."""
-    found: Floats = np.sqrt(np.square(x - reference).mean(axis=1))
-    return found
+    return root_mean_squares(x - reference)
 
 
 def halved(candidates: Candidates, rounds: Sequence[tuple[int, int]]) -> list[tuple[str, Floats]]:

@@ -18,7 +18,7 @@ from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.plans.rows import Point
 from dpmsolver.schedules.span import default_end, default_start, one_time
 from dpmsolver.solvers.registry import make_plan
-from dpmsolver.tuning.misses import Miss, end_errors
+from dpmsolver.tuning.misses import Miss, end_errors, root_mean_squares
 from dpmsolver.tuning.parts import Noises, Part
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import TEACHER_NFE, Lesson, Taught
@@ -99,7 +99,7 @@ class Course:
         auto = Table.of(make_plan("auto", self.schedule, nfe, end=self.wanted_end, predicts=self.denoiser.predicts))
         while True:
             finer = Lesson.given(part, end, 2 * count)
-            errors = np.sqrt(np.square(part.flat(lesson.end) - part.flat(finer.end)).mean(axis=1))
+            errors = root_mean_squares(Miss()(part, lesson.end, finer.end))
             # The median: a sample between two modes is undecided for any teacher, and carries the mean.
             own, usual = float(np.median(errors)), float(np.median(end_errors(auto, [Taught(part, finer)], Miss())))
             if own <= _NEAR * usual:

@@ -15,7 +15,16 @@ from dpmsolver.tuning.parts import Part
 from dpmsolver.tuning.table import Table, abreast
 from dpmsolver.tuning.teacher import Taught
 
-__all__ = ["DIVERGED", "STATISTICS", "Miss", "Summary", "end_errors", "judged_errors", "root_mean_square"]
+__all__ = [
+    "DIVERGED",
+    "STATISTICS",
+    "Miss",
+    "Summary",
+    "end_errors",
+    "judged_errors",
+    "root_mean_square",
+    "root_mean_squares",
+]
 
 DIVERGED = 1e30  # the error of a sample whose run diverged
 _PROBE = 1e-2  # of the target's size: how far a feature map is probed for its derivative
@@ -81,7 +90,7 @@ def root_mean_square(values: Floats) -> float:
 
 def end_errors(table: Table, taught: Sequence[Taught], miss: Miss) -> Floats:
     """Return the root mean square miss of each sample's end, float64 (N,)."""
-    return np.concatenate([_part_errors(table, each, miss) for each in taught])
+    return np.concatenate([root_mean_squares(miss(part, table.run(part), lesson.end)) for part, lesson in taught])
 
 
 def judged_errors(tables: Sequence[Table], taught: Sequence[Taught], miss: Miss) -> list[Floats]:
@@ -101,19 +110,15 @@ def _judged_abreast(tables: Sequence[Table], taught: Taught, miss: Miss) -> list
     part = taught.part
     try:
         ends = abreast(part, tables, 0, [table.start(part) for table in tables], [()] * len(tables))
-        return [np.minimum(_root_mean_squares(miss(part, end, taught.lesson.end)), DIVERGED) for end in ends]
+        return [np.minimum(root_mean_squares(miss(part, end, taught.lesson.end)), DIVERGED) for end in ends]
     except SamplingError:
         if len(tables) == 1:
             return [np.full(len(part), DIVERGED)]
         return [_judged_abreast([table], taught, miss)[0] for table in tables]
 
 
-def _part_errors(table: Table, taught: Taught, miss: Miss) -> Floats:
-    return _root_mean_squares(miss(taught.part, table.run(taught.part), taught.lesson.end))
-
-
-def _root_mean_squares(misses: Floats) -> Floats:
-    """The root mean square of each sample's miss."""
+def root_mean_squares(misses: Floats) -> Floats:
+    """Return the root mean square of each sample's miss, float64 (B,), from (B, d)."""
     with np.errstate(over="ignore"):
         found: Floats = np.sqrt(np.square(misses).mean(axis=1))
     return found

@@ -135,14 +135,14 @@ class Tuned:
         again = f"delete {plan.name} and {report.name}, and they are made again"
         try:
             document = json.loads(report.read_text())
-            said = document.pop("format"), document.pop("key")
+            found, known = document.pop("format"), document.pop("key")
             document["errors"] = {name: np.array(each) for name, each in document["errors"].items()}
             document["stages"] = tuple(Stage(**each) for each in document["stages"])
             plans = {name: Plan.from_json(text) for name, text in document.pop("plans").items()}
             made = Report(**{**document, "noises": tuple(document["noises"])})
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"{report} holds no report of a fit ({error}): {again}") from None
-        if said != (_FORMAT, said[1] if key is None else key):
+        if found != _FORMAT or (key is not None and known != key):
             raise PlanError(
                 f"{plan} was fitted to another network, to other noises or with other settings: take another folder, or {again}"
             )

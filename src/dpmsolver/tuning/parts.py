@@ -68,7 +68,7 @@ class Part:
         self.denoiser, self.backend = denoiser, noises.backend
         self.x = self.backend.state(noises.x_T[numbers])
         self._noises, self._numbers, self.room = noises, numbers, room
-        self._repeated: dict[int, Part] = {1: self}
+        self._repeated: dict[int, Part] = {}
         self._calls = Calls(denoiser, self.backend, "data", 10**12)
 
     def __len__(self) -> int:
@@ -88,6 +88,8 @@ class Part:
 
     def repeated(self, count: int) -> Part:
         """Return a part that holds these noises `count` times, one copy after another."""
+        if count == 1:
+            return self
         if count not in self._repeated:  # it asks the caller for a denoiser
             self._repeated[count] = self._noises.part(np.tile(self._numbers, count), self.room)
         return self._repeated[count]

@@ -155,6 +155,29 @@ def test_an_interrupted_fit_resumes(tmp_path: Path) -> None:
     assert {nfe: each.plan for nfe, each in found.items()} == {nfe: each.plan for nfe, each in plain.items()}
 
 
+def test_a_fit_that_was_killed_between_any_two_stages_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Killed at one call after another: no stage is done twice, and the report counts what all the processes have spent."""
+    whole, made = counted(peaks())
+    plain = dpm.tune(whole, (40, 2), nfe=3, effort=9000)
+    spent, kills = 0, 0
+    while True:
+        denoiser, calls = counted(peaks(), stop=made[0] // 3)
+        try:
+            found = dpm.tune(denoiser, (40, 2), nfe=3, effort=9000, store=tmp_path)
+            break
+        except KeyboardInterrupt:
+            kills += 1
+        finally:
+            spent += calls[0]
+    assert kills >= 2
+    assert spent < 1.6 * made[0]
+    assert found.plans == plain.plans
+    assert found.report.stages == plain.report.stages
+    assert len(found.report.stages) > 4
+    assert found.report.evaluations == plain.report.evaluations
+    assert not [*(tmp_path / "teacher").glob("draft-*")]
+
+
 def test_progress_rises_to_its_total() -> None:
     seen: list[tuple[int, int]] = []
     dpm.tune(peaks(), (16, 2), nfe=3, effort=2000, progress=lambda done, total: seen.append((done, total)))
@@ -262,6 +285,16 @@ def test_files_that_are_cut_short_or_edited_are_told(tmp_path: Path) -> None:
     refused(dpm.PlanError, r"was fitted to another network, to other noises or with other", **{**given, "seed": 1})
     for each in (plan, report):
         each.unlink()
+    denoiser, calls = counted(peaks())
+    dpm.tune(denoiser, (16, 2), **given)
+    for each in (plan, report):
+        each.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        dpm.tune(counted(peaks(), stop=calls[0] - 3)[0], (16, 2), **given)
+    draft = next((tmp_path / "teacher").glob("draft-*.json"))
+    draft.write_text(draft.read_text()[:100])
+    refused(dpm.PlanError, r"draft-.*\.json holds no draft of a fit .*: delete it, and the fit begins again", **given)
+    draft.unlink()
     path = next((tmp_path / "teacher").glob("trajectories-*.npz"))
     path.write_bytes(path.read_bytes()[:100])
     refused(dpm.PlanError, r"trajectories-.*\.npz holds no trajectories", **given)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.tuning.course import Course
+from dpmsolver.tuning.draft import Draft
 from dpmsolver.tuning.fitting import fit_rows
 from dpmsolver.tuning.misses import Miss, judged_errors
 from dpmsolver.tuning.outcome import Stage
@@ -37,33 +41,47 @@ class Fit:
 
     Args:
         course: the noises and their teacher. spending: evaluations of single samples beside the teacher. miss: the error to minimise.
+        draft: the file that keeps the draft of the fit after each stage; a fit that finds one there resumes after its last stage.
 
     Attributes:
         auto, selected: the default and the best preset.
-        table: the table with the smallest error on the choosing noises.
-        stages: the record of the fit.
+        draft: what the stages have found and spent.
+        begun: when the fit began, on the clock of `time.perf_counter`; a fit that resumes begins as long ago as its stages took.
     """
 
-    def __init__(self, course: Course, nfe: int, spending: int, miss: Miss) -> None:
+    def __init__(self, course: Course, nfe: int, spending: int, miss: Miss, draft: Path | None = None) -> None:
         self.course, self.nfe, self.miss = course, nfe, miss
-        thirds = course.thirds()
-        self.begun = course.noises.evaluations
+        self.draft = Draft.kept(draft, course.denoiser.predicts)
+        self.begun = time.perf_counter() - self.draft.seconds
+        noises, thirds = course.noises, course.thirds()
+        self._first = noises.evaluations
+        noises.evaluations += self.draft.taught
         self.fit, self.choose = (course.taught(numbers, nfe) for numbers in (thirds.fit, thirds.choose))
-        self.until = course.noises.evaluations + spending
+        self.draft.taught = noises.evaluations - self._first
+        self._until = noises.evaluations + spending
+        noises.evaluations += self.draft.spent
         self.noises = len(thirds.fit) + len(thirds.choose)
-        self.stages: list[Stage] = []
-        self._tables: list[tuple[float, Table]] = []
         self._require_enough(len(thirds.fit))
-        every = list(presets(course.denoiser, nfe, course.wanted_end))
-        best = ranked(every, [*self.choose, *self.fit], miss)
-        self.auto, self.selected = every[0], best[0]
-        self._note("auto", self.auto.table)
-        self._note(f"selected: {self.selected.name}", self.selected.table)
-        self._rows(_bases(best, every))
-        self._search()
-        self._refine("refined", _REFINE)
-        self._refine("refined from the second best", _OTHER, rank=1)
-        self._refine("refined again", 1.0)
+        self.presets = list(presets(course.denoiser, nfe, course.wanted_end))
+        self.auto = self.presets[0]
+        stages = (
+            self._start,
+            self._search,
+            partial(self._refine, "refined", _REFINE),
+            partial(self._refine, "refined from the second best", _OTHER, rank=1),
+            partial(self._refine, "refined again", 1.0),
+        )
+        for stage in stages[self.draft.finished :]:
+            stage()
+            self._finish()
+        self.selected = next(preset for preset in self.presets if preset.name == self.draft.selected)
+
+    def _finish(self) -> None:
+        """Keep what a stage has found and spent."""
+        self.draft.finished += 1
+        self.draft.spent = self._spent() - self.draft.taught
+        self.draft.seconds = time.perf_counter() - self.begun
+        self.draft.keep()
 
     @property
     def table(self) -> Table:
@@ -84,17 +102,28 @@ class Fit:
         errors = self.judged(tables, noises)
         return tables[errors.index(min(errors))]
 
+    def _spent(self) -> int:
+        return self.course.noises.evaluations - self._first
+
     def _left(self) -> int:
-        return self.until - self.course.noises.evaluations
+        return self._until - self.course.noises.evaluations
 
     def _ranked(self, rank: int) -> Table:
-        return sorted(self._tables, key=lambda pair: pair[0])[rank][1]
+        return sorted(self.draft.tables, key=lambda pair: pair[0])[rank][1]
 
     def _note(self, name: str, table: Table, *, instead: Table | None = None) -> None:
         """Keep a table, in place of the one that it improves on, and record the stage."""
         (error,) = self.judged([table])
-        self._tables = [pair for pair in self._tables if pair[1] is not instead] + [(error, table)]
-        self.stages.append(Stage(name, error, self.course.noises.evaluations - self.begun))
+        self.draft.tables = [pair for pair in self.draft.tables if pair[1] is not instead] + [(error, table)]
+        self.draft.stages.append(Stage(name, error, self._spent()))
+
+    def _start(self) -> None:
+        """Rank the presets, and fit rows on the grids of the best."""
+        best = ranked(self.presets, [*self.choose, *self.fit], self.miss)
+        self.draft.selected = best[0].name
+        self._note("auto", self.auto.table)
+        self._note(f"selected: {best[0].name}", best[0].table)
+        self._rows(_bases(best, self.presets))
 
     def _rows(self, bases: Sequence[Table], name: str = "rows by least squares") -> None:
         """Choose the base whose rows, fitted on half of the noises, err least; then fit its rows on all noises with every ridge."""

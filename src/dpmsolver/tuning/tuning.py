@@ -212,17 +212,19 @@ def tune(
         watch.total = course.teacher_nfe * len(order) + spending * len(missing)
     found = {}
     for each, key in keys.items():
-        found[each] = known[each] or _tuned(course, each, spending, miss)
-        if folder is not None and known[each] is None:
+        draft = None if teacher is None else teacher / f"draft-{key}.json"
+        found[each] = known[each] or _tuned(course, each, spending, miss, draft)
+        if folder is not None and draft is not None and known[each] is None:
             found[each].save(folder, key)
+            draft.unlink(missing_ok=True)
     watch.finish()
     return found if isinstance(nfe, Iterable) else found[budgets[0]]
 
 
-def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
+def _tuned(course: Course, nfe: int, spending: int, miss: Miss, draft: Path | None) -> Tuned:
     """Fit a plan for one budget, and keep the plan that the judging noises prefer."""
-    began, before, thirds = time.perf_counter(), course.noises.evaluations, course.thirds()
-    fit = Fit(course, nfe, spending, miss)
+    before, thirds = course.noises.evaluations, course.thirds()
+    fit = Fit(course, nfe, spending, miss, draft)
     judges = course.taught(thirds.judge, nfe, whole=False)
     tables: dict[Kept, Table] = {"auto": fit.auto.table, "selected": fit.selected.table, "tuned": fit.table}
     errors = dict(zip(tables, judged_errors(list(tables.values()), judges, miss), strict=True))
@@ -231,12 +233,12 @@ def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
         winner=preferred(errors),
         selected=fit.selected.name,
         errors=errors,
-        stages=tuple(fit.stages),
+        stages=tuple(fit.draft.stages),
         noises=(len(thirds.fit), len(thirds.choose), len(thirds.judge)),
         teacher_nfe=course.teacher_nfe,
         teacher_error=course.teacher_error,
         evaluations=course.noises.evaluations - before,
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - fit.begun,
     )
     fitted = fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report))
     plans: dict[Kept, Plan] = {"auto": fit.auto.plan, "selected": fit.selected.plan, "tuned": fitted}

@@ -33,7 +33,6 @@ from dpmsolver.evaluation.distances import trajectory_error
 from dpmsolver.evaluation.frechet import frechet_distance_to
 from dpmsolver.evaluation.measures import host
 from dpmsolver.files import written_aside
-from dpmsolver.models import trained
 from dpmsolver.models.testbeds import Testbed, load_testbed
 from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule, scaled_linear_betas
 from dpmsolver.solvers.auto import CANDIDATE_GRIDS, CANDIDATE_SOLVERS, choice_of, kind_of
@@ -93,7 +92,7 @@ class Case:
     @property
     def trained(self) -> bool:
         """Whether it is a trained network, not a law in closed form."""
-        return self.testbed == "digits" or self.testbed in trained.TRAINED
+        return not self.schedule
 
     @property
     def chooses_among_all(self) -> bool:
@@ -255,9 +254,8 @@ class Rank:
     ratios: tuple[float, ...]
 
 
-def ranked(document: Mapping[str, Any], kind: str, nfe: int) -> list[Rank]:
+def ranked(document: Mapping[str, Any], cases: Sequence[Case], nfe: int) -> list[Rank]:
     """The candidates at a budget, best first, by the worst ratios over trained networks and over laws."""
-    cases = measured(document, kind, judges=False)
     of_case = [ratios(document, case, nfe) for case in cases]
     found = []
     for candidate in set.intersection(*({*each} for each in of_case)):
@@ -278,11 +276,12 @@ def _weighted(logs: Sequence[float | None]) -> float:
 
 
 def finalists(document: Mapping[str, Any], kind: str) -> list[str]:
-    """The best candidates of each budget, whatever is best on a choosing case, the choice, and DDIM."""
+    """The best candidates of each budget, by the cases that choose among all, whatever is best on one, the choice, and DDIM."""
     found = {"ddim@logsnr", "ddim@time"}
+    cases = [case for case in measured(document, kind, judges=False) if case.chooses_among_all]
     for nfe in NFES:
-        found |= {rank.candidate for rank in ranked(document, kind, nfe)[:FINALISTS]}
-        for case in measured(document, kind, judges=False):
+        found |= {_choice(kind, nfe), *(rank.candidate for rank in ranked(document, cases, nfe)[:FINALISTS])}
+        for case in cases:
             own = ratios(document, case, nfe)
             found.add(min(own, key=lambda key: own[key]))
     return sorted(found)
@@ -295,7 +294,7 @@ def _choice(kind: str, nfe: int) -> str:
 def deviations(document: Mapping[str, Any]) -> Iterator[str]:
     """Where the library's choice is not what the figures say."""
     for kind, nfe in itertools.product(KINDS, NFES):
-        found, choice = ranked(document, kind, nfe), _choice(kind, nfe)
+        found, choice = ranked(document, measured(document, kind, judges=False), nfe), _choice(kind, nfe)
         score = next((rank.score for rank in found if rank.candidate == choice), np.inf)
         if score > NEAR * found[0].score:
             yield f"{kind}, {nfe} evaluations: {choice} has {score:.3f}, {found[0].candidate} has {found[0].score:.3f}"
@@ -313,7 +312,7 @@ def render(document: Mapping[str, Any]) -> str:
         columns = ["evaluations", "solver", "grid", "score", "mean", *(f"`{case.name}`" for case in cases)]
         parts += [f"\n## {title}\n\nChosen on these:\n\n", _line(columns), _line(["-"] * len(columns))]
         for nfe in NFES:
-            found, choice = ranked(document, kind, nfe), _choice(kind, nfe)
+            found, choice = ranked(document, cases, nfe), _choice(kind, nfe)
             listed = found[:LISTED] + [r for r in found[LISTED:] if r.candidate in (choice, "ddim@time")]
             for rank in listed:
                 mark = "**" if rank.candidate == choice else ""

@@ -1,7 +1,8 @@
 """The evidence behind `solver="auto"`: which solver on which grid comes nearest to the exact trajectory, for each budget.
 
     python -m benchmarks.choice                  measures what is not measured yet (hours on one core, most of it networks)
-    python -m benchmarks.choice --only EDM       measures these testbeds again, by a regular expression
+    python -m benchmarks.choice --only EDM       measures what is missing on these testbeds alone, by a regular expression
+    python -m benchmarks.choice --again          measures what has figures again, too
     python -m benchmarks.choice --frechet        measures Frechet distances of the choice and of some others on two networks (ten minutes)
     python -m benchmarks.choice --render         measures nothing and writes the page from the figures
     python -m benchmarks.choice --check          measures nothing; fails where figures, choice and page do not agree
@@ -32,7 +33,6 @@ from dpmsolver.evaluation.distances import trajectory_error
 from dpmsolver.evaluation.frechet import frechet_distance_to
 from dpmsolver.evaluation.measures import host
 from dpmsolver.files import written_aside
-from dpmsolver.models import trained
 from dpmsolver.models.testbeds import Testbed, load_testbed
 from dpmsolver.schedules import EDM, Discrete, Flow, LinearVP, NoiseSchedule, scaled_linear_betas
 from dpmsolver.solvers.auto import CANDIDATE_GRIDS, CANDIDATE_SOLVERS, choice_of, kind_of
@@ -92,12 +92,12 @@ class Case:
     @property
     def trained(self) -> bool:
         """Whether it is a trained network, not a law in closed form."""
-        return self.testbed == "digits" or self.testbed in trained.TRAINED
+        return not self.schedule
 
     @property
     def chooses_among_all(self) -> bool:
-        """Whether it measures every candidate: guided networks cost twice as much and choose among the finalists of the others."""
-        return not self.judges and self.guidance == 1.0
+        """Whether it measures every candidate: the dearest networks, guided or large, choose among the finalists of the others."""
+        return not self.judges and self.guidance == 1.0 and self.testbed != "cifar10"
 
     @property
     def num(self) -> int:
@@ -129,6 +129,7 @@ CASES = (
     # Variance preserving
     Case("digits"),
     Case("digits", guidance=3.0),
+    Case("cifar10"),
     Case("moons-linear"),
     Case("cifar10-mixture", "linear"),
     Case("cifar10-gaussian", "scaled-linear"),
@@ -193,28 +194,37 @@ def run_of(candidate: str, schedule: NoiseSchedule, nfe: int, end: float, predic
         return None
 
 
-def measure(case: Case, candidates: Sequence[str]) -> dict[str, Any]:
-    """The kind of the case, the reference's own error, and budget -> candidate -> error."""
-    testbed, seed = case.load(), 0 if case.chooses_among_all else 1
+def missing(testbed: Testbed, candidates: Sequence[str], known: Mapping[str, Any]) -> dict[int, dict[str, dpm.Plan]]:
+    """Budget -> candidate -> its plan, of those that can spend the budget and have no figure among the known ones."""
+    schedule, predicts = testbed.schedule, testbed.predicts
+    found = {}
+    for nfe in NFES:
+        end = dpm.make_plan("ddim", schedule, nfe, predicts=predicts).end.time
+        new = [candidate for candidate in candidates if candidate not in known.get(str(nfe), {})]
+        plans = {candidate: run_of(candidate, schedule, nfe, end, predicts) for candidate in new}
+        found[nfe] = {candidate: plan for candidate, plan in plans.items() if plan is not None}
+    return found
+
+
+def measure(case: Case, testbed: Testbed, plans: Mapping[int, Mapping[str, dpm.Plan]]) -> dict[str, Any]:
+    """The reference's own error, and budget -> candidate -> error."""
+    seed = 0 if case.chooses_among_all else 1
     denoiser, x_T = case.denoiser(testbed), testbed.initial_noise(range(case.num), seed)
-    predicts, schedule = denoiser.predicts, testbed.schedule
-    plans = {nfe: dpm.make_plan("ddim", schedule, nfe, predicts=predicts) for nfe in NFES}
-    ends = {nfe: plan.end.time for nfe, plan in plans.items()}
+    ends = {plan.end.time for of_budget in plans.values() for plan in of_budget.values()}
 
     def converged(end: float, nfe: int) -> Any:
         return host(dpm.sample(denoiser, x_T, nfe=nfe, solver=REFERENCE, grid="logsnr", end=end))
 
-    references = {end: converged(end, REFERENCE_NFE) for end in {*ends.values()}}
+    references = {end: converged(end, REFERENCE_NFE) for end in ends}
     own = max(distance(converged(end, REFERENCE_NFE // 2), reference) for end, reference in references.items())
     errors: dict[str, dict[str, float]] = {}
-    for nfe in NFES:
-        found = errors[str(nfe)] = {}
-        for candidate in candidates:
-            plan = run_of(candidate, schedule, nfe, ends[nfe], predicts)
-            if plan is not None:
-                found[candidate] = distance(host(dpm.sample(denoiser, x_T, plan=plan)), references[ends[nfe]])
-        print(case.name, nfe, sorted((e, k) for k, e in found.items())[:3], flush=True)
-    return {"kind": kind_of(schedule, predicts), "own_error": own, "errors": errors}
+    for nfe, of_budget in plans.items():
+        errors[str(nfe)] = {
+            candidate: distance(host(dpm.sample(denoiser, x_T, plan=plan)), references[plan.end.time])
+            for candidate, plan in of_budget.items()
+        }
+        print(case.name, nfe, sorted((e, k) for k, e in errors[str(nfe)].items())[:3], flush=True)
+    return {"own_error": own, "errors": errors}
 
 
 def distance(samples: Any, reference: Any) -> float:
@@ -244,9 +254,8 @@ class Rank:
     ratios: tuple[float, ...]
 
 
-def ranked(document: Mapping[str, Any], kind: str, nfe: int) -> list[Rank]:
+def ranked(document: Mapping[str, Any], cases: Sequence[Case], nfe: int) -> list[Rank]:
     """The candidates at a budget, best first, by the worst ratios over trained networks and over laws."""
-    cases = measured(document, kind, judges=False)
     of_case = [ratios(document, case, nfe) for case in cases]
     found = []
     for candidate in set.intersection(*({*each} for each in of_case)):
@@ -267,11 +276,12 @@ def _weighted(logs: Sequence[float | None]) -> float:
 
 
 def finalists(document: Mapping[str, Any], kind: str) -> list[str]:
-    """The best candidates of each budget, whatever is best on a choosing case, the choice, and DDIM."""
+    """The best candidates of each budget, by the cases that choose among all, whatever is best on one, the choice, and DDIM."""
     found = {"ddim@logsnr", "ddim@time"}
+    cases = [case for case in measured(document, kind, judges=False) if case.chooses_among_all]
     for nfe in NFES:
-        found |= {rank.candidate for rank in ranked(document, kind, nfe)[:FINALISTS]}
-        for case in measured(document, kind, judges=False):
+        found |= {_choice(kind, nfe), *(rank.candidate for rank in ranked(document, cases, nfe)[:FINALISTS])}
+        for case in cases:
             own = ratios(document, case, nfe)
             found.add(min(own, key=lambda key: own[key]))
     return sorted(found)
@@ -284,7 +294,7 @@ def _choice(kind: str, nfe: int) -> str:
 def deviations(document: Mapping[str, Any]) -> Iterator[str]:
     """Where the library's choice is not what the figures say."""
     for kind, nfe in itertools.product(KINDS, NFES):
-        found, choice = ranked(document, kind, nfe), _choice(kind, nfe)
+        found, choice = ranked(document, measured(document, kind, judges=False), nfe), _choice(kind, nfe)
         score = next((rank.score for rank in found if rank.candidate == choice), np.inf)
         if score > NEAR * found[0].score:
             yield f"{kind}, {nfe} evaluations: {choice} has {score:.3f}, {found[0].candidate} has {found[0].score:.3f}"
@@ -302,7 +312,7 @@ def render(document: Mapping[str, Any]) -> str:
         columns = ["evaluations", "solver", "grid", "score", "mean", *(f"`{case.name}`" for case in cases)]
         parts += [f"\n## {title}\n\nChosen on these:\n\n", _line(columns), _line(["-"] * len(columns))]
         for nfe in NFES:
-            found, choice = ranked(document, kind, nfe), _choice(kind, nfe)
+            found, choice = ranked(document, cases, nfe), _choice(kind, nfe)
             listed = found[:LISTED] + [r for r in found[LISTED:] if r.candidate in (choice, "ddim@time")]
             for rank in listed:
                 mark = "**" if rank.candidate == choice else ""
@@ -439,11 +449,26 @@ def update(name: str, figures: Mapping[str, Any] | None) -> dict[str, Any]:
     return document
 
 
+def extended(document: Mapping[str, Any], case: Case, again: bool) -> Mapping[str, Any]:
+    """Measure what a case has no figures for, and return all figures; a candidate that is new costs what it costs alone."""
+    begin, known = time.perf_counter(), {} if again else document["cases"].get(case.name, {})
+    testbed, errors = case.load(), known.get("errors", {})
+    kind = kind_of(testbed.schedule, testbed.predicts)
+    plans = missing(testbed, CANDIDATES if case.chooses_among_all else finalists(document, kind), errors)
+    if not any(plans.values()):
+        return document
+    new = measure(case, testbed, plans)
+    new["errors"] = {str(nfe): {**errors.get(str(nfe), {}), **new["errors"][str(nfe)]} for nfe in NFES}
+    seconds = round(known.get("seconds", 0) + time.perf_counter() - begin)
+    return update(case.name, {"seconds": seconds, "kind": kind, **new})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", default="", metavar="REGEX", help="measure these testbeds, again where they have figures"
+        "--only", default="", metavar="REGEX", help="measure these testbeds alone, where they have no figures"
     )
+    parser.add_argument("--again", action="store_true", help="measure what has figures again")
     parser.add_argument("--frechet", action="store_true", help="measure the Frechet distances")
     parser.add_argument("--render", action="store_true", help="write the page from the figures")
     parser.add_argument("--check", action="store_true", help="fail where figures, choice and page do not agree")
@@ -462,13 +487,8 @@ def main() -> None:
                 aside.write_text(json.dumps(document, indent=1) + "\n")
     elif not args.render:
         for case in sorted(CASES, key=lambda case: not case.chooses_among_all):
-            if not re.search(args.only, case.name) or (not args.only and case.name in document["cases"]):
-                continue
-            begin = time.perf_counter()
-            testbed = case.load()
-            kind = kind_of(testbed.schedule, testbed.predicts)
-            figures = measure(case, CANDIDATES if case.chooses_among_all else finalists(document, kind))
-            document = update(case.name, {"seconds": round(time.perf_counter() - begin), **figures})
+            if re.search(args.only, case.name):
+                document = extended(document, case, again=args.again)
     with written_aside(PAGE) as aside:
         aside.write_text(render(document))
     print("\n".join(deviations(document)) or "the choice is what the figures say")

@@ -25,7 +25,7 @@ CANDIDATE_SOLVERS = (
     *("deis-tab2", "ipndm-3", "ipndm-4", "lms-4", "velocity-2m", "velocity-3m"),
 )
 CANDIDATE_GRIDS = (
-    *("logsnr", "quadratic", "karras", "time", "beta", "beta:a=0.5:b=0.7", "beta:a=0.6:b=0.7", "leading"),
+    *("logsnr", "quadratic", "karras", "time", "beta", "beta:a=0.5:b=0.7", "beta:a=0.6:b=0.7", "leading", "rectified"),
 )
 
 # (largest budget, solver, grid), by kind of schedule. Budgets above 20 were not measured: there log-SNR and order 3 are known to be good.

@@ -24,7 +24,7 @@ def few_presets() -> Iterator[None]:
     """Two presets instead of 128, which would take most of a small fit's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selecting, "CANDIDATE_SOLVERS", ("dpm++2m",))
-        patch.setattr(selecting, "GRIDS", ("logsnr", "quadratic"))
+        patch.setattr(selecting, "CANDIDATE_GRIDS", ("logsnr", "quadratic"))
         yield
 
 

@@ -27,7 +27,7 @@ def few_presets() -> Iterator[None]:
     """Four presets instead of 128, which would take most of a small fit's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selecting, "CANDIDATE_SOLVERS", ("dpm++2m", "unipc-2"))
-        patch.setattr(selecting, "GRIDS", ("logsnr", "quadratic"))
+        patch.setattr(selecting, "CANDIDATE_GRIDS", ("logsnr", "quadratic"))
         yield
 
 

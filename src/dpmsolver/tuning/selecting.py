@@ -18,10 +18,7 @@ from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
 from dpmsolver.typing import Written
 
-__all__ = ["GRIDS", "Preset", "first_noises", "presets", "ranked"]
-
-# `auto` does not choose "rectified", on which azula's samplers run: it was added here after they had been ahead on digits-edm.
-GRIDS = (*CANDIDATE_GRIDS, "rectified")
+__all__ = ["Preset", "first_noises", "presets", "ranked"]
 
 # (noises, presets that stay): 144 presets of 8 evaluations cost 1,408 evaluations of a batch of at most 16.
 _ROUNDS = ((4, 20), (16, 6), (32, 6))
@@ -55,7 +52,7 @@ class Preset:
 def presets(denoiser: Denoiser, nfe: int, end: float | None) -> Iterator[Preset]:
     """Yield the choice of `auto`, then every candidate solver on every grid that the budget and the schedule allow."""
     seen = set()
-    names = ("auto", *(f"{solver}@{grid}" for solver in CANDIDATE_SOLVERS for grid in GRIDS))
+    names = ("auto", *(f"{solver}@{grid}" for solver in CANDIDATE_SOLVERS for grid in CANDIDATE_GRIDS))
     for name in names:
         try:
             plan = make_plan(Written(name), denoiser.schedule, nfe, end=end, predicts=denoiser.predicts)

@@ -55,4 +55,5 @@ def sheet(pixels: Pixels) -> NDArray[np.uint8]:
     grid = cells.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     flat = grid.reshape(rows * height, columns * width, channels)
     factor = max(1, _SMALL // height)
-    return flat.repeat(factor, axis=0).repeat(factor, axis=1)
+    large: NDArray[np.uint8] = flat.repeat(factor, axis=0).repeat(factor, axis=1)
+    return large

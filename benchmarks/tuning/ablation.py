@@ -22,7 +22,8 @@ from dpmsolver.tuning.teacher import Lesson, Taught
 __all__ = ["RIDGES", "measure", "refit"]
 
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-COUNTS = (8, 16, 32, 64, 128, 256, 512)
+COUNTS = (4, 8, 16, 32, 64, 128, 256, 512)
+_UNIT = COUNTS[0]  # noises in a part
 _MISS = Miss()
 _STEPS = 3  # derivatives at most for one refinement
 
@@ -103,15 +104,17 @@ def _last(tables: Any, start: Table, most: int = _STEPS) -> Table:
 
 def _counts(case: Case, judges: Judges, nfe: int) -> dict[str, Any]:
     """Rows by least squares, and refined with times, by the number of noises that they are fitted to; half as many more choose."""
-    counts = COUNTS[:5] if case.slow else COUNTS
+    counts = COUNTS[:6] if case.slow else COUNTS
     noises = case.some(judges.testbed, 0, counts[-1] + counts[-1] // 2)
     end, schedule = judges.end(nfe), judges.testbed.schedule
-    every = [Taught(part, Lesson.given(part, end)) for part in noises.parts(range(counts[-1]), 8)]
-    others = [Taught(part, Lesson.given(part, end)) for part in noises.parts(range(counts[-1], len(noises)), 4)]
+    every = [Taught(part, Lesson.given(part, end)) for part in noises.parts(range(counts[-1]), _UNIT)]
+    others = [
+        Taught(part, Lesson.given(part, end)) for part in noises.parts(range(counts[-1], len(noises)), _UNIT // 2)
+    ]
     base = ranked(list(presets(judges.denoiser, nfe, None)), every, _MISS)[0].table
     found = {}
     for count in counts:
-        fit, choose = every[: count // 8], others[: count // 8]
+        fit, choose = every[: count // _UNIT], others[: count // _UNIT]
         rows, final = refit(base, fit, choose, schedule)
         found[str(count)] = {"rows": said(judges.of_table(rows)), "refined": said(judges.of_table(final))}
     return found

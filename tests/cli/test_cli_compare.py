@@ -111,7 +111,7 @@ def test_a_comparison_that_was_stopped_resumes(
     while len(list(stopped.rglob("begun/**/*.npz"))) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(stop)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert out == ""
     if stop == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
@@ -147,7 +147,7 @@ def test_on_a_terminal_the_bar_moves_with_every_evaluation_and_is_closed(tmp_pat
         while more := os.read(ours, 4096):
             said += more
     os.close(ours)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=120) == 130
     dones = [int(done) for done in re.findall(rb"(\d+)/540", said)]
     assert dones == sorted(dones)
     assert not list((tmp_path / "out").rglob("batches/**/*.npz"))
@@ -209,7 +209,7 @@ def test_the_table_says_why_a_figure_is_not_there(tmp_path: Path, capsys: pytest
 def test_a_slow_start_is_told_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """After a while, and not where there is nothing to say or the work was done before."""
     monkeypatch.setattr(comparing, "FIRST_LINE", 0.05)
-    for line, seconds, said in (("computing", 0.3, "computing\n"), ("", 0.3, ""), ("computing", 0.0, "")):
+    for line, seconds, said in (("computing", 1.0, "computing\n"), ("", 0.2, ""), ("computing", 0.0, "")):
         with comparing._said_if_slow(line):
             time.sleep(seconds)
         assert capsys.readouterr().err == said

@@ -128,7 +128,7 @@ def test_ctrl_c_stops_with_a_line_and_the_same_command_resumes(tmp_path: Path) -
     while not (out / "records").exists() and time.monotonic() < limit:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said.decode()
     assert b"the same command resumes from what is in" in said
     assert json.loads((out / "status.json").read_text())["state"] == "stopped"

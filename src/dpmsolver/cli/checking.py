@@ -69,7 +69,8 @@ def check(
 
 def _model(name: str, device: str, labels: list[int] | None) -> tuple[dpm.Denoiser, Any, tuple[int, ...] | None]:
     """The denoiser, an array like its states, and the shape of a sample where that is known."""
-    from dpmsolver.models.testbeds import Testbed, made_by_user
+    from dpmsolver.models.by_user import made_by_user
+    from dpmsolver.models.testbeds import Testbed
 
     if ":" not in name or Path(name).is_dir():
         loaded = dpm.models.load(name, device=device)

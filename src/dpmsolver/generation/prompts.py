@@ -11,7 +11,8 @@ from typing import Any
 
 from dpmsolver.adapters.diffusers.pipelines import from_diffusers
 from dpmsolver.generation.job import Job
-from dpmsolver.models.testbeds import Testbed, made_by_user
+from dpmsolver.models.by_user import made_by_user
+from dpmsolver.models.testbeds import Testbed
 from dpmsolver.networks.denoiser import Denoiser
 
 __all__ = ["prompted"]

@@ -5,88 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index
-from typing import Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from dpmsolver.backends import Backend, arrays
 from dpmsolver.backends.arrays import linear
 from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError
-from dpmsolver.host import settled, to_host
+from dpmsolver.networks.conditions import joined, one_sided
 from dpmsolver.networks.lending import Lending
 from dpmsolver.networks.rules import Outputs, Projected, Rescaled, Rule, ZeroStar
+from dpmsolver.networks.scales import Interval, Scale, checked_scale, scale_at, shares
 
 __all__ = ["Classifier", "ClassifierFree", "Loss", "Projected", "Rescaled", "Scale", "ZeroStar"]
-
-# A number; a function of the schedule's time; or one number per sample, in a list, an array or a tensor on any device.
-Scale: TypeAlias = Any
-_Interval: TypeAlias = tuple[float, float] | None
-
-
-def _checked(scale: Scale, interval: _Interval) -> Scale:
-    """The scale as a float, a tuple of floats, or the function that it is."""
-    if interval is not None and not 0 <= interval[0] < interval[1]:
-        raise PlanError(f"interval is (low, high) in the schedule's time, got {interval}")
-    if callable(scale):
-        return scale
-    try:
-        values = to_host(scale)
-    except (TypeError, ValueError):
-        values = np.empty((0, 0))
-    if isinstance(scale, str) or values.ndim > 1:
-        raise PlanError(
-            f"guidance scale must be a number, one number per sample or a function of time, got {type(scale).__name__}"
-            + (f" of shape {values.shape}" if values.size else "")
-        )
-    if not np.isfinite(values).all():
-        raise PlanError(f"guidance scale must be finite, got {scale}")
-    return tuple(values.tolist()) if values.ndim else float(values)
-
-
-@settled
-def _scale_at(
-    scale: Scale, outside: float, interval: _Interval, time: Any, batch: int
-) -> tuple[float | NDArray[np.float64], bool]:
-    """The scale of an evaluation, and whether it is that of `outside` for all.
-
-    It is a float, or float64 (B,) where samples differ in their scale or their time.
-    """
-    if interval is None and isinstance(scale, float) and isinstance(time, float):
-        return scale, scale == outside
-    times = np.asarray(time, dtype=np.float64)
-    values = np.asarray(scale) if not callable(scale) else _called(scale, times)
-    if values.ndim and len(values) != batch:
-        raise PlanError(f"guidance scale must be one number or one per sample: {batch} samples, {len(values)} numbers")
-    if interval is not None:
-        values = np.where(_inside(times, interval), values, outside)
-    idle = bool(np.all(values == outside))
-    if not times.ndim and not values.ndim:
-        return float(values), idle
-    return np.array(np.broadcast_to(values, (batch,)), dtype=np.float64), idle
-
-
-def _inside(times: NDArray[np.float64], interval: _Interval) -> NDArray[np.bool_]:
-    """Whether each time lies in an interval; None is all times."""
-    if interval is None:
-        return np.full(times.shape, True)
-    return np.asarray((times >= interval[0]) & (times <= interval[1]))
-
-
-@settled
-def _shares(time: Any, interval: _Interval) -> tuple[NDArray[np.bool_], bool, bool]:
-    """Which of the times lie in an interval, whether any does, and whether all do."""
-    inside = _inside(np.asarray(time, dtype=np.float64), interval)
-    return inside, bool(inside.any()), bool(inside.all())
-
-
-def _called(scale: Callable[[float], Any], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = [to_host(scale(time)) for time in times.ravel().tolist()]
-    for time, value in zip(times.ravel(), found, strict=True):
-        if value.ndim or not np.isfinite(value):
-            raise PlanError(f"guidance scale must return one finite number, at t={time:.6g} it returned {value}")
-    return np.array(found, dtype=np.float64).reshape(times.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +62,7 @@ class ClassifierFree:
     scale: Scale
     condition: Mapping[str, Any]
     unconditional: Mapping[str, Any] | None = None
-    interval: _Interval = None
+    interval: Interval = None
     batched: bool = True
     rule: Rule | None = None
     _two_calls: bool = field(init=False, repr=False)
@@ -140,7 +70,7 @@ class ClassifierFree:
     __repr__ = brief_repr
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _checked(self.scale, self.interval))
+        object.__setattr__(self, "scale", checked_scale(self.scale, self.interval))
         nothing = {} if self.unconditional is None else self.unconditional
         for name, value in (("condition", self.condition), ("unconditional", nothing)):
             if not isinstance(value, Mapping):
@@ -157,7 +87,7 @@ class ClassifierFree:
                 "rule must be guidance.Rescaled(…), guidance.Projected(…), guidance.ZeroStar(…) or None, "
                 f"got {type(self.rule).__name__}"
             )
-        object.__setattr__(self, "_two_calls", not self.batched or _one_sided(self.condition, nothing))
+        object.__setattr__(self, "_two_calls", not self.batched or one_sided(self.condition, nothing))
 
     @property
     def constant(self) -> bool:
@@ -168,9 +98,9 @@ class ClassifierFree:
     def check(self, batch: int, times: Sequence[Any], answers: int = 1) -> None:
         """Raise PlanError if this guidance does not fit a batch, or if its scale does not fit one of the times."""
         for time in times:
-            _scale_at(self.scale, 1.0, self.interval, time, index(batch))
+            scale_at(self.scale, 1.0, self.interval, time, index(batch))
         if not self._two_calls and (self.scale != 1.0 or answers > 1):
-            _joined("", self.unconditional or {}, self.condition, batch, join=lambda arrays: None)
+            joined("", self.unconditional or {}, self.condition, batch, join=lambda arrays: None)
 
     def run(
         self,
@@ -188,7 +118,7 @@ class ClassifierFree:
             call: the network, `call(x, label, kwargs, own)`; own=True tells that nobody else needs x.
             calls: those of the run. to_data: (a, b) with x_0 = a x + b output, for a rule that acts on the data.
         """
-        scale, idle = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
+        scale, idle = scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
         if self._silent(calls):
             return linear(backend, [0.0], [call(x, label, self.condition)])
         if idle:
@@ -206,14 +136,14 @@ class ClassifierFree:
         to_data: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Return the guided and the unconditional output; outside the interval both are the conditional one. Arguments as for `run`."""
-        inside, some, everywhere = _shares(time, self.interval)
+        inside, some, everywhere = shares(time, self.interval)
         if self._silent(calls):
             nothing = linear(backend, [0.0], [call(x, label, self.condition)])
             return nothing, nothing
         if not some:
             alone = call(x, label, self.condition)
             return alone, alone
-        scale, _ = _scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
+        scale, _ = scale_at(self.scale, 1.0, self.interval, time, index(len(x)))
         conditional, without = self._outputs(backend, call, x, label)
         guided = self._guided(Outputs(backend, conditional, without, scale, x, to_data, calls))
         return guided, without if everywhere else arrays.where(backend, inside, without, conditional)
@@ -231,69 +161,9 @@ class ClassifierFree:
             # Copied before the second call: a compiled network may return the same memory twice.
             without = backend.copy_to(call(x, backend.copy_to(label), self.unconditional or {}))
             return call(x, label, self.condition), without
-        both = _joined("", self.unconditional or {}, self.condition, len(x), join=arrays.concatenate)
+        both = joined("", self.unconditional or {}, self.condition, len(x), join=arrays.concatenate)
         out = call(arrays.concatenate([x, x]), arrays.concatenate([label, label]), both, own=True)
         return out[len(x) :], out[: len(x)]
-
-
-def _one_sided(condition: Any, unconditional: Any) -> bool:
-    """Whether one side has None or no value where the other has one, somewhere in it."""
-    if isinstance(condition, Mapping) and isinstance(unconditional, Mapping):
-        return condition.keys() != unconditional.keys() or any(
-            _one_sided(value, unconditional[name]) for name, value in condition.items()
-        )
-    if isinstance(condition, (list, tuple)) and isinstance(unconditional, (list, tuple)):
-        return any(map(_one_sided, condition, unconditional))
-    return (condition is None) != (unconditional is None)
-
-
-def _joined(path: str, unconditional: Any, condition: Any, batch: int, join: Callable[[Sequence[Any]], Any]) -> Any:
-    """Both as one value for a call of twice the batch: arrays through `join`, whatever holds them rebuilt."""
-    if isinstance(condition, Mapping) and isinstance(unconditional, Mapping):
-        return {
-            name: _joined(f"{path}.{name}" if path else str(name), unconditional[name], value, batch, join)
-            for name, value in condition.items()
-        }
-    if isinstance(condition, (list, tuple)) and isinstance(unconditional, (list, tuple)):
-        if len(condition) == len(unconditional):
-            pairs = enumerate(zip(unconditional, condition, strict=True))
-            items = [_joined(f"{path}[{i}]", a, b, batch, join) for i, (a, b) in pairs]
-            if isinstance(condition, list):
-                return items
-            return type(condition)(*items) if hasattr(condition, "_fields") else tuple(items)
-    elif _is_array(condition) and _is_array(unconditional):
-        if condition is unconditional and condition.shape[:1] != (batch,):
-            return condition
-        if _kind(condition) == _kind(unconditional) and condition.shape[:1] == (batch,):
-            return join([unconditional, condition])
-    elif _same(condition, unconditional):
-        return condition
-    raise PlanError(
-        f"guidance: {path!r} needs two arrays of equal shape with {batch} rows for one batched call, got {_kind(condition)} as condition "
-        f"and {_kind(unconditional)} as unconditional: give batched=False for two calls"
-    )
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and not isinstance(value, np.generic)
-
-
-def _kind(value: Any) -> str:
-    """What a value is, without its contents."""
-    if _is_array(value):
-        where = str(getattr(value, "device", "cpu"))
-        return f"{type(value).__name__} of shape {tuple(value.shape)}" + ("" if where == "cpu" else f" on {where}")
-    return type(value).__name__ + (f" of length {len(value)}" if isinstance(value, (list, tuple)) else "")
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values that are no arrays are one or equal."""
-    if one is other:
-        return True
-    try:
-        return type(one) is type(other) and bool(one == other)
-    except (RuntimeError, TypeError, ValueError):  # arrays somewhere inside do not say whether they are equal
-        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,23 +195,23 @@ class Classifier:
     log_probability: Callable[..., Any] | None = None
     gradient: Callable[..., Any] | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    interval: _Interval = None
+    interval: Interval = None
 
     __repr__ = brief_repr
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _checked(self.scale, self.interval))
+        object.__setattr__(self, "scale", checked_scale(self.scale, self.interval))
         if (self.log_probability is None) == (self.gradient is None):
             raise PlanError("give exactly one of log_probability and gradient")
 
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """Raise PlanError if the scale does not fit a batch or one of the times."""
         for time in times:
-            _scale_at(self.scale, 0.0, self.interval, time, index(batch))
+            scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
     def at(self, backend: Backend, x: Any, label: Any, time: Any) -> tuple[Any, Any] | None:
         """Return (scale, gradient), or None outside the interval."""
-        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
+        scale, idle = scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
         if idle:
             return None
         if self.gradient is not None:
@@ -392,19 +262,19 @@ class Loss:
 
     loss: Callable[[Any], Any]
     scale: Scale
-    interval: _Interval = None
+    interval: Interval = None
 
     __repr__ = brief_repr
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _checked(self.scale, self.interval))
+        object.__setattr__(self, "scale", checked_scale(self.scale, self.interval))
         if not callable(self.loss):
             raise TypeError(f"loss must be a function x_0 -> (B,), got {type(self.loss).__name__}")
 
     def check(self, batch: int, times: Sequence[Any]) -> None:
         """Raise PlanError if the scale does not fit a batch or one of the times."""
         for time in times:
-            _scale_at(self.scale, 0.0, self.interval, time, index(batch))
+            scale_at(self.scale, 0.0, self.interval, time, index(batch))
 
     def run(
         self,
@@ -420,7 +290,7 @@ class Loss:
         Args:
             to_data: (a, b) with x_0 = a x + b output.
         """
-        scale, idle = _scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
+        scale, idle = scale_at(self.scale, 0.0, self.interval, time, index(len(x)))
         if idle:
             return network(x, label), None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import doctest
 import importlib
+import pkgutil
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +57,38 @@ def test_every_name_of_the_package_is_in_the_reference(name: str) -> None:
         assert {f"dpmsolver.{name}", value.__name__} & SHOWN.keys()
     else:
         assert is_documented("dpmsolver", name)
+
+
+def test_an_example_imports_what_it_uses() -> None:
+    """A docstring's example runs where it is pasted: only the documented thing and its module's public names are taken for granted."""
+    for each in pkgutil.walk_packages(dpm.__path__, "dpmsolver."):
+        if each.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(each.name)
+        for test in doctest.DocTestFinder().find(module, each.name, module):
+            known = {*getattr(module, "__all__", ()), *dir(builtins), test.name.rpartition(".")[2]}
+            source = "".join(example.source for example in test.examples)
+            assert not names_without_import(source) - known, test.name
+
+
+def names_without_import(source: str) -> set[str]:
+    """The names that a piece of code uses and neither imports nor makes."""
+    used, made = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            made |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            made.add(node.name)
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+        elif isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+    return used - made
+
+
+def test_a_name_without_an_import_is_found() -> None:
+    """The check of examples can fail."""
+    assert names_without_import("x = np.ones(3)\nlambda y: x + y") == {"np"}
 
 
 @pytest.mark.parametrize("name", sorted(dpm.__all__))

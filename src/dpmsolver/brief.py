@@ -24,6 +24,7 @@ def brief(value: Any) -> str:
     """Return a short text for a value: its repr if that is short, else its kind.
 
     Examples:
+        >>> import numpy as np
         >>> brief(0.5), brief(np.zeros((64, 3))), brief(np.sin), brief([1.0, 2.0]), brief({"y": np.zeros(1000)})
         ('0.5', '<float64 (64, 3)>', 'sin', '[1.0, 2.0]', "{'y': <float64 (1000,)>}")
     """

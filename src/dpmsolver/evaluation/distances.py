@@ -34,6 +34,7 @@ def trajectory_error(samples: Any, reference: Any) -> Floats:
         ValueError: the shapes differ, there are no samples, or values are NaN or infinite.
 
     Examples:
+        >>> import numpy as np
         >>> trajectory_error(np.zeros((2, 4)), np.ones((2, 4)) * [[1.0], [2.0]])
         array([1., 2.])
     """
@@ -88,6 +89,7 @@ def sliced_wasserstein(a: Any, b: Any, projections: int = 128, seed: int = 0) ->
         ValueError: the points have different shapes, a set is empty, values are NaN or infinite, or there are no projections.
 
     Examples:
+        >>> import numpy as np
         >>> points = np.random.default_rng(0).standard_normal((100, 2))
         >>> round(sliced_wasserstein(points, points + [3.0, 4.0]), 12) == round(5.0 / 2**0.5, 12)
         True

@@ -173,6 +173,7 @@ def frechet_bias(features: ArrayLike, mean: ArrayLike, covariance: ArrayLike) ->
         ValueError: `frechet_distance_to` refuses the arguments, or there are fewer rows.
 
     Examples:
+        >>> import numpy as np
         >>> features = np.random.default_rng(0).standard_normal((1000, 4))
         >>> [round(frechet_bias(features[:n], np.full(4, 0.5), np.eye(4)), 3) for n in (100, 1000)]
         [0.099, 0.007]
@@ -212,6 +213,7 @@ def frechet_interval(
         ValueError: `frechet_replicates` refuses the arguments.
 
     Examples:
+        >>> import numpy as np
         >>> features = np.random.default_rng(0).standard_normal((500, 4))
         >>> print(frechet_interval(features, np.full(4, 0.5), np.eye(4)))
         1.133 (0.952 to 1.327)

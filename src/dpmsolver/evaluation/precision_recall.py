@@ -27,6 +27,7 @@ def precision_recall(data: ArrayLike, samples: ArrayLike, neighbours: int = 3) -
         ValueError: the shapes do not fit, or there are too few rows.
 
     Examples:
+        >>> import numpy as np
         >>> data = np.random.default_rng(0).standard_normal((500, 2))
         >>> precision_recall(data, 0.01 * data)[1] < 0.1 < precision_recall(data, 0.01 * data)[0]
         True

@@ -38,6 +38,8 @@ class Tape:
         like: an array with the framework, type and device of the states.
 
     Examples:
+        >>> import numpy as np
+        >>> from pathlib import Path
         >>> import tempfile
         >>> calls = []
         >>> def network(x, t):

@@ -46,6 +46,7 @@ def from_which_on(budgets: Sequence[float], missed: Floats, within: float) -> Fl
     """Return the smallest budget from which on all rows are within the share, for each column; infinity if the largest is not.
 
     Examples:
+        >>> import numpy as np
         >>> from_which_on([10, 20, 40], np.array([[0.02, 0.9], [0.2, 0.04], [0.01, 0.01]]), 0.05).tolist()
         [40.0, 20.0]
     """
@@ -58,6 +59,7 @@ def ratio(base: Floats, own: Floats, largest: float) -> dict[str, Any] | None:
     """Return the ratio of DDIM's evaluations to those of a family, with its interval. "at_least": DDIM missed it at its largest budget.
 
     Examples:
+        >>> import numpy as np
         >>> ratio(np.array([100.0, 100.0, np.inf]), np.array([10.0, 20.0, 10.0]), 200.0)
         {'value': 10.0, 'low': 5.0, 'high': 20.0, 'at_least': False, 'high_at_least': True}
     """

@@ -19,6 +19,7 @@ def to_pixels(samples: NDArray[Any]) -> Pixels:
     """Return bytes (num, height, width, channels) of samples (num, channels, height, width) in [-1, 1]; other values are clipped.
 
     Examples:
+        >>> import numpy as np
         >>> to_pixels(np.array([[[[-1.0, 0.0, 2.0]]]])).ravel().tolist()
         [0, 128, 255]
     """
@@ -44,6 +45,7 @@ def sheet(pixels: Pixels) -> NDArray[np.uint8]:
     """Return one picture (height, width, channels) of all pictures, as nearly square as possible.
 
     Examples:
+        >>> import numpy as np
         >>> sheet(np.zeros((5, 64, 64, 1), dtype=np.uint8)).shape
         (128, 192, 1)
     """

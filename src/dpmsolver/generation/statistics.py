@@ -36,6 +36,7 @@ class Moments:
     """The number of some features (n, d), their mean (d,) and their scatter (d, d), which is the covariance times n - 1.
 
     Examples:
+        >>> import numpy as np
         >>> a, b = np.random.default_rng(0).standard_normal((2, 50, 3))
         >>> both = Moments.of(a) + Moments.of(b)
         >>> bool(np.allclose(both.covariance, np.cov(np.concatenate([a, b]).T)))

@@ -71,6 +71,7 @@ def linspace(schedule: NoiseSchedule, steps: int, start: float, end: float, keep
         PlanError: the schedule is not `Discrete`, there are more steps than training steps, or `end` does not lie below the last point.
 
     Examples:
+        >>> import numpy as np
         >>> from dpmsolver.schedules import Discrete
         >>> schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000))
         >>> [schedule.label(t) for t in linspace(schedule, 4, 1.0, schedule.t_min)]
@@ -106,6 +107,7 @@ def leading(
             step, there are more steps than training steps, or `end` does not lie below the last point.
 
     Examples:
+        >>> import numpy as np
         >>> from dpmsolver.schedules import Discrete
         >>> schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000))
         >>> [schedule.label(t) for t in leading(schedule, 4, 1.0, schedule.t_min, steps_offset=1, keep_last=True)]

@@ -247,6 +247,7 @@ def from_labels(schedule: NoiseSchedule, labels: ArrayLike) -> Floats:
         PlanError: a label lies outside the schedule.
 
     Examples:
+        >>> import numpy as np
         >>> from dpmsolver.schedules import Discrete
         >>> from_labels(Discrete(betas=np.linspace(1e-4, 0.02, 1000)), [999, 499])
         array([1. , 0.5])

@@ -28,6 +28,7 @@ def simple(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
         PlanError: the schedule has no training steps or too few of them, or the end does not lie below the last chosen one.
 
     Examples:
+        >>> from dpmsolver.schedules import Flow
         >>> (simple(Flow(), 3, 1.0, 0.0)).round(4)
         array([1.   , 0.667, 0.334, 0.   ])
     """
@@ -41,6 +42,7 @@ def normal(schedule: NoiseSchedule, steps: int, start: float, end: float) -> Flo
     """Return times with even steps from the start to the first training step, and one more step to the end. Raise as `simple`.
 
     Examples:
+        >>> from dpmsolver.schedules import Flow
         >>> normal(Flow(), 3, 1.0, 0.0).round(4)
         array([1.    , 0.5005, 0.001 , 0.    ])
     """
@@ -52,6 +54,7 @@ def sgm_uniform(schedule: NoiseSchedule, steps: int, start: float, end: float) -
     """Return times with even steps from the start to the first training step, which the end replaces. Raise as `simple`.
 
     Examples:
+        >>> from dpmsolver.schedules import Flow
         >>> sgm_uniform(Flow(), 3, 1.0, 0.0).round(4)
         array([1.   , 0.667, 0.334, 0.   ])
     """

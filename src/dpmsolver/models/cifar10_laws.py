@@ -42,6 +42,7 @@ class ColourCosine:
         size: height and width of the pictures.
 
     Examples:
+        >>> import numpy as np
         >>> basis = ColourCosine(np.eye(3), size=4)
         >>> pictures = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
         >>> bool(np.allclose(basis.inverse(basis.forward(pictures)), pictures))

@@ -98,6 +98,7 @@ class Mixture(ClosedForm):
         ValueError: shapes do not fit together, variances are negative, weights are not positive, or classes are not 0 to C - 1.
 
     Examples:
+        >>> import numpy as np
         >>> model = Mixture(means=[[-1.0], [1.0]], variances=[[0.1], [0.1]], classes=[0, 1])
         >>> float(model.predict_data(np.zeros((1, 1)), alpha=0.5, sigma=0.5)[0, 0])
         0.0
@@ -169,6 +170,7 @@ class Mixture(ClosedForm):
         """Return the log density of x_t = alpha x_0 + sigma eps, float64 (n,); by default that of the data. Arguments as in `predict_data`.
 
         Examples:
+            >>> import numpy as np
             >>> model = Gaussian(mean=[0.0], variance=[1.0])
             >>> model.log_density(np.zeros((1, 1))).round(4)
             array([-0.9189])
@@ -272,6 +274,7 @@ class Gaussian(Mixture):
         ValueError: both of variance and covariance are given or neither is, shapes do not fit, or the matrix is not a covariance.
 
     Examples:
+        >>> import numpy as np
         >>> from dpmsolver.schedules import EDM
         >>> round(float(Gaussian(mean=[0.0], variance=[0.0]).trajectory(EDM(), np.ones((1, 1)), 64.0, 8.0)[0, 0]), 12)
         0.125
@@ -335,6 +338,7 @@ class Empirical(ClosedForm):
         ValueError: there are no data, or they are not finite.
 
     Examples:
+        >>> import numpy as np
         >>> model = Empirical([[-1.0], [1.0]])
         >>> model.predict_data(np.array([[0.0], [3.0]]), alpha=1.0, sigma=0.1).ravel()
         array([0., 1.])

@@ -49,6 +49,7 @@ class Testbed:
         TypeError, ValueError: a field has the wrong type, or fields do not fit together.
 
     Examples:
+        >>> import numpy as np
         >>> import dpmsolver as dpm
         >>> testbed = dpm.models.testbeds.load_testbed("mixture-2")
         >>> part = range(100, 150)  # samples 100 … 149 of the endless set of samples of this seed

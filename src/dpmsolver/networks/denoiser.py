@@ -207,6 +207,7 @@ class Denoiser:
                 make alpha fall.
 
         Examples:
+            >>> import numpy as np
             >>> import dpmsolver as dpm
             >>> class Diffusion:
             ...     betas, rescale_timesteps = np.linspace(1e-4, 0.02, 1000), False
@@ -246,6 +247,7 @@ class Denoiser:
             PlanError: the model lacks an attribute, the parameterization is unknown, or one text is given in place of a list.
 
         Examples:
+            >>> import numpy as np
             >>> import dpmsolver as dpm
             >>> class Model:
             ...     alphas_cumprod, parameterization = np.cumprod(1 - dpm.schedules.scaled_linear_betas()), "v"

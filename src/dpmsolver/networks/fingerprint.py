@@ -40,6 +40,7 @@ def fingerprint(network: Any) -> str | None:
         network: a torch module, a function or any other callable.
 
     Examples:
+        >>> import numpy as np
         >>> def scaled(weights):
         ...     return lambda x, t: weights * x
         >>> fingerprint(scaled(np.ones(2))) == fingerprint(scaled(np.ones(2)))

@@ -47,6 +47,7 @@ class ClassifierFree:
             call, which is found before the first evaluation. The message names the condition and its shapes.
 
     Examples:
+        >>> import numpy as np
         >>> import dpmsolver as dpm
         >>> text, nothing = {"text": np.ones((2, 154, 8))}, {"text": np.zeros((2, 77, 8))}
         >>> guidance = ClassifierFree([3.0, 7.5], text, nothing, batched=False)

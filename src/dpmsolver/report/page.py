@@ -40,6 +40,7 @@ def write_report(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], 
             `out` is not a folder.
 
     Examples:
+        >>> from pathlib import Path
         >>> import tempfile
         >>> point = {"nfe": 10, "measures": {"error": {"value": 0.1, "low": 0.09, "high": 0.12}}}
         >>> results = {

@@ -31,6 +31,7 @@ def strip(samples: ArrayLike) -> bytes:
         ValueError: the shape is wrong, there are no pictures, or values are not finite.
 
     Examples:
+        >>> import numpy as np
         >>> png_size(strip(np.zeros((16, 1, 28, 28))))
         (448, 28)
     """

@@ -22,6 +22,7 @@ def pictures_of(shown: Mapping[tuple[str, int], NDArray[np.float32]]) -> dict[tu
             which contain those of ("reference", …), or else all but the outermost percent.
 
     Examples:
+        >>> import numpy as np
         >>> pictures_of({("ddim", 5): np.zeros((3, 1, 4, 4), dtype=np.float32)})["ddim", 5][1:4]
         b'PNG'
     """

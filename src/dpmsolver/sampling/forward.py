@@ -110,6 +110,7 @@ def add_noise(schedule: NoiseSchedule, x0: Array, noise: Array, time: ArrayLike)
         TypeError: x0 or noise are not floating point.
 
     Examples:
+        >>> import numpy as np
         >>> import dpmsolver as dpm
         >>> dpm.add_noise(dpm.schedules.Flow(), np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]]), 0.5)
         array([[0.5, 3. ]])
@@ -150,6 +151,7 @@ def inpaint(x0: ArrayOf, mask: ArrayOf, noise: ArrayOf) -> Inpainting:
         ValueError: a mask that is not in [0, 1], shapes that do not fit, NaN or infinity where mask is above 0.
 
     Examples:
+        >>> import numpy as np
         >>> import dpmsolver as dpm
         >>> schedule, model = dpm.schedules.LinearVP(), dpm.models.Gaussian(mean=[0.0, 0.0], variance=[0.25, 0.25])
         >>> x_T, noise = (dpm.initial_noise(schedule, (1, 2), seed) for seed in (0, 1))

@@ -42,6 +42,7 @@ class Discrete(NoiseSchedule):
             whole schedule lies below lambda_min.
 
     Examples:
+        >>> import numpy as np
         >>> schedule = Discrete(betas=np.linspace(1e-4, 0.02, 1000))
         >>> schedule.label(schedule.t_max), round(schedule.alpha(1.0), 6)
         (999.0, 0.006353)

@@ -39,6 +39,7 @@ def denoiser(model: Model, schedule: EDM | Flow, extra_args: Mapping[str, Any] |
         TypeError: the schedule is neither of the two.
 
     Examples:
+        >>> from dpmsolver.schedules import EDM
         >>> import numpy as np, dpmsolver as dpm
         >>> known = denoiser(lambda x, sigma: 0.0 * x, EDM())  # all data are 0
         >>> dpm.sample(known, np.full((1, 2), 80.0), nfe=5)

@@ -74,6 +74,7 @@ def spent_on(solver: Solver, steps: int, to_zero: bool) -> tuple[int, ...]:
     """Return the evaluations of each step of a run. The last step, if it goes to sigma = 0, has one if the solver allows it.
 
     Examples:
+        >>> from dpmsolver.solvers.registry import SOLVERS
         >>> spent_on(SOLVERS["heun"], 3, True), spent_on(SOLVERS["heun"], 3, False), spent_on(SOLVERS["dpm-2"], 3, True)
         ((2, 2, 1), (2, 2, 2), (2, 2, 1))
     """
@@ -139,6 +140,7 @@ def sigmas_of(plan: Plan) -> Floats:
         PlanError: the plan starts at pure noise and is not that of a flow, so that sigma/alpha is infinite.
 
     Examples:
+        >>> from dpmsolver.solvers.registry import make_plan
         >>> from dpmsolver.schedules import EDM
         >>> sigmas_of(make_plan("heun", EDM(), 5, [80.0, 10.0, 1.0, 0.0]))
         array([80., 10.,  1.,  0.])

@@ -39,6 +39,7 @@ class NoiseScheduleVP:
         PlanError: the schedule is unknown, or a discrete one lacks its numbers. ValueError: the betas do not make alpha fall.
 
     Examples:
+        >>> import numpy as np
         >>> schedule = NoiseScheduleVP("linear", continuous_beta_0=0.1, continuous_beta_1=20.0)
         >>> schedule.T, schedule.total_N, round(float(schedule.marginal_lambda(np.array(0.5))), 4)
         (1.0, 1000, -1.2276)

@@ -44,6 +44,8 @@ class DPM_Solver:
         PlanError: a name is unknown. TypeError: the schedule or a function has another type.
 
     Examples:
+        >>> import numpy as np
+        >>> from dpmsolver.compat.official import NoiseScheduleVP
         >>> schedule = NoiseScheduleVP("linear")
         >>> solver = DPM_Solver(lambda x, t: x / schedule.marginal_std(t)[:, None], schedule)  # knows that all data are 0
         >>> solver.sample(np.ones((1, 2)), steps=10).round(3)

@@ -63,6 +63,8 @@ def model_wrapper(
         PlanError: a type is unknown, or classifier guidance lacks a classifier. TypeError: the schedule has another type.
 
     Examples:
+        >>> import numpy as np
+        >>> from dpmsolver.compat.official import NoiseScheduleVP
         >>> schedule = NoiseScheduleVP("linear")
         >>> model_fn = model_wrapper(lambda x, t: 0.0 * x, schedule, model_type="x_start")
         >>> model_fn(np.array([[2.0]]), np.array([1.0])).round(4)

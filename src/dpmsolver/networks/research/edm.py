@@ -70,6 +70,8 @@ def rounded(net: Any, grid: str | Grid = "karras") -> Grid:
         PlanError: the network has no `round_sigma`, or the grid is unknown.
 
     Examples:
+        >>> import numpy as np
+        >>> from dpmsolver.schedules import EDM
         >>> from types import SimpleNamespace
         >>> net = SimpleNamespace(round_sigma=lambda sigma: np.round(sigma))  # trained on whole numbers
         >>> rounded(net, "karras")(EDM(0.5, 80.0), 4, 80.0, 1.0)

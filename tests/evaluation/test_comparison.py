@@ -14,8 +14,9 @@ import pytest
 import dpmsolver as dpm
 import dpmsolver.evaluation.comparison
 from dpmsolver.errors import PlanError
-from dpmsolver.evaluation.comparison import Comparison, Run
+from dpmsolver.evaluation.comparison import Comparison
 from dpmsolver.evaluation.frechet import frechet_distance_to
+from dpmsolver.evaluation.jobs import Run
 from dpmsolver.evaluation.measures import MEASURES
 from dpmsolver.evaluation.results import shown_samples, summarise, write_results
 from dpmsolver.evaluation.samplers import (

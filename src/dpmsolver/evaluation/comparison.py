@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from dpmsolver import backends
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.evaluation.distances import trajectory_error
+from dpmsolver.evaluation.jobs import Item, Job, Run, Start, can_spend_any, table_sum
 from dpmsolver.evaluation.measures import Measure, Observation, host, measures_of
 from dpmsolver.evaluation.reference import REFERENCE_NFE, REFERENCE_SOLVER, Reference
 from dpmsolver.evaluation.samplers import Counter, Sampler, rewired
@@ -27,13 +27,11 @@ from dpmsolver.evaluation.store import Arrays, Store
 from dpmsolver.evaluation.tape import Tape
 from dpmsolver.host import to_host
 from dpmsolver.models.testbeds import Testbed
-from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import fingerprint
-from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.runs import sample
 from dpmsolver.solvers.registry import make_plan
 
-__all__ = ["CHECKED", "EXACT_DRAWS", "HALVED", "REFERENCE", "Comparison", "Run"]
+__all__ = ["CHECKED", "EXACT_DRAWS", "HALVED", "REFERENCE", "Comparison"]
 
 REFERENCE, HALVED = "reference", "reference, halved"  # the names that the converged runs have in the store
 EXACT_DRAWS = "exact draws"  # the name in the store of draws of the data's law itself
@@ -46,69 +44,6 @@ _SHORT = 3.0  # seconds of a batch of which nothing is kept before it is whole
 _PICTURES, _POINTS = 16, 1000  # samples that a report shows: pictures side by side, points of a plane in one picture
 
 Progress = Callable[[int, int, str], object]  # evaluations done, evaluations in all, what is being drawn
-
-
-@dataclass(frozen=True)
-class Run:
-    """A sampler with a setting: one point of its curve."""
-
-    sampler: Sampler
-    setting: float
-    end: float
-    stochastic: bool
-    cost: int  # network evaluations per sample, a guess for those that choose their own steps
-    plan: Plan | None = None  # of samplers that have one
-
-    @property
-    def key(self) -> str:
-        """The name in the store: the name of the sampler and a sum of its table, so that batches of another table are not reused."""
-        return self.sampler.name if self.plan is None else f"{self.sampler.name} {_sum(self.plan)}"
-
-
-def _sum(*plans: Plan) -> str:
-    tables = [replace(plan, solver="", schedule="", grid="", options={}).to_json() for plan in plans]
-    return f"{zlib.crc32(''.join(tables).encode()):08x}"
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One thing to draw: samples 0 … num - 1 of a run, each with so many evaluations, and the function that draws a batch of them."""
-
-    run: str
-    setting: float
-    num: int
-    evaluations: int
-    title: str
-    draw: Callable[[_Start], None]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A batch of an item. kept: evaluations that are on its tape."""
-
-    item: _Item
-    part: range
-    kept: int
-
-    @property
-    def cost(self) -> int:
-        """Evaluations of one sample each that are still to be made."""
-        return max(self.item.evaluations - self.kept, 0) * len(self.part)
-
-    @property
-    def what(self) -> str:
-        return f"{self.item.title}, samples from {self.part.start}"
-
-
-@dataclass(frozen=True)
-class _Start:
-    """What a batch starts from, the same for every run but for the denoiser, which counts and keeps what the network says."""
-
-    part: range
-    labels: list[int] | None
-    denoiser: Denoiser
-    x_T: Any
-    tape: Tape | None
 
 
 @dataclass
@@ -175,7 +110,7 @@ class Comparison:
             "schedule": repr(self.testbed.schedule),
             "predicts": self.testbed.predicts,
             "reference": self.reference.description,
-            "reference_table": None if self.reference.exact else _sum(*self.reference.plans(0.0)),
+            "reference_table": None if self.reference.exact else table_sum(*self.reference.plans(0.0)),
             "bfloat16": self.testbed.bfloat16,
             "network": self.network,
             "features": fingerprint(self.testbed.features),
@@ -212,7 +147,7 @@ class Comparison:
                     plan = sampler.plan and sampler.plan(self.testbed.schedule, int(setting), self.testbed.predicts)
                     end = plan.end.time if plan else sampler.end_time(self.testbed.schedule, setting)
                 except PlanError as error:
-                    if not _any_budget(sampler, self.testbed):
+                    if not can_spend_any(sampler, self.testbed):
                         raise
                     skipped.append((sampler.name, setting, str(error)))
                     continue
@@ -237,7 +172,7 @@ class Comparison:
         total, done = sum(job.cost for job in jobs), 0
         for job in jobs:
 
-            def told(calls: int, job: _Job = job, before: int = done) -> None:
+            def told(calls: int, job: Job = job, before: int = done) -> None:
                 if progress is not None:
                     progress(before + min(max(calls - job.kept, 0) * len(job.part), job.cost), total, job.what)
 
@@ -264,24 +199,24 @@ class Comparison:
         """True if exact draws of the data, as many as the samples, show the smallest possible Frechet distance."""
         return self.testbed.data is not None and any(measure.key == "frechet" for measure in self.measures)
 
-    def _items(self) -> Iterator[_Item]:
+    def _items(self) -> Iterator[Item]:
         """What is drawn, in the order in which each batch needs it."""
         for end in self.ends:
-            yield _Item(
+            yield Item(
                 REFERENCE, end, self.num, self.reference_cost(end), "the reference", partial(self._draw_reference, end)
             )
         if self.ends and not self.reference.exact:
             evaluations = max(1, self.reference_nfe // 2)
             what = "the error of the reference"
-            yield _Item(HALVED, self.ends[0], min(self.num, CHECKED), evaluations, what, self._draw_halved)
+            yield Item(HALVED, self.ends[0], min(self.num, CHECKED), evaluations, what, self._draw_halved)
         if self.has_floor:
             # Draws depend on how many are made at once: another number is another set.
-            yield _Item(EXACT_DRAWS, float(self.num), self.num, 0, "exact draws of the data", self._draw_exactly)
+            yield Item(EXACT_DRAWS, float(self.num), self.num, 0, "exact draws of the data", self._draw_exactly)
         for run in self.runs:
             name = f"{run.sampler.name} with {run.setting:g}"
-            yield _Item(run.key, run.setting, self.num, run.cost, name, partial(self._draw_run, run))
+            yield Item(run.key, run.setting, self.num, run.cost, name, partial(self._draw_run, run))
 
-    def _missing(self) -> list[_Job]:
+    def _missing(self) -> list[Job]:
         """What is not stored, batch by batch: all runs have a batch before any has the next. A batch that was begun ends as it began."""
         items = list(self._items())
         reached = [self.store.reach(item.run, item.setting) for item in items]
@@ -296,7 +231,7 @@ class Comparison:
                     if not at < part.stop <= item.num:
                         part = range(at, min(goal, item.num))
                     kept = Tape(self.store.record(item.run, item.setting, part), self.testbed.like).kept
-                    jobs.append(_Job(item, part, kept))
+                    jobs.append(Job(item, part, kept))
                     reached[index] = part.stop
         return jobs
 
@@ -329,7 +264,7 @@ class Comparison:
         resumes = end == 0.0 and not self.reference.exact and self.reference.last_time in self.ends
         return 1 if resumes else self.reference.cost(end)
 
-    def _draw(self, job: _Job, told: Callable[[int], None]) -> None:
+    def _draw(self, job: Job, told: Callable[[int], None]) -> None:
         """Draw a batch. What the network says is kept on the way, unless the batch is drawn again in a moment."""
         part, item = job.part, job.item
         labels = self.testbed.labels(part)
@@ -340,7 +275,7 @@ class Comparison:
         denoiser = Counter(seen=told).counted(denoiser)
         begin = time.perf_counter()
         try:
-            item.draw(_Start(part, labels, denoiser, self.testbed.initial_noise(part, self.seed), tape))
+            item.draw(Start(part, labels, denoiser, self.testbed.initial_noise(part, self.seed), tape))
         except BaseException:
             if tape is not None:
                 tape.write()
@@ -348,7 +283,7 @@ class Comparison:
         if job.cost:
             self._pace = (time.perf_counter() - begin) / job.cost
 
-    def _draw_reference(self, end: float, start: _Start) -> None:
+    def _draw_reference(self, end: float, start: Start) -> None:
         part, x_T = start.part, start.x_T
         last = self.reference.last_time
         if end == 0.0 and not self.reference.exact and self.store.has(REFERENCE, last, part):
@@ -362,7 +297,7 @@ class Comparison:
         pieces = [piece["samples"] for piece in self.store.read(REFERENCE, end, part)]
         return np.concatenate(pieces).astype(np.float64)
 
-    def _draw_exactly(self, start: _Start) -> None:
+    def _draw_exactly(self, start: Start) -> None:
         """Draws of the data's law itself: even they have a Frechet distance to it, for their number is finite."""
         if self._exact_draws is None:
             assert self.testbed.data is not None
@@ -370,14 +305,14 @@ class Comparison:
         drawn = self._exact_draws[start.part.start : start.part.stop]
         self._keep(EXACT_DRAWS, float(self.num), start, backends.of(start.x_T).from_numpy(drawn, start.x_T), {})
 
-    def _draw_halved(self, start: _Start) -> None:
+    def _draw_halved(self, start: Start) -> None:
         """The converged run with half the evaluations: how far it is from the whole bounds the error of the whole."""
         halved = replace(self.reference, nfe=max(1, self.reference_nfe // 2))
         samples = halved.end_states(start.denoiser, start.x_T, self.ends[0])
         error = trajectory_error(host(samples), self._stored_reference(self.ends[0], start.part))
         self.store.write(HALVED, self.ends[0], start.part, {"error": error})
 
-    def _draw_run(self, run: Run, start: _Start) -> None:
+    def _draw_run(self, run: Run, start: Start) -> None:
         name, part = run.key, start.part
         counter, begin = Counter(), time.perf_counter()
         try:
@@ -397,7 +332,7 @@ class Comparison:
         self,
         name: str,
         setting: float,
-        start: _Start,
+        start: Start,
         samples: Any,
         extra: Arrays,
         reference: Any = None,
@@ -415,16 +350,3 @@ class Comparison:
     @property
     def _precision(self) -> Any:
         return to_host(self.testbed.like).dtype
-
-
-def _any_budget(sampler: Sampler, testbed: Testbed) -> bool:
-    """Whether there is a budget that it can spend; if not, it is not the budget that is wrong."""
-    if sampler.plan is None:
-        return True
-    for nfe in range(1, 41):
-        try:
-            sampler.plan(testbed.schedule, nfe, testbed.predicts)
-        except PlanError:
-            continue
-        return True
-    return False

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.evaluation.comparison import CHECKED, EXACT_DRAWS, HALVED, REFERENCE, Comparison, Run
+from dpmsolver.evaluation.comparison import CHECKED, EXACT_DRAWS, HALVED, REFERENCE, Comparison
 from dpmsolver.evaluation.frechet import frechet_bias
+from dpmsolver.evaluation.jobs import Run
 from dpmsolver.evaluation.measures import MEASURES
 from dpmsolver.evaluation.store import Arrays
 from dpmsolver.evaluation.thresholds import Figure, excess, from_which_on, ratio

@@ -65,6 +65,25 @@ def test_the_report_is_of_the_plans(tuned: Tuned) -> None:
     assert report.evaluations < 2 * SPENT
 
 
+def test_a_fitted_plan_says_where_it_is_from(tuned: Tuned) -> None:
+    """Network, guidance, seed, noises, cost and scores; and so does the one that another seed gives."""
+    options, report = tuned.plan.options, tuned.report
+    assert list(options) == [
+        "network",
+        "guidance",
+        "seed",
+        "noises",
+        "evaluations",
+        "mean_error",
+        "untuned",
+        "untuned_mean_error",
+    ]
+    assert options["seed"] == 0
+    assert options["evaluations"] == report.evaluations
+    assert np.isclose(options["mean_error"], report.summaries["tuned"].mean, rtol=1e-5)
+    assert dpm.tune(peaks(), (16, 2), nfe=3, effort=1000, seed=7).plans["tuned"].options["seed"] == 7
+
+
 def test_a_fitted_plan_is_an_ordinary_one(tuned: Tuned) -> None:
     """JSON, and a Stepper, which asks the network itself."""
     denoiser, x_T = peaks(), dpm.initial_noise(SCHEDULE, (5, 2), seed=3)

@@ -226,14 +226,14 @@ def tune(
         watch.total = course.teacher_nfe * len(order) + spending * len(missing)
     found = {}
     for each, key in keys.items():
-        found[each] = known[each] or _tuned(course, each, spending, miss)
+        found[each] = known[each] or _tuned(course, each, spending, miss, seed)
         if folder is not None and known[each] is None:
             found[each].save(folder, key)
     watch.finish()
     return found if isinstance(nfe, Iterable) else found[budgets[0]]
 
 
-def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
+def _tuned(course: Course, nfe: int, spending: int, miss: Miss, seed: Any) -> Tuned:
     """Fit a plan for one budget, and keep the plan that the judging noises prefer."""
     began, before, thirds = time.perf_counter(), course.noises.evaluations, course.thirds()
     fit = Fit(course, nfe, spending, miss)
@@ -252,18 +252,19 @@ def _tuned(course: Course, nfe: int, spending: int, miss: Miss) -> Tuned:
         evaluations=course.noises.evaluations - before,
         seconds=time.perf_counter() - began,
     )
-    fitted = fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report))
+    fitted = fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report, seed))
     plans: dict[Kept, Plan] = {"auto": fit.auto.plan, "selected": fit.selected.plan, "tuned": fitted}
     return Tuned(plans[report.winner], report, plans)
 
 
-def _provenance(course: Course, report: Report) -> dict[str, Any]:
+def _provenance(course: Course, report: Report, seed: Any) -> dict[str, Any]:
     """Return the provenance of a tuned plan, in plain values."""
     tuned, selected = report.summaries["tuned"], report.summaries["selected"]
     return {
         **said_of(
             course.noises.part(course.order).denoiser
         ),  # of all noises, which may differ in their scale of guidance
+        "seed": int(seed) if isinstance(seed, (int, np.integer)) else "not said",
         "noises": list(report.noises),
         "evaluations": report.evaluations,
         "mean_error": float(f"{tuned.mean:.6g}"),

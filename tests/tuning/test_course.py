@@ -51,6 +51,22 @@ COURSES = {
 }
 
 
+def powered(power: float) -> Any:
+    return lambda x, reference: np.abs(x - reference).mean(axis=1) ** power
+
+
+def test_functions_differ_by_what_they_say() -> None:
+    """Lambdas of one name: by their code, by numbers around them and in them, in a loss, in features, in guidance and in a hook."""
+    losses = [powered(1.0), powered(2.0), lambda x, r: x[:, 0], lambda x, r: x[:, 1], lambda x, r: r[:, 0]]
+    keys = [course().key(4, 1000, None, loss) for loss in losses]
+    keys += [course().key(4, 1000, features, None) for features in (lambda x: x[:, :1], lambda x: x[:, :2])]
+    keys += [course(guided(scale)).key(4) for scale in (lambda t: 2.0 + t, lambda t: 3.0 + t)]
+    hooks = (lambda x, t: np.clip(x, -1.0, 1.0), lambda x, t: np.clip(x, -2.0, 2.0))
+    keys += [course(PEAKS.denoiser(SCHEDULE).replace(data_hook=hook)).key(4) for hook in hooks]
+    assert len(set(keys)) == len(keys)
+    assert course().key(4, 1000, None, powered(2.0)) == keys[1]
+
+
 def test_what_differs_has_another_name() -> None:
     """Network, schedule, noises, end, conditions and guidance; and functions without weights by what they answer."""
     keys = {name: each.key(4, 1000, None, None) for name, each in COURSES.items()}
@@ -106,3 +122,13 @@ def test_one_undecided_sample_does_not_speak_for_the_teacher() -> None:
     assert one.teacher_error > 0.01
     with pytest.raises(dpm.PlanError, match=r"the teacher has not converged: .* apart in the median"):
         course(rough(np.ones(16))).prepare(4)
+
+
+def test_where_auto_is_exact_there_is_nothing_to_fit() -> None:
+    """Data of one point, on which auto ends where every run ends: not a teacher that has not converged."""
+    one = course(dpm.Denoiser(lambda x, t: 0.0 * x + 0.3, SCHEDULE, "data"))
+    with pytest.raises(
+        dpm.PlanError, match=r"there is nothing to fit: auto with 4 evaluations ends .* from the converged"
+    ) as raised:
+        one.prepare(4)
+    assert "\n" not in str(raised.value)

@@ -39,3 +39,13 @@ def test_a_ratio_of_means_is_paired() -> None:
     """Two plans that differ by a factor have exactly that ratio, whatever the spread of the errors."""
     found = ratio_of_means(2.0 * ERRORS, ERRORS)
     assert np.allclose([found.value, found.low, found.high], 2.0)
+
+
+def test_plans_without_an_error_are_alike() -> None:
+    """Errors of zero, on all noises or on most: ratios are numbers, and print."""
+    none = np.zeros(60)
+    assert str(ratio_of_means(none, none)) == "1 (1 to 1)"
+    assert ratio_of_means(ERRORS, none).low > 1e6
+    few = np.where(np.arange(60) == 0, 1.0, 0.0)
+    assert str(ratio_of_means(few, few)) == "1 (1 to 1)"
+    assert preferred({"auto": none, "tuned": none}) == "auto"

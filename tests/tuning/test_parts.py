@@ -66,6 +66,15 @@ def test_what_the_function_returns_is_checked() -> None:
         dpm.tune(lambda numbers: 3, (16, 2))  # type: ignore[arg-type, return-value]
 
 
+def test_scales_that_are_not_one_per_noise_are_told() -> None:
+    """By the numbers that the caller knows, not by those of a part."""
+    denoiser = PEAKS.denoiser(SCHEDULE).replace(guidance=guided(9, [1.0, 2.0]))
+    with pytest.raises(
+        dpm.PlanError, match="guidance has 2 scales, and there are 9 noises: give one scale, or one for"
+    ):
+        Noises(denoiser, X).part(CHOSEN)
+
+
 def test_tensors_are_divided_too() -> None:
     """Torch: the state and the labels stay tensors."""
     given = torch.tensor(labels(9))

@@ -66,3 +66,9 @@ def test_select_is_the_nearest_preset_and_says_its_name() -> None:
 def test_select_wants_four_noises() -> None:
     with pytest.raises(dpm.PlanError, match="select needs at least 4 noises, got 3"):
         dpm.select(PEAKS.denoiser(SCHEDULE), (3, 2), nfe=5)
+
+
+@pytest.mark.parametrize("batch", [0, 2.5, True])
+def test_select_wants_a_batch(batch: Any) -> None:
+    with pytest.raises(dpm.PlanError, match="batch must be an integer >= 1, got"):
+        dpm.select(PEAKS.denoiser(SCHEDULE), (8, 2), batch=batch)

@@ -65,6 +65,25 @@ def test_the_report_is_of_the_plans(tuned: Tuned) -> None:
     assert report.evaluations < 2 * SPENT
 
 
+def test_a_fitted_plan_says_where_it_is_from(tuned: Tuned) -> None:
+    """Network, guidance, seed, noises, cost and scores; and so does the one that another seed gives."""
+    options, report = tuned.plan.options, tuned.report
+    assert list(options) == [
+        "network",
+        "guidance",
+        "seed",
+        "noises",
+        "evaluations",
+        "mean_error",
+        "untuned",
+        "untuned_mean_error",
+    ]
+    assert options["seed"] == 0
+    assert options["evaluations"] == report.evaluations
+    assert np.isclose(options["mean_error"], report.summaries["tuned"].mean, rtol=1e-5)
+    assert dpm.tune(peaks(), (16, 2), nfe=3, effort=1000, seed=7).plans["tuned"].options["seed"] == 7
+
+
 def test_a_fitted_plan_is_an_ordinary_one(tuned: Tuned) -> None:
     """JSON, and a Stepper, which asks the network itself."""
     denoiser, x_T = peaks(), dpm.initial_noise(SCHEDULE, (5, 2), seed=3)
@@ -106,7 +125,25 @@ def test_conditions_go_with_their_noises() -> None:
 
     whole = dpm.tune(made(np.arange(16)), x_T, nfe=3, effort=1200)
     assert dpm.tune(made, x_T, nfe=3, effort=1200).plans["tuned"] == whole.plans["tuned"]
-    assert whole.plans["tuned"].options["guidance"].startswith("ClassifierFree 1")
+    assert whole.plans["tuned"].options["guidance"] == "ClassifierFree 1 to 2"
+
+
+def test_a_plan_for_a_range_of_guidance_serves_the_scales_between() -> None:
+    """It runs at each of them, and at another per sample, without a warning; beyond them it warns."""
+
+    def guided(scale: Any, num: int) -> dpm.Denoiser:
+        return peaks().replace(
+            guidance=ClassifierFree(scale, {"class_labels": labels(num)}, {"class_labels": np.full(num, 3)})
+        )
+
+    plan = dpm.tune(guided(np.linspace(1.0, 2.0, 16), 16), (16, 2), nfe=3, effort=1200).plans["tuned"]
+    x_T = dpm.initial_noise(SCHEDULE, (4, 2), seed=6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for scale in (1.0, 1.5, 2.0, [1.2, 1.4, 1.6, 1.8]):
+            dpm.sample(guided(scale, 4), x_T, plan=plan)
+    with pytest.warns(dpm.ConventionWarning, match="with guidance ClassifierFree 1 to 2, and runs with"):
+        dpm.sample(guided(3.0, 4), x_T, plan=plan)
 
 
 # What is kept in a folder ---------------------------------------------------------------------------------------------------------
@@ -206,6 +243,14 @@ def refused(error: type[Exception], match: str, denoiser: Any = None, noises: An
         ({"nfe": 2.5}, "nfe must be an integer"),
         ({"noises": (15, 2)}, "tune needs at least 16 noises, to fit, to choose and to judge, got 15"),
         ({"effort": "days"}, "unknown effort 'days'"),
+        ({"effort": True}, "effort must be 'seconds', 'minutes', 'hours' or a number of evaluations, got True"),
+        ({"batch": True}, "batch must be an integer >= 1, got True"),
+        ({"features": 3}, "features must be a function of a batch, got 3"),
+        ({"loss": "mse"}, "loss must be a function of a batch, got 'mse'"),
+        (
+            {"loss": lambda x, reference: -np.square(x - reference).mean(axis=1), "noises": (64, 2), "effort": 8200},
+            "loss must return numbers >= 0, got -",
+        ),
         ({"effort": 0}, "effort must be 'seconds', 'minutes', 'hours' or a number of evaluations, got 0"),
         ({"batch": 0}, "batch must be an integer >= 1, got 0"),
         ({"features": abs, "loss": abs}, "give features or loss, not both"),
@@ -214,6 +259,50 @@ def refused(error: type[Exception], match: str, denoiser: Any = None, noises: An
 )
 def test_what_cannot_be_fitted_is_refused(options: dict[str, Any], match: str) -> None:
     refused(dpm.PlanError, match, **options)
+
+
+def unasked(x: Any, t: Any) -> Any:
+    raise AssertionError("the network is evaluated")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"nfe": [3, 12]}, "12 evaluations have 101 numbers to fit, and the 6 noises that fit give 12"),
+        (
+            {"loss": lambda x, reference: np.zeros(len(x))},
+            "3 evaluations have 11 numbers to fit, and the 6 noises that fit give 6",
+        ),
+        ({"loss": lambda x, reference: 0.0}, r"loss must return one row per sample \(2\), got shape \(\)"),
+        ({"features": lambda x: x[:1]}, r"features must return one row per sample \(2\), got shape \(1, 2\)"),
+    ],
+)
+def test_what_no_budget_can_do_is_told_before_the_network_is_asked(options: dict[str, Any], match: str) -> None:
+    """So nothing is lost: neither the teacher nor the budgets that could be fitted."""
+    refused(dpm.PlanError, match, peaks().replace(network=unasked), **options)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_noises_that_are_not_finite_are_told(value: float) -> None:
+    """As `sample` tells them, and even where the fit would not use them; the network is not blamed."""
+    x_T = dpm.initial_noise(SCHEDULE, (32, 2), seed=0)
+    x_T[7, 1] = value
+    refused(ValueError, "x_T has NaN or infinity in sample 7 of 32", peaks().replace(network=unasked), x_T)
+    with pytest.raises(ValueError, match="x_T has NaN or infinity in sample 7 of 32"):
+        dpm.select(peaks().replace(network=unasked), x_T, nfe=3)
+
+
+def test_noises_of_another_size_are_told() -> None:
+    """Standard normals, on a schedule that starts at 80."""
+    schedule = dpm.schedules.EDM()
+    with pytest.warns(dpm.ConventionWarning, match=r"start from dpm\.initial_noise"):
+        dpm.tune(LAW.denoiser(schedule), np.random.default_rng(0).standard_normal((64, 3)), nfe=3, effort=1000)
+
+
+@pytest.mark.parametrize("network", [torch.nn.Linear(2, 2), lambda x, t: x, None, 3])
+def test_a_network_instead_of_a_denoiser_is_told(network: Any) -> None:
+    with pytest.raises(TypeError, match=r"denoiser must be dpm\.Denoiser\(network, schedule, …\), or a function"):
+        dpm.tune(network, (16, 2), nfe=3)
 
 
 def test_a_network_that_draws_random_numbers_is_told() -> None:
@@ -273,7 +362,14 @@ def test_files_that_are_cut_short_or_edited_are_told(tmp_path: Path) -> None:
     if "checksum" in document:
         plan.write_text(json.dumps(document))
         refused(dpm.PlanError, r"plan-3\.json: this plan's numbers were changed after it was written", **given)
+    plan.write_bytes(b"\xff\xfe")
+    refused(dpm.PlanError, r"plan-3\.json: .*or delete plan-3\.json and report-3\.json", **given)
+    plan.write_text(dpm.make_plan("ddim", SCHEDULE, 3).to_json())
+    refused(dpm.PlanError, r"plan-3\.json is not the plan that report-3\.json says was kept: delete plan-3", **given)
     plan.write_text(whole[0])
+    for broken in ("null", "[]", "7", whole[1][:300]):
+        report.write_text(broken)
+        refused(dpm.PlanError, r"report-3\.json holds no report of a fit .*: delete plan-3\.json and", **given)
     report.write_text(whole[1][:300])
     refused(
         dpm.PlanError, r"report-3\.json holds no report of a fit .*: delete plan-3\.json and report-3\.json", **given

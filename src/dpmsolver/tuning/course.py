@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.plans.rows import Point
 from dpmsolver.schedules.span import default_end, default_start, one_time
 from dpmsolver.solvers.registry import make_plan
-from dpmsolver.tuning.misses import Miss, end_errors, root_mean_squares
+from dpmsolver.tuning.misses import Miss, end_errors, root_mean_square, root_mean_squares
 from dpmsolver.tuning.parts import Noises, Part
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import TEACHER_NFE, Lesson, Taught
@@ -28,6 +30,7 @@ __all__ = ["Course", "Thirds"]
 _TRIAL = 8  # noises on which the teacher's own error is measured
 _NEAR = 0.1  # of the error of `auto`: a teacher whose own error is larger, in the median, has not converged
 _LARGEST_TEACHER = 4 * TEACHER_NFE
+_ROUNDED = 1e-5  # of the size of the trajectories' ends: an error of a teacher that is rounding
 _SAME = 1e-3  # of the output's size: how far apart two calls of one network may be
 
 
@@ -105,6 +108,11 @@ class Course:
             if own <= _NEAR * usual:
                 self.teacher_nfe, self.teacher_error = count, float(errors.mean())
                 return
+            if 2 * count > _LARGEST_TEACHER and own <= _ROUNDED * root_mean_square(part.flat(finer.end)):
+                raise PlanError(
+                    f"there is nothing to fit: auto with {nfe} evaluations ends {usual:.3g} in the median from the converged trajectories, "
+                    f"which are known to {own:.3g}: sample with it, or take fewer evaluations or a higher precision"
+                )
             if 2 * count > _LARGEST_TEACHER:
                 raise PlanError(
                     f"the teacher has not converged: runs of {count} and {2 * count} evaluations end {own:.3g} apart in the median, "
@@ -181,12 +189,17 @@ class Course:
         return hashlib.sha256(said.tobytes()).hexdigest()
 
 
+_SIMPLE = (str, bool, int, float)
 _PROBES = 33  # times at which schedules are told apart
 _CONDITIONS = ("predicts", "network_kwargs", "time_label", "learned_variance", "guidance", "data_hook", "dtype")
 
 
 def _plain(value: Any) -> Iterator[str]:
-    """Yield a description of a value and of the values in it. An array is described by its type; the fingerprint covers its numbers."""
+    """Yield a description of a value and of the values in it.
+
+    An array is described by its type; the fingerprint covers its numbers. A function is described by its code and by the plain values
+    that it refers to, so that two lambdas differ that say different things.
+    """
     if isinstance(value, Mapping):
         value = [each for pair in value.items() for each in pair]
     elif is_dataclass(value) and not isinstance(value, type):
@@ -194,10 +207,39 @@ def _plain(value: Any) -> Iterator[str]:
     if isinstance(value, (list, tuple)):
         for each in value:
             yield from _plain(each)
-    elif value is None or isinstance(value, (str, bool, int, float)):
+    elif isinstance(value, partial):
+        yield from _plain([value.func, value.args, value.keywords])
+    elif isinstance(value, FunctionType):
+        yield value.__qualname__
+        yield from _said_by(value.__code__)
+        yield from _plain([each for each in _referred(value) if each is None or isinstance(each, _SIMPLE)])
+    elif value is None or isinstance(value, _SIMPLE):
         yield repr(value)
     else:
         yield str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _said_by(code: CodeType) -> Iterator[str]:
+    """Yield the instructions of a function, the names and the constants in them, and those of functions inside it."""
+    yield code.co_code.hex()
+    yield repr(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _said_by(constant)
+        else:  # the order of a set differs between processes
+            yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
+
+
+def _referred(function: FunctionType) -> Iterator[Any]:
+    """Yield the values that a function finds in its defaults, around itself and among the global names."""
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # a name that is bound later
+            continue
+    yield from (function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__)
 
 
 def _read_teacher(path: Path) -> tuple[int, float]:

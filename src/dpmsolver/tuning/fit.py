@@ -23,7 +23,7 @@ from dpmsolver.tuning.selecting import Preset, first_noises, presets, ranked
 from dpmsolver.tuning.table import Table
 from dpmsolver.tuning.teacher import Taught
 
-__all__ = ["Fit"]
+__all__ = ["Fit", "require_enough"]
 
 _RIDGES = (1e-6, 1e-4, 1e-2)
 _USUAL_RIDGE = 1e-4
@@ -61,7 +61,7 @@ class Fit:
         self._until = noises.evaluations + spending
         noises.evaluations += self.draft.spent
         self.noises = len(thirds.fit) + len(thirds.choose)
-        self._require_enough(len(thirds.fit))
+        require_enough(nfe, len(thirds.fit), self._width())
         self.presets = list(presets(course.denoiser, nfe, course.wanted_end))
         self.auto = self.presets[0]
         stages = (
@@ -175,14 +175,15 @@ class Fit:
         part, lesson = self.fit[0]
         return int(self.miss(part, lesson.end, lesson.end).shape[1])
 
-    def _require_enough(self, noises: int) -> None:
-        """Raise PlanError if the noises give fewer equations than there are numbers to fit."""
-        numbers = _numbers(self.nfe)
-        if noises * self._width() < numbers:
-            raise PlanError(
-                f"{self.nfe} evaluations have {numbers} numbers to fit, and the {noises} noises that fit give {noises * self._width()}: "
-                "take more noises, and a larger effort, which says how many are used"
-            )
+
+def require_enough(nfe: int, noises: int, width: int) -> None:
+    """Raise PlanError if the noises that fit, with `width` numbers each, give fewer equations than there are numbers to fit."""
+    numbers = _numbers(nfe)
+    if noises * width < numbers:
+        raise PlanError(
+            f"{nfe} evaluations have {numbers} numbers to fit, and the {noises} noises that fit give {noises * width}: "
+            "take more noises, and a larger effort, which says how many are used"
+        )
 
 
 def _count(taught: Sequence[Taught]) -> int:

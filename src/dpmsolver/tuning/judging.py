@@ -14,14 +14,19 @@ __all__ = ["preferred", "ratio_of_means"]
 
 Name = TypeVar("Name", bound=str)
 _RESAMPLES = 2000
+_NONE = 1e-30  # an error of zero, as a divisor: two plans without an error have the ratio 1
 
 
 def ratio_of_means(errors: Floats, others: Floats, confidence: float = 0.95) -> Interval:
     """Return the ratio of two mean errors of the same noises, with its paired bootstrap interval."""
-    drawn = [float(errors[rows].mean() / others[rows].mean()) for rows in resampled_rows(len(errors), _RESAMPLES)]
+    drawn = [_ratio(errors[rows], others[rows]) for rows in resampled_rows(len(errors), _RESAMPLES)]
     low, high = np.quantile(drawn, [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence])
-    value = float(errors.mean() / others.mean())
+    value = _ratio(errors, others)
     return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def _ratio(errors: Floats, others: Floats) -> float:
+    return max(float(errors.mean()), _NONE) / max(float(others.mean()), _NONE)
 
 
 def preferred(errors: Mapping[Name, Floats], confidence: float = 0.95) -> Name:

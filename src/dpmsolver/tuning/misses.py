@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 DIVERGED = 1e30  # the error of a sample whose run diverged
+_ROUNDING = 1e-3  # how far below zero rounding may bring a loss
 _PROBE = 1e-2  # of the target's size: how far a feature map is probed for its derivative
 
 
@@ -45,6 +46,9 @@ class Miss:
     def __post_init__(self) -> None:
         if self.features is not None and self.loss is not None:
             raise PlanError("give features or loss, not both: each says what is to be small")
+        for name, function in (("features", self.features), ("loss", self.loss)):
+            if function is not None and not callable(function):
+                raise PlanError(f"{name} must be a function of a batch, got {function!r}")
 
     @property
     def plain(self) -> bool:
@@ -54,7 +58,10 @@ class Miss:
     def __call__(self, part: Part, x: Any, reference: Any) -> Floats:
         """Return the miss of each sample, float64 (B, d); zero where the run reaches the reference."""
         if self.loss is not None:
-            return np.sqrt(np.maximum(self._read(part, self.loss(x, reference), "loss"), 0.0))
+            found = self._read(part, self.loss(x, reference), "loss")
+            if found.min() < -_ROUNDING:
+                raise PlanError(f"loss must return numbers >= 0, got {found.min():.4g}: the fit minimises its root")
+            return np.sqrt(np.maximum(found, 0.0))
         if self.features is not None:
             return self._features(part, x) - self._features(part, reference)
         return part.flat(x) - part.flat(reference)
@@ -69,6 +76,13 @@ class Miss:
             step = _PROBE * size / max(root_mean_square(part.flat(array)), 1e-30)
             found.append((self._features(part, part.combine([1.0, step], [target, array])) - here) / step)
         return np.stack(found, axis=1)
+
+    def width(self, part: Part) -> int | None:
+        """Return how many numbers are compared for each sample; None if this cannot be told on noises, before any run."""
+        try:
+            return int(self(part, part.x, part.x).shape[1])
+        except SamplingError:  # features or a loss that is not finite on noise
+            return None
 
     def _features(self, part: Part, x: Any) -> Floats:
         assert self.features is not None

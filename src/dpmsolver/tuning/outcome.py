@@ -134,12 +134,13 @@ class Tuned:
             raise PlanError(f"{plan} has no {report.name} beside it: take another folder, or move the plan away")
         again = f"delete {plan.name} and {report.name}, and they are made again"
         try:
-            document = json.loads(report.read_text())
+            document = dict(json.loads(report.read_text()))
             found, known = document.pop("format"), document.pop("key")
             document["errors"] = {name: np.array(each) for name, each in document["errors"].items()}
             document["stages"] = tuple(Stage(**each) for each in document["stages"])
             plans = {name: Plan.from_json(text) for name, text in document.pop("plans").items()}
             made = Report(**{**document, "noises": tuple(document["noises"])})
+            kept = plans[made.winner]
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"{report} holds no report of a fit ({error}): {again}") from None
         if found != _FORMAT or (key is not None and known != key):
@@ -147,9 +148,12 @@ class Tuned:
                 f"{plan} was fitted to another network, to other noises or with other settings: take another folder, or {again}"
             )
         try:
-            return cls(Plan.from_json(plan.read_text()), made, plans)
-        except PlanError as error:
+            read = Plan.from_json(plan.read_text())
+        except ValueError as error:  # PlanError, or bytes that are no text
             raise PlanError(f"{plan}: {error}; or {again}") from None
+        if made.nfe != nfe or read != kept:
+            raise PlanError(f"{plan} is not the plan that {report.name} says was kept: {again}")
+        return cls(read, made, plans)
 
     def __str__(self) -> str:
         return str(self.report)

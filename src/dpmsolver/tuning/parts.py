@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver import backends
+from dpmsolver.errors import PlanError
 from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.plans.rows import Point
@@ -126,6 +127,11 @@ def _of_samples(denoiser: Denoiser, chosen: NDArray[np.int64], total: int) -> De
 
     guidance = denoiser.guidance
     if guidance is not None:
+        scale = getattr(guidance, "scale", None)
+        if isinstance(scale, tuple) and len(scale) != total:
+            raise PlanError(
+                f"guidance has {len(scale)} scales, and there are {total} noises: give one scale, or one for each noise"
+            )
         own = {each.name: taken(getattr(guidance, each.name)) for each in fields(guidance) if each.name in _CONDITIONS}
         guidance = replace(guidance, **own)
     return denoiser.replace(network_kwargs=taken(denoiser.network_kwargs), guidance=guidance)

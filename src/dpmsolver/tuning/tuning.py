@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,18 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from dpmsolver.backends import arrays
 from dpmsolver.brief import brief_repr
 from dpmsolver.errors import PlanError, unknown
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import like_weights, said_of
-from dpmsolver.plans.plan import Plan
+from dpmsolver.plans.caution import warn_of_start
+from dpmsolver.plans.plan import Plan, Point
+from dpmsolver.sampling.finite import require_finite
 from dpmsolver.sampling.forward import initial_noise
 from dpmsolver.solvers.solver import check_nfe
 from dpmsolver.tuning.course import Course
-from dpmsolver.tuning.fit import Fit
+from dpmsolver.tuning.fit import Fit, require_enough
 from dpmsolver.tuning.judging import preferred
 from dpmsolver.tuning.misses import Miss, judged_errors
 from dpmsolver.tuning.outcome import Kept, Report, Tuned
@@ -84,6 +88,7 @@ def select(
     Raises:
         PlanError: there are fewer than four noises, two calls of the network differ, or the teacher has not converged.
         SamplingError: the network returned NaN or infinity.
+        ValueError: a noise is NaN or infinite.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -94,9 +99,11 @@ def select(
         (5, 2)
     """
     check_nfe(nfe)
+    _check_batch(batch)
     own = _noises(denoiser, noises)
     if len(own) < 4:
         raise PlanError(f"select needs at least 4 noises, got {len(own)}")
+    _check_start(own)
     course = Course(own, end, batch, range(min(len(own), 32)))
     course.prepare(nfe)
     teacher = course.taught(course.order, nfe, whole=False)
@@ -177,8 +184,13 @@ def tune(
 
     Raises:
         PlanError: nfe is below 3, there are too few noises, two calls of the network differ, the teacher has not converged, the features
-            have another number of rows, or the store holds the plan of another fit.
-        SamplingError: the network or the features returned NaN or infinity.
+            or the loss have another number of rows, a loss is negative, or the store holds the plan of another fit.
+        SamplingError: the network, the features or the loss returned NaN or infinity.
+        ValueError: a noise is NaN or infinite.
+        TypeError: the denoiser is a network.
+
+    Warns:
+        ConventionWarning: the noises are far smaller or larger than those of the schedule's start.
 
     Examples:
         >>> import dpmsolver as dpm
@@ -196,6 +208,7 @@ def tune(
     own = _noises(denoiser, noises, seed)
     if len(own) < _FEWEST:
         raise PlanError(f"tune needs at least {_FEWEST} noises, to fit, to choose and to judge, got {len(own)}")
+    _check_start(own)
     folder = None if store is None else Path(store)
     teacher = None if folder is None else folder / "teacher"
     if teacher is not None:
@@ -207,13 +220,14 @@ def tune(
     missing = [each for each, tuned in known.items() if tuned is None]
     watch = _Watch(own, TEACHER_NFE * len(order) + spending * len(missing), progress)
     if missing:
+        _check_equations(course, miss, missing)
         own.told = watch.tell
         course.prepare(max(budgets))
         watch.total = course.teacher_nfe * len(order) + spending * len(missing)
     found = {}
     for each, key in keys.items():
         draft = None if teacher is None else teacher / f"draft-{key}.json"
-        found[each] = known[each] or _tuned(course, each, spending, miss, draft)
+        found[each] = known[each] or _tuned(course, each, spending, miss, seed, draft)
         if folder is not None and draft is not None and known[each] is None:
             found[each].save(folder, key)
             draft.unlink(missing_ok=True)
@@ -221,7 +235,7 @@ def tune(
     return found if isinstance(nfe, Iterable) else found[budgets[0]]
 
 
-def _tuned(course: Course, nfe: int, spending: int, miss: Miss, draft: Path | None) -> Tuned:
+def _tuned(course: Course, nfe: int, spending: int, miss: Miss, seed: Any, draft: Path | None) -> Tuned:
     """Fit a plan for one budget, and keep the plan that the judging noises prefer."""
     before, thirds = course.noises.evaluations, course.thirds()
     fit = Fit(course, nfe, spending, miss, draft)
@@ -240,16 +254,19 @@ def _tuned(course: Course, nfe: int, spending: int, miss: Miss, draft: Path | No
         evaluations=course.noises.evaluations - before,
         seconds=time.perf_counter() - fit.begun,
     )
-    fitted = fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report))
+    fitted = fit.table.plan("tuned", repr(course.schedule), "fitted", _provenance(course, report, seed))
     plans: dict[Kept, Plan] = {"auto": fit.auto.plan, "selected": fit.selected.plan, "tuned": fitted}
     return Tuned(plans[report.winner], report, plans)
 
 
-def _provenance(course: Course, report: Report) -> dict[str, Any]:
+def _provenance(course: Course, report: Report, seed: Any) -> dict[str, Any]:
     """Return the provenance of a tuned plan, in plain values."""
     tuned, selected = report.summaries["tuned"], report.summaries["selected"]
     return {
-        **said_of(course.denoiser),
+        **said_of(
+            course.noises.part(course.order).denoiser
+        ),  # of all noises, which may differ in their scale of guidance
+        "seed": int(seed) if isinstance(seed, (int, np.integer)) else "not said",
         "noises": list(report.noises),
         "evaluations": report.evaluations,
         "mean_error": float(f"{tuned.mean:.6g}"),
@@ -267,20 +284,59 @@ def _check(budgets: Sequence[Any], effort: Any, batch: Any) -> None:
             raise PlanError(f"a plan of {nfe} evaluations has too little to fit: tune needs nfe >= 3; take dpm.select")
     if isinstance(effort, str) and effort not in EFFORTS:
         raise PlanError(unknown("effort", effort, EFFORTS))
-    if not isinstance(effort, str) and not (isinstance(effort, (int, np.integer)) and effort > 0):
+    if not isinstance(effort, str) and not _counts(effort):
         raise PlanError(f"effort must be 'seconds', 'minutes', 'hours' or a number of evaluations, got {effort!r}")
-    if not (isinstance(batch, (int, np.integer)) and batch >= 1):
+    _check_batch(batch)
+
+
+def _check_batch(batch: Any) -> None:
+    if not _counts(batch):
         raise PlanError(f"batch must be an integer >= 1, got {batch!r}")
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _check_start(noises: Noises) -> None:
+    """Raise ValueError for noises that are not finite, and warn of noises of another size than the schedule's start."""
+    x, schedule = noises.backend.state(noises.x_T), noises.part([0]).denoiser.schedule
+    require_finite(noises.backend, x, "x_T")
+    warn_of_start(x, arrays.deviation(noises.backend, x), Point.at(schedule, schedule.default_start()))
+
+
+def _check_equations(course: Course, miss: Miss, budgets: Iterable[int]) -> None:
+    """Raise PlanError for features, a loss or too few noises that no budget can be fitted with, before the network is evaluated."""
+    width = miss.width(course.noises.part(course.order[:2]))
+    if width is not None:
+        for nfe in budgets:
+            require_enough(nfe, len(course.thirds().fit), width)
 
 
 def _noises(denoiser: Denoiser | DenoiserOf, noises: Any, seed: int = 0) -> Noises:
     """Return the noises; draw them if a shape is given."""
-    if not callable(denoiser) and not isinstance(denoiser, Denoiser):
-        raise TypeError(f"denoiser must be dpm.Denoiser(…) or a function of noises, got {type(denoiser).__name__}")
+    if not isinstance(denoiser, Denoiser) and not _takes_numbers(denoiser):
+        raise TypeError(
+            "denoiser must be dpm.Denoiser(network, schedule, …), or a function that returns one for the numbers of some noises, got "
+            f"{type(denoiser).__name__}"
+        )
     if isinstance(noises, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in noises):
         one = denoiser if isinstance(denoiser, Denoiser) else denoiser_of(denoiser, np.arange(1))
         noises = initial_noise(one.schedule, tuple(noises), seed, like=like_weights(one.network))
     return Noises(denoiser, noises)
+
+
+def _takes_numbers(function: Any) -> bool:
+    """Return whether something can be called with the numbers of noises alone: a network cannot."""
+    if not callable(function) or hasattr(function, "parameters"):
+        return False
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # of a function in C, which has no signature
+        return True
+    return True
 
 
 @dataclass

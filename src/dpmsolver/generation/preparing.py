@@ -32,7 +32,11 @@ __all__ = ["loaded", "prepare", "probed", "sizes"]
 _FIRST = 8  # the batch that is tried first
 _GAIN = 1.05  # of the rate, that a larger batch has to bring
 _PATIENCE = 20.0  # seconds for one trial, after which no larger batch is tried
-_LONG, _REPEATS = 0.3, 5  # seconds of a trial that is long enough to be measured once, and how often a shorter one is
+_SHORT, _LONG = (
+    0.05,
+    0.3,
+)  # seconds of a trial that something may disturb, and of one that is long enough to be measured once
+_REPEATS = 5  # of a shorter one
 _NOT_ONE = "memory is too short for a single sample (a batch of 1): take a smaller model or another device"
 
 
@@ -157,8 +161,8 @@ def _found(source: Source) -> int:
     fastest, idle = 0.0, 0
     for size, seconds in _trials(source, [size for size in candidates if size >= first]):
         rates[size] = size / seconds
-        # A short trial is disturbed by whatever else runs: it takes two without a gain to end the search.
-        idle = 0 if rates[size] >= _GAIN * fastest else idle + 1
+        # A short trial is disturbed by whatever else runs, and costs nothing: only longer ones without a gain end the search, two or one.
+        idle = 0 if rates[size] >= _GAIN * fastest else idle + (seconds > _SHORT)
         fastest = max(fastest, rates[size])
         if idle > (seconds < _LONG) or seconds > _PATIENCE:
             break

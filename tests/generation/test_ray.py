@@ -119,7 +119,7 @@ def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
         ("deadly", "shard 0 ended 5 workers", {"num": 10, "shard": 10, "batch": 7, "workers": 1}),
     ):
         process = driver(tmp_path / model, model, **changes)
-        _, text = process.communicate(timeout=120)
+        _, text = process.communicate(timeout=400)
         assert process.returncode == 1
         assert said in text.decode().strip().splitlines()[-1]
 

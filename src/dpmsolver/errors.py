@@ -16,7 +16,10 @@ class PlanError(ValueError):
 
 
 class SamplingError(RuntimeError):
-    """Raised if a run cannot continue, because the network returned NaN or because an adaptive run used up its evaluations."""
+    """Raised if a run cannot continue.
+
+    The network returned NaN, an adaptive run used up its evaluations, or workers of `generate` died again and again.
+    """
 
 
 class ConventionWarning(UserWarning):

@@ -113,6 +113,19 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> Non
         evaluate(tmp_path, statistics=tmp_path / "other.npz")
 
 
+def test_what_is_damaged_is_told_with_its_shard(tmp_path: Path) -> None:
+    """Statistics that were cut off, and samples, where those are read."""
+    generate("mixture-2", 20, 3, out=tmp_path / "run", shard=10)
+    data = np.random.default_rng(0).standard_normal((30, 2))
+    (tmp_path / "run" / "statistics" / "00000001.npz").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"the statistics of shard 1 are gone from .*, or damaged"):
+        evaluate(tmp_path / "run", data=data)
+    generate("mixture-2", 20, 3, out=tmp_path / "plain", shard=10, features="none", format="webdataset")
+    (tmp_path / "plain" / "samples" / "00000001.tar").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"shard 1 in .* is gone, or damaged"):
+        evaluate(tmp_path / "plain", "samples", data=data)
+
+
 def test_statistics_without_rows_beyond_the_first_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are kept of the first 50,000 samples, here of 100; the moments of all."""
     from dpmsolver.generation import job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,13 @@ from generation_models import HERE, leftovers, sums
 
 import dpmsolver as dpm
 from dpmsolver.generation import drawing, preparing
+from dpmsolver.generation.evaluating import evaluate
 from dpmsolver.generation.generating import generate
-from dpmsolver.generation.manifest import digest
+from dpmsolver.generation.job import Job
+from dpmsolver.generation.manifest import digest, sum_of
+from dpmsolver.generation.seeds import Seeds
+from dpmsolver.generation.sources import load_source
+from dpmsolver.generation.watching import status
 
 SLOW = f"{HERE}:slow"
 
@@ -162,6 +168,12 @@ def test_a_folder_of_another_run_says_which_field_differs_and_stays(
         ({"device": "cuda"}, "is known in closed form"),
         ({"out": "nowhere://x"}, "nowhere"),
         ({"out": ""}, "out is empty"),
+        ({"num": 10**23}, r"seeds must be below 2\^63"),
+        ({"num": None, "seeds": 7}, "seeds are a range"),
+        ({"classes": []}, "classes are integers"),
+        ({"classes": "none"}, "classes are integers"),
+        ({"prompts": "a lighthouse"}, "prompts are texts"),
+        ({"prompts": []}, "prompts are texts"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence_and_nothing_is_made(
@@ -260,6 +272,111 @@ def test_the_batch_is_found_below_what_memory_holds(tmp_path: Path, monkeypatch:
     with pytest.raises(MemoryError, match=r"single sample \(a batch of 1\)"):
         generate("mixture-2", 100, 3, out=tmp_path / "c", shard=100)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_batch_that_was_given_and_is_too_large_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also that of an earlier call, where a run resumes with less memory; nothing changes."""
+    generate("mixture-2", 100, 3, out=tmp_path / "begun", shard=100, batch=20)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(preparing, "sample", _Short(10))
+    for given in ({"batch": 20, "out": tmp_path / "new"}, {"out": tmp_path / "begun"}):
+        with pytest.raises(MemoryError, match="memory is too short for a batch of 20") as refused:
+            generate("mixture-2", 100, 3, shard=100, **given)  # type: ignore[arg-type]
+        assert "\n" not in str(refused.value)
+    monkeypatch.setattr(preparing, "sample", _Short(0))
+    with pytest.raises(MemoryError, match=r"single sample \(a batch of 1\)"):
+        generate("mixture-2", 100, 3, out=tmp_path / "new", shard=100, batch=1)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_batch_is_found_although_something_disturbs_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that costs the same for any batch is drawn in large ones, also where one measurement took ten times as long."""
+    calls, source = [0], load_source(Job("mixture-2", "", Seeds.of(range(1000), 1000), None))
+
+    def end(source: Any, seeds: list[int]) -> None:
+        calls[0] += 1
+        time.sleep(0.02 if calls[0] == 3 or len(seeds) == 20 else 0.002)
+
+    monkeypatch.setattr(preparing, "_end", end)
+    assert preparing._found(source) >= 100
+
+
+def test_a_compiled_network_that_draws_has_seen_no_other_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It fills batches up to the largest that it has seen: after trials of larger ones its bits would be others than another worker's."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    seen: list[list[int]] = []
+
+    def compiled(network: Any) -> Any:
+        sizes: list[int] = []
+        seen.append(sizes)
+
+        def run(x: Any, *rest: Any, **given: Any) -> Any:
+            sizes.append(len(x))
+            return network(x, *rest, **given)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    made = generate("digits", 20, 2, out=tmp_path, compile=True, features="none")
+    assert len(seen) == 2
+    assert set(seen[1]) == {made.batch}
+
+
+def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
+    """In the folder of a run, whatever they are called: empty folders, unfinished files, a folder that is called records."""
+    mine = [tmp_path / "mine" / ".draft.tmp", tmp_path / "records" / "mine.csv", tmp_path / ".git" / "refs" / "x.tmp"]
+    generate("mixture-2", 100, 3, out=tmp_path, shard=100)
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    (tmp_path / "empty").mkdir()
+    generate("mixture-2", 100, 3, out=tmp_path, shard=100)
+    assert all(path.exists() for path in (*mine, tmp_path / "empty"))
+    for name in ("manifest.json", "samples", "statistics"):
+        (tmp_path / name).rename(tmp_path / f"{name}.old")
+    with pytest.raises(ValueError, match=r"holds records and no manifest\.json"):
+        generate("mixture-2", 100, 3, out=tmp_path, shard=100)
+    assert all(path.exists() for path in mine)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": {}},
+        {"run": []},
+        {"environments": []},
+        {"environments": {"a": 3}},
+        {"shards": [{"shard": "0", "num": 1, "files": 1, "size": 1, "sha256": ""}]},
+    ],
+)
+def test_a_manifest_that_somebody_changed_is_refused_in_a_sentence(changes: dict[str, Any], tmp_path: Path) -> None:
+    """By generate, evaluate and status."""
+    generate("mixture-2", 20, 3, out=tmp_path)
+    place = tmp_path / "manifest.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), **changes}))
+    (tmp_path / "status.json").unlink()
+    for call in (
+        lambda: generate("mixture-2", 20, 3, out=tmp_path),
+        lambda: evaluate(tmp_path),
+        lambda: status(str(tmp_path)),
+    ):
+        with pytest.raises(ValueError, match=r"manifest\.json in .* cannot be read"):
+            call()
+
+
+def test_a_record_of_another_run_is_never_taken(tmp_path: Path) -> None:
+    """As two runs leave them that write to one store at the same time, which has no locks."""
+    for name, nfe in (("a", 3), ("b", 4)):
+        generate("mixture-2", 20, nfe, out=tmp_path / name, shard=10, batch=10)
+    of_b = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    (tmp_path / "a" / "records").mkdir()
+    record = {**of_b["shards"][1], "run": sum_of(of_b["run"])}
+    (tmp_path / "a" / "records" / "00000001.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"records/00000001\.json in .* is of another run"):
+        generate("mixture-2", 20, 3, out=tmp_path / "a", shard=10, batch=10)
 
 
 def test_memory_that_runs_short_leaves_the_bytes_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

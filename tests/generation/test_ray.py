@@ -112,10 +112,14 @@ def test_killed_drivers_workers_and_raylets_leave_the_bytes_of_an_undisturbed_ru
 
 @pytest.mark.slow
 def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
-    """And not tried again: a network that returns NaN, a model that is not there."""
-    for model, said in (("broken", "NaN"), ("missing", "unknown function")):
-        process = driver(tmp_path / model, model)
-        _, text = process.communicate(timeout=120)
+    """And not tried again: a network that returns NaN, a model that is not there; one that ends its process is tried five times."""
+    for model, said, changes in (
+        ("broken", "NaN", {}),
+        ("missing", "unknown function", {}),
+        ("deadly", "shard 0 ended 5 workers", {"num": 10, "shard": 10, "batch": 7, "workers": 1}),
+    ):
+        process = driver(tmp_path / model, model, **changes)
+        _, text = process.communicate(timeout=400)
         assert process.returncode == 1
         assert said in text.decode().strip().splitlines()[-1]
 

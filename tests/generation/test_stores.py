@@ -120,6 +120,10 @@ def test_a_store_that_cannot_be_reached_is_told_in_a_sentence(bucket: str, monke
     with pytest.raises(ValueError, match="cannot be reached") as refused:
         generate("mixture-2", **RUN, out="s3://samples/run")
     assert "\n" not in str(refused.value)
+    for call in (status, evaluate):
+        with pytest.raises(OSError, match="s3://samples/run cannot be reached") as lost:
+            call("s3://samples/run")
+        assert "\n" not in str(lost.value)
     s3fs.S3FileSystem.clear_instance_cache()
 
 

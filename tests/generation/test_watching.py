@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -60,5 +62,28 @@ def test_a_run_that_nobody_draws_is_stopped(tmp_path: Path) -> None:
     found = status(str(tmp_path))
     assert (found.state, found.samples, found.shards, found.all_shards) == ("stopped", 200, 2, 3)
     assert "the same command resumes" in str(found)
+    (tmp_path / "status.json").write_text("")  # as a power failure leaves it
+    assert status(str(tmp_path)).samples == 200
     with pytest.raises(ValueError, match="holds no run"):
         status(str(tmp_path / "nowhere"))
+
+
+def test_a_shard_that_takes_minutes_is_at_work_and_a_killed_driver_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is written while nothing is finished; a driver of this machine whose process is gone is told at once."""
+    generate("mixture-2", 100, 3, out=tmp_path, shard=50)
+    place, now = tmp_path / "status.json", time.time()
+    monkeypatch.setattr("dpmsolver.generation.watching._BEAT", 0.01)
+    watcher = Watcher(open_target(tmp_path), (100, 2), (0, 0), 2, None)
+    watcher.write("drawing")
+    with watcher.at_work():
+        limit = time.monotonic() + 10
+        while json.loads(place.read_text())["updated"] < now + 0.1 and time.monotonic() < limit:
+            time.sleep(0.01)
+    assert json.loads(place.read_text())["updated"] >= now + 0.1
+    assert status(str(tmp_path)).state == "drawing"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    place.write_text(json.dumps({**json.loads(place.read_text()), "process": gone.pid}))
+    assert status(str(tmp_path)).state == "done"

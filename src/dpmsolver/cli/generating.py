@@ -246,14 +246,14 @@ def _classes(text: str) -> Any:
 
 
 def _batch(text: str) -> Any:
-    if text != "auto" and not text.isdigit():
+    if text != "auto" and not text.isdecimal():
         raise ValueError(f"--batch is a number of samples, or auto, got {text!r}")
     return text if text == "auto" else int(text)
 
 
 def _prompts(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"--prompts {path} cannot be read: {error}") from None
     if not any(lines):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.generation.devices import free_memory, is_out_of_memory, set_threads
+from dpmsolver.generation.devices import free_memory, is_out_of_memory, one_line, set_threads
 from dpmsolver.generation.formats import Format, Samples, format_of
 from dpmsolver.generation.job import Job
 from dpmsolver.generation.manifest import SAMPLES, STATISTICS, Record, combined, stem
@@ -42,11 +42,7 @@ def sampled(source: Source, plan: Plan, seeds: Sequence[int]) -> NDArray[Any]:
     """Draw the samples of some seeds in one batch, and return them on the host, as the sampler's output or as the model decodes it."""
     job = source.job
     x = sample(source.denoiser(seeds), source.start(seeds), plan=plan, generator=list(seeds), noise=job.noise)
-    return source.on_host(x if source.decode is None or _keeps_floats(job) else source.decode(x))
-
-
-def _keeps_floats(job: Job) -> bool:
-    return job.format == "npy"
+    return source.on_host(source.finished(x))
 
 
 class Artist:
@@ -87,9 +83,18 @@ class Artist:
         """
         there = Record.read(self.target, shard)
         if there is not None:
+            there.require(self.job.run_sum, self.target)
             progress(there.num)
             return there
-        return self._commit(shard, *self._drawn(shard, progress))
+        try:
+            drawn = self._drawn(shard, progress)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"memory is too short to look at a batch of {self.job.batch} ({one_line(error)})"
+            ) from error
+        return self._commit(shard, *drawn)
 
     def _drawn(self, shard: int, progress: Progress) -> tuple[Samples, bytes | None]:
         """The samples of a shard, and the file of its statistics."""
@@ -142,7 +147,7 @@ class Artist:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                cause = " ".join(str(error).split())[:120]
+                cause = one_line(error)
                 free_memory()
                 continue
             self.batch = size
@@ -189,7 +194,8 @@ class Artist:
         if shard == self.job.seeds.first and samples.values.dtype == np.uint8:
             self.target.write(FIRST, png(sheet(samples.values[:_ON_SHEET])))
         size = sum(map(len, files.values()))
-        record = Record(shard, len(samples.seeds), len(files), size, combined(sums), extra, self.job.made_with)
+        job = self.job
+        record = Record(shard, len(samples.seeds), len(files), size, combined(sums), extra, job.made_with, job.run_sum)
         # A record that a power failure takes away, or empties, costs a shard that is drawn again.
         self.target.write(record.name, record.text(), lasting=False)
         return record

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dpmsolver.evaluation.frechet import frechet_distance_between
 from dpmsolver.evaluation.precision_recall import precision_recall
 from dpmsolver.generation.formats import FORMATS, Samples
-from dpmsolver.generation.manifest import MANIFEST, SAMPLES, STATISTICS, Manifest, files_by_shard, stem
+from dpmsolver.generation.manifest import MANIFEST, SAMPLES, STATISTICS, Manifest, digest, files_by_shard, stem
 from dpmsolver.generation.pictures import to_pixels
 from dpmsolver.generation.seeds import Seeds
 from dpmsolver.generation.statistics import FEATURES, Eyes, Moments, ShardStatistics, merged, network_eyes, plain_eyes
@@ -167,19 +167,23 @@ def _parts(
     seeds = Seeds.of(manifest.run["seeds"], manifest.run["shard"])
     names = {} if eyes is None else files_by_shard(target.sizes(SAMPLES), seeds.size)
     found: dict[int, ShardStatistics] = {}
-    for done, shard in enumerate(sorted(manifest.shards)):
+    for done, (shard, record) in enumerate(sorted(manifest.shards.items())):
         if eyes is None:
-            content = target.read(f"{STATISTICS}/{stem(shard)}.npz")
-            if content is None:
+            name = f"{STATISTICS}/{stem(shard)}.npz"
+            content = target.read(name)
+            if content is None or digest({name: content}) != record.statistics:
                 raise ValueError(
-                    f"the statistics of shard {shard} are gone from {target.url}: name the features to look again"
+                    f"the statistics of shard {shard} are gone from {target.url}, or damaged: name the features to look again, "
+                    "or call generate again, which draws them"
                 )
             found[shard] = ShardStatistics.read(content)
         else:
-            samples = FORMATS[manifest.run["format"]].read(
-                {name: target.read(name) or b"" for name in names.get(shard, [])}
-            )
-            found[shard] = _looked(eyes, samples, rows)
+            files = {name: target.read(name) or b"" for name in names.get(shard, [])}
+            if not files or digest(files) != record.sha256:
+                raise ValueError(
+                    f"shard {shard} in {target.url} is gone, or damaged: call generate again, which draws it"
+                )
+            found[shard] = _looked(eyes, FORMATS[manifest.run["format"]].read(files), rows)
         if progress is not None:
             progress(done + 1, len(manifest.shards))
     return found

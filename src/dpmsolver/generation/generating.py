@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dpmsolver.errors import ConventionWarning, unknown
+from dpmsolver.errors import ConventionWarning, SamplingError, unknown
 from dpmsolver.generation.engines import Engine, EngineName, engine_of
 from dpmsolver.generation.formats import FORMATS
 from dpmsolver.generation.job import ClassesLike, DtypeName, Job, Prepared
-from dpmsolver.generation.manifest import MANIFEST, SAMPLES, STATISTICS, Manifest, Record, digest, files_by_shard, stem
+from dpmsolver.generation.manifest import (
+    MANIFEST,
+    RECORDS,
+    SAMPLES,
+    STATISTICS,
+    Manifest,
+    Record,
+    digest,
+    files_by_shard,
+    stem,
+    sum_of,
+)
 from dpmsolver.generation.merging import merge_npz
 from dpmsolver.generation.seeds import Seeds, SeedsLike
 from dpmsolver.generation.targets import Target, open_target
@@ -28,6 +40,7 @@ from dpmsolver.solvers.registry import SOLVERS
 __all__ = ["Generated", "generate"]
 
 _SHARD = 1000
+_OWN = (SAMPLES, STATISTICS, RECORDS)  # the folders of a run
 
 
 @dataclass(frozen=True)
@@ -149,8 +162,8 @@ def generate(
         shape=None if shape is None else tuple(shape),
         batch=_batch(batch),
         guidance=_guidance(guidance),
-        classes=tuple(int(each) for each in classes) if isinstance(classes, (list, tuple)) else classes,  # type: ignore[arg-type]
-        prompts=None if prompts is None else tuple(prompts),
+        classes=_classes(classes),
+        prompts=_prompts(prompts),
         noise=noise,
         dtype=dtype,
         compiled=compile,
@@ -187,12 +200,13 @@ def _run(
         format=prepared.format,
         network=prepared.network,
         made_with=prepared.made_with,
+        run_sum=sum_of(run),
         wanted=("", None, None),
     )
     with target.locked():
         known = Manifest.read(target)
         _check_same(known, run, target)
-        target.sweep()
+        target.sweep(_OWN)
         manifest = known or Manifest(run, job.name)
         _warn_of_others(manifest, prepared)
         manifest.environments[prepared.made_with] = prepared.environment
@@ -212,7 +226,10 @@ def _run(
         try:
             watcher.write("drawing")
             if missing:
-                engine.draw(job, missing, watcher.advance, finished)
+                with watcher.at_work():
+                    engine.draw(job, missing, watcher.advance, finished)
+                if lost := [shard for shard in missing if shard not in manifest.shards]:
+                    raise SamplingError(f"{len(lost)} shards were not drawn, such as {lost[0]}: the same call resumes")
             if job.format == "npz":
                 merge_npz(
                     target, [manifest.shards[shard] for shard in job.seeds.shards], len(job.seeds), prepared.shape
@@ -221,7 +238,7 @@ def _run(
             _stopped(watcher, target, error)
             raise
         manifest.write(target)
-        target.sweep()
+        target.sweep(_OWN)
         watcher.write("done")
         seconds = watcher.clock() - watcher.start
     drawn = len(job.seeds) - done
@@ -231,7 +248,7 @@ def _run(
 def _stopped(watcher: Watcher, target: Target, error: BaseException) -> None:
     try:
         watcher.write("stopped", " ".join(f"{type(error).__name__}: {error}".split())[:300])
-        target.sweep()
+        target.sweep(_OWN)
     except Exception:  # a disk that is full: the error that is raised says so
         pass
 
@@ -281,6 +298,26 @@ def _guidance(scale: float | None) -> float | None:
     return None if scale is None else float(scale)
 
 
+def _classes(classes: Any) -> Any:
+    if classes is None or (isinstance(classes, str) and classes in ("all", "random")):
+        return classes
+    try:
+        found = () if isinstance(classes, str) else tuple(operator.index(each) for each in classes)
+    except TypeError:
+        found = ()
+    if not found:
+        raise ValueError(f"classes are integers such as [3, 7], 'all', 'random' or None, got {classes!r}")
+    return found
+
+
+def _prompts(prompts: Any) -> tuple[str, ...] | None:
+    if prompts is None:
+        return None
+    if isinstance(prompts, str) or not prompts or not all(isinstance(each, str) for each in prompts):
+        raise ValueError(f"prompts are texts, one for each sample in turn, such as ['a lighthouse'], got {prompts!r}")
+    return tuple(prompts)
+
+
 def _batch(batch: int | str) -> int:
     if batch == "auto":
         return 0
@@ -292,9 +329,9 @@ def _batch(batch: int | str) -> int:
 def _check_same(known: Manifest | None, run: dict[str, Any], target: Target) -> None:
     """Raise ValueError for a folder of another run, or of nobody knows what."""
     if known is None:
-        if target.sizes(SAMPLES):
+        if there := [folder for folder in _OWN if target.sizes(folder)]:
             raise ValueError(
-                f"out {target.url} holds {SAMPLES} and no {MANIFEST}, so nobody knows what made them: name another folder"
+                f"out {target.url} holds {there[0]} and no {MANIFEST}, so nobody knows what made them: name another folder"
             )
         return
     if differing := known.differences(run):

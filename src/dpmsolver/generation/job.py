@@ -38,6 +38,7 @@ class Job:
         features, rows: the name of the features, and the number of samples whose features themselves are kept.
         network: the fingerprint of the network, once it is known.
         made_with: the sum of the environment in the manifest.
+        run_sum: the sum of `run`, which records carry.
     """
 
     model: Any
@@ -61,6 +62,7 @@ class Job:
     rows: int = 50_000
     network: str = ""
     made_with: str = ""
+    run_sum: str = ""
 
     def __post_init__(self) -> None:
         if self.dtype not in get_args(DtypeName):

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dpmsolver.generation.targets import Target
 
-__all__ = ["MANIFEST", "RECORDS", "SAMPLES", "STATISTICS", "Manifest", "Record", "digest", "stem"]
+__all__ = ["MANIFEST", "RECORDS", "SAMPLES", "STATISTICS", "Manifest", "Record", "digest", "stem", "sum_of"]
 
 MANIFEST, RECORDS, SAMPLES, STATISTICS = "manifest.json", "records", "samples", "statistics"
 _VERSION = 1
+_RECORD = re.compile(RECORDS + r"/\d+\.json")
 
 
 def stem(shard: int) -> str:
@@ -29,6 +31,11 @@ def stem(shard: int) -> str:
         '00000012'
     """
     return f"{shard:08d}"
+
+
+def sum_of(run: Mapping[str, Any]) -> str:
+    """Return a short sum of a run, which its records carry."""
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def digest(files: Mapping[str, bytes]) -> str:
@@ -54,6 +61,7 @@ class Record:
         sha256: see `digest`.
         statistics: the sha256 of the file of its statistics, or None.
         made_with: the environment of the manifest in which it was drawn.
+        run: a short sum of the run that it belongs to.
     """
 
     shard: int
@@ -63,6 +71,18 @@ class Record:
     sha256: str
     statistics: str | None = None
     made_with: str = ""
+    run: str = ""
+
+    def __post_init__(self) -> None:
+        if any(type(value) is not int for value in (self.shard, self.num, self.files, self.size)):
+            raise TypeError(f"the record of shard {self.shard!r} has numbers that are none")
+
+    def require(self, run: str, target: Target) -> None:
+        """Raise ValueError if the record belongs to another run: stores have no locks, and two runs may write to one folder."""
+        if self.run not in ("", run):
+            raise ValueError(
+                f"{self.name} in {target.url} is of another run, which may be at work there: name another folder"
+            )
 
     @property
     def name(self) -> str:
@@ -119,21 +139,49 @@ class Manifest:
                 raise ValueError(f"it has version {found['version']}, and {_VERSION} is read")
             shards = {each["shard"]: Record(**each) for each in found["shards"]}
             manifest = cls(found["run"], found["model"], found["environments"], shards)
-        except (ValueError, KeyError, TypeError) as error:
+            manifest.check()
+        except KeyError as error:
+            raise ValueError(
+                f"{MANIFEST} in {target.url} cannot be read (it lacks {error}): name another folder"
+            ) from None
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{MANIFEST} in {target.url} cannot be read ({error}): name another folder") from None
         manifest.collect(target)
         return manifest
 
+    def check(self) -> None:
+        """Raise KeyError or TypeError if parts are missing or of another type, as in a file that somebody has edited."""
+        for name, kind in (
+            ("seeds", str),
+            ("shard", int),
+            ("batch", int),
+            ("features", str),
+            ("format", str),
+            ("shape", list),
+        ):
+            if not isinstance(self.run[name], kind):
+                raise TypeError(f"{name} is {self.run[name]!r}")
+        for key, environment in self.environments.items() if isinstance(self.environments, dict) else [("", None)]:
+            if not isinstance(environment, dict):
+                raise TypeError(f"its environments are {key or self.environments!r}")
+
     def collect(self, target: Target) -> None:
-        """Add the records that are in files of their own."""
-        for content in target.read_all(list(target.sizes(RECORDS))).values():
+        """Add the records that are in files of their own.
+
+        Raises:
+            ValueError: a record belongs to another run.
+        """
+        for content in target.read_all([name for name in target.sizes(RECORDS) if _RECORD.fullmatch(name)]).values():
             record = Record.parsed(content)
             if record is not None:
+                record.require(sum_of(self.run), target)
                 self.shards[record.shard] = record
 
     def write(self, target: Target) -> None:
         """Write the manifest, and remove the files of the records that it contains."""
         shards = [asdict(self.shards[number]) for number in sorted(self.shards)]
+        for each in shards:
+            del each["run"]  # that of the manifest
         whole = {
             "version": _VERSION,
             "model": self.model,
@@ -145,7 +193,8 @@ class Manifest:
         # A shard a line: a manifest that can be read with grep, and compared with diff.
         lines = ",\n".join(json.dumps(each) for each in shards)
         target.write(MANIFEST, f"{head}[\n{lines}\n]\n}}\n".encode())
-        target.remove_all(list(target.sizes(RECORDS)))
+        there = target.sizes(RECORDS)
+        target.remove_all([record.name for record in self.shards.values() if record.name in there])
 
     def differences(self, run: Mapping[str, Any]) -> list[str]:
         """Return the differences of another run in words; an empty list if there is none."""

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from dpmsolver.errors import ConventionWarning
-from dpmsolver.generation.devices import environment, free_memory, is_out_of_memory, set_threads, synchronize
+from dpmsolver.generation.devices import (
+    environment,
+    free_memory,
+    is_out_of_memory,
+    one_line,
+    set_threads,
+    synchronize,
+)
 from dpmsolver.generation.formats import format_of
 from dpmsolver.generation.job import Job, Prepared
 from dpmsolver.generation.pictures import to_pixels
@@ -20,11 +27,17 @@ from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.runs import sample
 from dpmsolver.solvers import make_plan
 
-__all__ = ["prepare", "probed", "sizes"]
+__all__ = ["loaded", "prepare", "probed", "sizes"]
 
 _FIRST = 8  # the batch that is tried first
 _GAIN = 1.05  # of the rate, that a larger batch has to bring
 _PATIENCE = 20.0  # seconds for one trial, after which no larger batch is tried
+_SHORT, _LONG = (
+    0.05,
+    0.3,
+)  # seconds of a trial that something may disturb, and of one that is long enough to be measured once
+_REPEATS = 5  # of a shorter one
+_NOT_ONE = "memory is too short for a single sample (a batch of 1): take a smaller model or another device"
 
 
 def prepare(job: Job, source: Source | None = None) -> Prepared:
@@ -34,7 +47,8 @@ def prepare(job: Job, source: Source | None = None) -> Prepared:
         ValueError, PlanError: parts of the job do not fit together. MemoryError: one sample is too large. ImportError: a package is
             missing.
     """
-    source = source or load_source(job)
+    source = source or loaded(job)
+    job = source.job
     set_threads(job.threads)
     source.check()
     kept = format_of(job.format, source.pictures)
@@ -42,8 +56,18 @@ def prepare(job: Job, source: Source | None = None) -> Prepared:
     plan = Plan.from_json(job.plan) if job.plan else _plan(job, source)
     _check_plan(plan, source)
     batch = job.batch or _found(source)
-    probe = probed(source, batch, batch)
-    one = source.on_host(_end(source, [source.job.seeds.ranges[0].start], decoded=not kept.floats))
+    try:
+        probe = probed(source, batch, batch)
+        one = source.on_host(_end(source, [job.seeds.ranges[0].start]))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            _NOT_ONE
+            if batch == 1
+            else f"memory is too short for a batch of {batch} ({one_line(error)}): free some, or take a smaller batch, "
+            "and another folder if a run has begun in this one"
+        ) from error
     stored = to_pixels(one) if source.pictures and not kept.floats else one
     eyes = eyes_of(source, job.features, stored.shape[1:])
     return Prepared(
@@ -60,6 +84,24 @@ def prepare(job: Job, source: Source | None = None) -> Prepared:
     )
 
 
+def loaded(job: Job) -> Source:
+    """Load the source of a job. If it is compiled and its batch is not known, find the batch first, and load it again.
+
+    A compiled network remembers the sizes of its trials, fills smaller batches up to the largest, and so would give this worker other bits
+    than the others.
+    """
+    source = load_source(job)
+    if not job.compiled or job.batch:
+        return source
+    import torch
+
+    set_threads(job.threads)
+    source.check()
+    found = job.replace(batch=_found(source))
+    torch.compiler.reset()
+    return load_source(found)
+
+
 def _plan(job: Job, source: Source) -> Plan:
     solver, nfe, grid = job.wanted
     assert nfe is not None
@@ -74,13 +116,13 @@ def _check_plan(plan: Plan, source: Source) -> None:
     Run(source.denoiser(seeds), source.start(seeds), plan, seeds, source.job.noise, None)
 
 
-def _end(source: Source, seeds: list[int], decoded: bool = False) -> object:
-    """Where two evaluations lead: as much work as two of any plan's, and samples of the right kind."""
+def _end(source: Source, seeds: list[int]) -> object:
+    """Where two evaluations lead, decoded as samples are: as much work as two of any plan's, and samples of the right kind."""
     plan = make_plan("ddim", source.testbed.schedule, 2, predicts=source.denoiser(seeds).predicts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConventionWarning)
         x = sample(source.denoiser(seeds), source.start(seeds), plan=plan)
-    return source.decode(x) if decoded and source.decode is not None else x
+    return source.finished(x)
 
 
 def probed(source: Source, batch: int, parts: int) -> str:
@@ -115,36 +157,33 @@ def _found(source: Source) -> int:
     candidates = sizes(seeds.size, max(1, min(seeds.size, len(seeds))))
     first = max((size for size in candidates if size <= _FIRST), default=1)
     smaller = [size for size in candidates if size < first]
-    best, fastest = 0, 0.0
+    rates: dict[int, float] = {}
+    fastest, idle = 0.0, 0
     for size, seconds in _trials(source, [size for size in candidates if size >= first]):
-        rate = size / seconds
-        if best and rate < _GAIN * fastest:
+        rates[size] = size / seconds
+        # A short trial is disturbed by whatever else runs, and costs nothing: only longer ones without a gain end the search, two or one.
+        idle = 0 if rates[size] >= _GAIN * fastest else idle + (seconds > _SHORT)
+        fastest = max(fastest, rates[size])
+        if idle > (seconds < _LONG) or seconds > _PATIENCE:
             break
-        best, fastest = size, rate
-        if seconds > _PATIENCE:
-            break
+    if rates:
+        return next(size for size, rate in rates.items() if rate * _GAIN >= fastest)
+    best = next((size for size, _ in _trials(source, smaller[::-1], all_of_them=True)), 0)
     if not best:
-        best = next((size for size, _ in _trials(source, smaller[::-1], all_of_them=True)), 0)
-    if not best:
-        raise MemoryError(
-            "memory is too short for a single sample (a batch of 1): take a smaller model or another device"
-        )
+        raise MemoryError(_NOT_ONE)
     return best
 
 
 def _trials(source: Source, candidates: list[int], *, all_of_them: bool = False) -> Iterator[tuple[int, float]]:
     """Batches with the seconds that two evaluations take, until memory is short; all_of_them: also after that."""
-    start, warm = source.job.seeds.first * source.job.seeds.size, False
+    start = source.job.seeds.first * source.job.seeds.size
     for size in candidates:
         chunk = list(range(start, start + size))
         try:
-            if not warm:
-                _end(source, chunk)  # the first call compiles, and loads libraries
-                warm = True
-            synchronize(source.testbed.like)
-            begin = time.perf_counter()
-            _end(source, chunk)
-            synchronize(source.testbed.like)
+            _end(source, chunk)  # the first call of a size compiles, loads libraries and chooses kernels
+            seconds = [_timed(source, chunk)]
+            while len(seconds) < _REPEATS and sum(seconds) < _LONG:
+                seconds.append(_timed(source, chunk))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -152,4 +191,13 @@ def _trials(source: Source, candidates: list[int], *, all_of_them: bool = False)
             if all_of_them:
                 continue
             return
-        yield size, max(time.perf_counter() - begin, 1e-9)
+        yield size, max(min(seconds), 1e-9)
+
+
+def _timed(source: Source, chunk: list[int]) -> float:
+    """The seconds of two evaluations."""
+    synchronize(source.testbed.like)
+    begin = time.perf_counter()
+    _end(source, chunk)
+    synchronize(source.testbed.like)
+    return time.perf_counter() - begin

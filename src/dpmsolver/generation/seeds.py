@@ -10,6 +10,7 @@ from functools import cached_property
 __all__ = ["Seeds", "SeedsLike"]
 
 SeedsLike = str | range | Sequence[range]
+_MOST = 2**63  # what 64 bits with a sign hold, as the column of parquet has
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -43,14 +44,19 @@ class Seeds:
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"a shard has at least one seed, got shard={size!r}")
-        parts = _read(seeds) if isinstance(seeds, str) else [seeds] if isinstance(seeds, range) else list(seeds)
-        if not all(isinstance(part, range) and part.step == 1 for part in parts) or not any(map(len, parts)):
+        if isinstance(seeds, str):
+            parts = _read(seeds)
+        else:
+            parts = [seeds] if isinstance(seeds, range) else list(seeds) if isinstance(seeds, Iterable) else []
+        if not all(isinstance(part, range) and part.step == 1 for part in parts) or not any(parts):
             raise ValueError(
                 f"seeds are a range such as range(50000), several, or text such as '0-49999', got {seeds!r}"
             )
-        ordered = sorted((part for part in parts if len(part)), key=lambda part: part.start)
+        ordered = sorted((part for part in parts if part), key=lambda part: part.start)
         if ordered[0].start < 0:
             raise ValueError(f"seeds must be >= 0, got {ordered[0].start}")
+        if ordered[-1].stop > _MOST:
+            raise ValueError(f"seeds must be below 2^63, got {ordered[-1].stop - 1}")
         joined = ordered[:1]
         for part in ordered[1:]:
             if part.start < joined[-1].stop:

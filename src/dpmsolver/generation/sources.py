@@ -67,6 +67,10 @@ class Source:
         """Return the fingerprint of the network."""
         return fingerprint(self.modules or self.denoiser([0]).network) or "without weights"
 
+    def finished(self, x: Any) -> Any:
+        """Return the sampler's output as it is stored: decoded, unless the format keeps floats."""
+        return x if self.decode is None or self.job.format == "npy" else self.decode(x)
+
     def on_host(self, samples: Any) -> NDArray[Any]:
         """Return samples as a NumPy array of their own type."""
         kind = np.float64 if "float64" in str(samples.dtype) else np.float32

@@ -18,7 +18,7 @@ from typing import IO, Any
 __all__ = ["Target", "open_target"]
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
-_ASIDE = re.compile(r"\..*\.tmp")
+_ASIDE = re.compile(r"\..+\.\d+\.tmp")  # of `_Local._aside`: .NAME.HOST.PROCESS.tmp
 
 
 class Target(ABC):
@@ -76,8 +76,11 @@ class Target(ABC):
         """Lock the folder for one run, and create it if it does not exist. Raise ValueError if another run holds it."""
 
     @abstractmethod
-    def sweep(self) -> None:
-        """Remove what killed processes left: unfinished files and empty folders."""
+    def sweep(self, folders: Sequence[str]) -> None:
+        """Remove what killed processes left: unfinished files beside the manifest and in the named folders, and empty folders in those.
+
+        Nothing else is touched: the folder of a run may hold files of its user.
+        """
 
 
 def open_target(out: str | Path) -> Target:
@@ -195,8 +198,10 @@ class _Local(Target):
         finally:
             os.close(handle)
 
-    def sweep(self) -> None:
-        for folder, _, files in os.walk(self.folder, topdown=False):
+    def sweep(self, folders: Sequence[str]) -> None:
+        own = [entry.name for entry in os.scandir(self.folder) if entry.is_file()]
+        walked = (each for name in folders for each in os.walk(self.folder / name, topdown=False))
+        for folder, _, files in (*walked, (str(self.folder), [], own)):
             for file in files:
                 if _ASIDE.fullmatch(file):
                     Path(folder, file).unlink(missing_ok=True)
@@ -237,27 +242,41 @@ class _Store(Target):
         if "/" in self.root and not self.root.startswith("/"):
             self.fs.ls(self.root.split("/")[0], detail=False)
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn the errors of a store's client, each of which has its own, into an OSError in one line."""
+        try:
+            yield
+        except (OSError, ValueError, MemoryError):
+            raise
+        except Exception as error:
+            raise OSError(f"{self.url} cannot be reached ({type(error).__name__}: {_one_line(error)})") from error
+
     def sizes(self, folder: str) -> dict[str, int]:
-        self.fs.invalidate_cache()
         place = f"{self.root}/{folder}" if folder else self.root
         try:
-            found: dict[str, Any] = self.fs.find(place, detail=True)
+            with self._reached():
+                self.fs.invalidate_cache()
+                found: dict[str, Any] = self.fs.find(place, detail=True)
         except FileNotFoundError:
             return {}
         return {path[len(self.root) + 1 :]: int(each["size"]) for path, each in found.items()}
 
     def has(self, name: str) -> bool:
-        return bool(self.fs.exists(f"{self.root}/{name}"))
+        with self._reached():
+            return bool(self.fs.exists(f"{self.root}/{name}"))
 
     def read(self, name: str) -> bytes | None:
         try:
-            content: bytes = self.fs.cat_file(f"{self.root}/{name}")
+            with self._reached():
+                content: bytes = self.fs.cat_file(f"{self.root}/{name}")
         except FileNotFoundError:
             return None
         return content
 
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
-        self.fs.pipe_file(f"{self.root}/{name}", content)
+        with self._reached():
+            self.fs.pipe_file(f"{self.root}/{name}", content)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -274,22 +293,24 @@ class _Store(Target):
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         if not names:
             return {}
-        found: dict[str, bytes] = self.fs.cat([f"{self.root}/{name}" for name in names], on_error="omit")
+        with self._reached():
+            found: dict[str, bytes] = self.fs.cat([f"{self.root}/{name}" for name in names], on_error="omit")
         return {path[len(self.root) + 1 :]: content for path, content in found.items()}
 
     def remove_all(self, names: Sequence[str]) -> None:
         if names:
-            self.fs.rm([f"{self.root}/{name}" for name in names])
+            with self._reached():
+                self.fs.rm([f"{self.root}/{name}" for name in names])
 
     def remove(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._reached():
             self.fs.rm_file(f"{self.root}/{name}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         yield  # stores have no locks: two runs draw the same bytes twice
 
-    def sweep(self) -> None:
+    def sweep(self, folders: Sequence[str]) -> None:
         pass
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ __all__ = ["STATUS", "Status", "Watcher", "duration", "status"]
 
 STATUS = "status.json"
 _WINDOW = 120.0  # seconds over which the rate is taken
+_BEAT = 15.0  # seconds between two writes of the file at most
 _STALE = 60.0  # seconds after which a run that says nothing is not at work
 
 
@@ -92,6 +95,7 @@ class Watcher:
         )
         (self.written, self.shards), self.begun = done, 0
         self.start = self.last = clock()
+        self.lock = threading.Lock()
         self.seen: deque[tuple[float, int]] = deque([(self.start, 0)])
         self.drawn = 0
 
@@ -146,8 +150,27 @@ class Watcher:
 
     def write(self, state: str, cause: str = "") -> None:
         """Write the status file."""
-        said: dict[str, Any] = asdict(self.status(state, cause))
-        self.target.write(STATUS, json.dumps(said, indent=1).encode(), lasting=False)
+        with self.lock:
+            said: dict[str, Any] = asdict(self.status(state, cause))
+            self.target.write(STATUS, json.dumps(said, indent=1).encode(), lasting=False)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Write the status file now and then, also while no batch and no shard is finished for minutes."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(_BEAT):
+                with suppress(Exception):  # a disk that is full: who draws says so
+                    self.write("drawing")
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def status(folder: str) -> Status:
@@ -157,12 +180,9 @@ def status(folder: str) -> Status:
         ValueError: there is no run in the folder.
     """
     target = open_target(folder)
-    content, manifest = target.read(STATUS), None
-    if content is not None:
-        found = Status(**json.loads(content))
-        silent = time.time() - found.updated
-        if found.state != "drawing" or silent < _STALE:
-            return found
+    found = _said(target.read(STATUS))
+    if found is not None and (found.state != "drawing" or _is_at_work(found)):
+        return found
     manifest = Manifest.read(target)
     if manifest is None:
         raise ValueError(f"{folder} holds no run of dpmsolver generate: there is no manifest.json")
@@ -171,8 +191,31 @@ def status(folder: str) -> Status:
     seeds = Seeds.of(manifest.run["seeds"], manifest.run["shard"])
     done = sum(record.num for record in manifest.shards.values())
     state = "done" if done == len(seeds) and not target.sizes(RECORDS) else "stopped"
-    cause = "" if state == "done" else "nobody has drawn for a minute: the same command resumes" if content else ""
+    cause = "" if state == "done" or found is None else "nobody is at work: the same command resumes"
     return Status(state, done, len(seeds), len(manifest.shards), seeds.num_shards, cause=cause)
+
+
+def _said(content: bytes | None) -> Status | None:
+    """The status of a file; None if there is none, or one that a power failure left empty."""
+    try:
+        return None if content is None else Status(**json.loads(content))
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_at_work(status: Status) -> bool:
+    """Whether the driver of a run still writes its status, and, if it is of this machine, whether its process exists."""
+    if time.time() - status.updated >= _STALE:
+        return False
+    if status.host != socket.gethostname() or os.name != "posix":
+        return True
+    try:
+        os.kill(status.process, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def duration(seconds: float) -> str:

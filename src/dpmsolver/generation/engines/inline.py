@@ -8,7 +8,7 @@ from dataclasses import replace
 from dpmsolver.generation.drawing import Artist
 from dpmsolver.generation.engines.base import Engine, Finished, Progress
 from dpmsolver.generation.job import Job, Prepared
-from dpmsolver.generation.preparing import prepare
+from dpmsolver.generation.preparing import loaded, prepare
 from dpmsolver.generation.sources import Source, load_source
 
 __all__ = ["Inline"]
@@ -21,7 +21,7 @@ class Inline(Engine):
         self.source: Source | None = None
 
     def prepare(self, job: Job) -> Prepared:
-        self.source = load_source(job)
+        self.source = loaded(job)
         return prepare(job, self.source)
 
     def draw(self, job: Job, shards: Iterable[int], progress: Progress, finished: Finished) -> None:

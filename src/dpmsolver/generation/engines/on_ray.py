@@ -1,7 +1,8 @@
 """The engine on Ray: Ray Data maps groups of shards over a pool of actors, one per GPU or per few cores.
 
 Ray restarts an actor that dies, on another node if its own is gone, and gives it its group again; shards of the group that have a record
-are not drawn twice. The groups are small, about 64 for each worker, so that all workers finish at about the same time.
+are not drawn twice. A shard that has ended five workers stops the run. The groups are small, about 64 for each worker, so that all workers
+finish at about the same time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from dpmsolver.errors import SamplingError
 from dpmsolver.generation.drawing import Artist
 from dpmsolver.generation.engines.base import Engine, Finished, Progress, packed, rebuilt, said
 from dpmsolver.generation.job import Job, Prepared
@@ -30,6 +32,8 @@ __all__ = ["OnRay"]
 _LOOK = 0.2  # seconds between two looks for the raylet
 _PATIENCE = 10.0  # seconds for a cluster to answer
 _MEMORY = 200 * 2**20  # of a cluster that is started here: what travels is numbers of shards
+_DEATHS = 5  # of workers over one shard
+_FOR_EVER = {"max_restarts": -1, "max_task_retries": -1}
 _GROUPS = 64  # of shards, for each worker
 
 
@@ -120,7 +124,7 @@ class OnRay(Engine):
         groups = [{"shards": json.dumps(waiting[at : at + size])} for at in range(0, len(waiting), size)]
         drawn = data.from_items(groups, override_num_blocks=len(groups)).map_batches(
             _Actor,
-            fn_constructor_args=(content,),
+            fn_constructor_args=(content, self.ray.remote(_Begun).options(num_cpus=0, **_FOR_EVER).remote()),
             batch_size=1,
             compute=data.ActorPoolStrategy(size=min(self.workers, len(groups))),
             **self._share,
@@ -136,12 +140,13 @@ class OnRay(Engine):
 class _Actor:
     """An artist in an actor. Errors are answers: Ray would try again what cannot succeed."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, begun: Any) -> None:
+        self.ray, self.begun = _ray(), begun
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self.artist: Artist | None = None
         self.failure: tuple[str, str] | None = None
         try:
-            self.artist = Artist(_ray().cloudpickle.loads(content))
+            self.artist = Artist(self.ray.cloudpickle.loads(content))
         except Exception as error:
             self.failure = said(error)
 
@@ -153,9 +158,27 @@ class _Actor:
         if self.artist is None:
             return json.dumps({"error": self.failure})
         try:
-            return json.dumps(asdict(self.artist.draw(shard)))
+            if self.ray.get(self.begun.begin.remote(shard)) > _DEATHS:
+                raise SamplingError(f"shard {shard} ended {_DEATHS} workers")
+            record = self.artist.draw(shard)
+            self.begun.end.remote(shard)
+            return json.dumps(asdict(record))
         except Exception as error:
             return json.dumps({"error": said(error)})
+
+
+class _Begun:
+    """How often each shard was begun and not ended. Ray has no end to its retries, and some shards end whoever draws them."""
+
+    def __init__(self) -> None:
+        self.times: dict[int, int] = {}
+
+    def begin(self, shard: int) -> int:
+        self.times[shard] = self.times.get(shard, 0) + 1
+        return self.times[shard]
+
+    def end(self, shard: int) -> None:
+        self.times.pop(shard, None)
 
 
 def _end_with(parent: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
+from dpmsolver.errors import SamplingError
 from dpmsolver.generation.devices import count_devices
 from dpmsolver.generation.engines.base import Engine, Finished, Progress, packed, rebuilt
 from dpmsolver.generation.job import Job, Prepared
@@ -54,7 +55,7 @@ class Processes(Engine):
             process.send("prepare", job_there)
             kind, *content = process.answer()
         except EOFError:
-            raise RuntimeError(f"a worker died while it loaded the model ({process.death()})") from None
+            raise SamplingError(f"a worker died while it loaded the model ({process.death()})") from None
         if kind == "error":
             raise rebuilt(*content)
         prepared: Prepared = content[0]
@@ -119,7 +120,7 @@ class Processes(Engine):
             assert shard is not None
             waiting.put(shard)
             if not self.stopped and waiting.deaths[shard] >= _DEATHS:
-                raise RuntimeError(f"shard {shard} ended {_DEATHS} workers ({process.death()})") from None
+                raise SamplingError(f"shard {shard} ended {_DEATHS} workers ({process.death()})") from None
         finally:
             process.end()
             self.running.discard(process)

@@ -18,8 +18,8 @@ from typing import Any
 
 from dpmsolver.generation.drawing import Artist
 from dpmsolver.generation.engines.base import said
-from dpmsolver.generation.preparing import prepare
-from dpmsolver.generation.sources import Source, load_source
+from dpmsolver.generation.preparing import loaded, prepare
+from dpmsolver.generation.sources import Source
 
 __all__ = ["main"]
 
@@ -45,7 +45,7 @@ def main() -> None:
         try:
             if kind == "prepare":
                 job = pickle.loads(content)
-                source = load_source(job)
+                source = loaded(job)
                 answer("prepared", prepare(job, source))
             elif kind == "job":
                 job = pickle.loads(content)

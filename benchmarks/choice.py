@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 import dpmsolver as dpm
+from dpmsolver import backends
 from dpmsolver.evaluation.distances import trajectory_error
 from dpmsolver.evaluation.frechet import frechet_distance_to
 from dpmsolver.evaluation.measures import host
@@ -138,8 +139,10 @@ def in_edm(testbed: Testbed) -> Testbed:
         def data(x: Any, sigma: Any, **kwargs: Any) -> Any:
             level = sigma.reshape(-1, *[1] * (x.ndim - 1))
             logs = np.minimum(-np.log(host(sigma)), own.half_log_snr(own.t_min))
-            label = sigma.new_tensor([own.label(time) for time in own.time(logs).ravel()]).reshape(sigma.shape)
-            return x - level * plain.network(x / (1.0 + level**2) ** 0.5, label, **kwargs)
+            labels = np.array([own.label(time) for time in own.time(logs).ravel()]).reshape(sigma.shape)
+            return x - level * plain.network(
+                x / (1.0 + level**2) ** 0.5, backends.of(x).from_numpy(labels, x), **kwargs
+            )
 
         return plain.replace(network=data, schedule=schedule, predicts="data")
 

@@ -11,7 +11,7 @@ from benchmarks import choice
 import dpmsolver as dpm
 from cases import SCHEDULES
 from dpmsolver.errors import PlanError
-from dpmsolver.solvers.auto import _CHOICES, recommended
+from dpmsolver.solvers.auto import _CHOICES, kind_of, recommended
 
 
 @pytest.mark.parametrize("nfe", [1, 2, 5, 8, 9, 12, 17, 24, 25, 100])
@@ -21,7 +21,7 @@ def test_every_budget_can_be_spent_on_every_schedule(name: str, nfe: int) -> Non
     schedule = SCHEDULES[name]
     plan = dpm.make_plan("auto", schedule, nfe)
     assert plan.nfe == nfe
-    assert plan.solver == recommended(schedule, nfe)[0]
+    assert plan.solver == recommended(schedule, nfe)[0].partition(":")[0]
     assert plan.start.time > plan.end.time
 
 
@@ -75,10 +75,33 @@ def test_a_figure_is_what_its_measurement_gives(monkeypatch: pytest.MonkeyPatch)
     document, name = json.loads(choice.RESULTS.read_text()), "mixture-16 LinearVP"
     monkeypatch.setattr(choice, "NFES", (10,))
     (case,) = (each for each in choice.CASES if each.name == name)
-    found, candidate = choice.measure(case, ("ipndm-3@logsnr",)), "ipndm-3@logsnr"
-    assert found["kind"] == document["cases"][name]["kind"]
+    testbed, candidate = case.load(), "ipndm-3@logsnr"
+    assert kind_of(testbed.schedule, testbed.predicts) == document["cases"][name]["kind"]
+    found = choice.measure(case, testbed, choice.missing(testbed, [candidate], {}))
     known = document["cases"][name]["errors"]["10"][candidate]
     assert found["errors"]["10"][candidate] == pytest.approx(known, rel=1e-3)
+
+
+def test_what_has_a_figure_is_not_measured_again() -> None:
+    """A new candidate alone is missing, at the budgets that it can spend."""
+    document, (case,) = json.loads(choice.RESULTS.read_text()), (each for each in choice.CASES if each.name == "digits")
+    testbed, known = choice.load_testbed("mixture-2"), document["cases"][case.name]["errors"]
+    assert not any(choice.missing(testbed, choice.CANDIDATES, known).values())
+    new = choice.missing(testbed, [*choice.CANDIDATES, "heun@karras"], known)
+    assert {nfe: [*plans] for nfe, plans in new.items()} == {n: ["heun@karras"] if n > 2 else [] for n in choice.NFES}
+
+
+def test_a_network_is_the_same_as_one_of_edm() -> None:
+    """A law that predicts noise under linear betas, and its predictions as those of EDM: one trajectory, up to the scale of the state."""
+    own = choice.load_testbed("mixture-2", schedule=choice.SCHEDULES["linear"])
+    other = choice.in_edm(own)
+    denoiser, edm = own.denoiser(None), other.denoiser(None)
+    sigma, last = 20.0, own.schedule.half_log_snr(own.schedule.t_min)
+    x, start = sigma * np.random.default_rng(0).standard_normal((4, 2)), float(own.schedule.time(-np.log(sigma)))
+    there = dpm.sample(edm, x, nfe=8, solver="dpm++2m", grid="logsnr", start=sigma, end=float(np.exp(-last)))
+    scaled = x * own.schedule.alpha(start)
+    here = dpm.sample(denoiser, scaled, nfe=8, solver="dpm++2m", grid="logsnr", start=start, end=own.schedule.t_min)
+    np.testing.assert_allclose(there, here / own.schedule.alpha(own.schedule.t_min), rtol=0, atol=1e-6)
 
 
 def test_a_choice_far_from_the_figures_is_found() -> None:

@@ -45,7 +45,7 @@ class DPM_Solver:
 
     Examples:
         >>> schedule = NoiseScheduleVP("linear")
-        >>> solver = DPM_Solver(lambda x, t: x / schedule.marginal_std(t)[:, None], schedule)  # knows that all data are 0
+        >>> solver = DPM_Solver(lambda x, t: x / schedule.marginal_std(t)[:, None], schedule)  # data: 0
         >>> solver.sample(np.ones((1, 2)), steps=10).round(3)
         array([[0.01, 0.01]])
     """

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "write-your-own.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [ROOT / "README.md", *(page for page in PAGES if "```python" in page.read_text())]
+INSTALLED = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 WIDEST = 108  # characters of a line of code that a page shows
 # What somebody types into the search box, and the page that has to come up.
 SEARCHES = {
@@ -120,6 +121,18 @@ def test_python_examples_run_in_order(
         if document.name == "your-own-network.md":  # as it is written it takes a minute: the next test
             block = block.replace("STEPS = 10000", "STEPS = 400")
         exec(compile(block, str(document), "exec"), names)
+
+
+FRONT = [(page, number) for page in ("README.md", "docs/index.md") for number in range(len(blocks(ROOT / page)))]
+
+
+@pytest.mark.parametrize(("page", "number"), FRONT)
+def test_a_block_of_a_front_page_runs_alone(page: str, number: int, tmp_path: Path) -> None:
+    """Copied into a file in a new folder, without the blocks before it."""
+    program = tmp_path / "copied.py"
+    program.write_text(blocks(ROOT / page)[number])
+    run = subprocess.run([sys.executable, str(program)], cwd=tmp_path, env=INSTALLED, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.slow

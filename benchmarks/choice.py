@@ -377,7 +377,11 @@ _FRECHET_HEAD = """
 These are Frechet distances to the data (features of a classifier of digits), from one noise. They do not decide the choice: with few
 evaluations the errors of a coarse run and those of the network partly cancel, so that runs may be nearer to the data than their own limit.
 """
-_HEAD = """# Choosing a solver
+_HEAD = """---
+hide: [toc]
+---
+
+# Choosing a solver
 
 The default solver of `dpm.sample(denoiser, x_T, nfe=10)` is `solver="auto"`: the solver and the grid in bold below, for the kind of the
 model's schedule and the budget. A grid of your own replaces its grid. `dpm.make_plan("auto", schedule, nfe=10).solver` names its solver.
@@ -386,7 +390,8 @@ No choice is the best everywhere: the best solver changes between two networks o
 of the default may be two or three times as large. To find the best one for *your* network, measure it, which takes minutes:
 
 ```
-dpmsolver compare MODEL --solvers auto,unipc-2@quadratic,ipndm-3@beta57,unipc-3@logsnr,dpm-3m@karras,velocity-3m@karras --nfe 6,8,10
+dpmsolver compare MODEL --nfe 6,8,10 \\
+    --solvers auto,unipc-2@quadratic,ipndm-3@beta57,unipc-3@logsnr,dpm-3m@karras,velocity-3m@karras
 ```
 
 ## How it is chosen

@@ -48,12 +48,12 @@ def _options(parameters: Sequence[Any]) -> str:
     rows = [_option(each) for each in parameters if each.param_type_name == "argument"]
     for group in GROUPS:
         found = [_option(each) for each in parameters if getattr(each, "rich_help_panel", None) == group]
-        rows += [[f"**{group}**", "", ""], *found] if found else []
-    return markdown(["argument", "default", "meaning"], rows)
+        rows += [[f"**{group}**", ""], *found] if found else []
+    return markdown(["argument", "meaning, and the default in italics"], rows)
 
 
 def _option(parameter: Any) -> list[str]:
-    """What is typed, what holds without it, and the help text."""
+    """What is typed; the help text, and what holds without it."""
     if parameter.param_type_name == "argument":
         typed = parameter.metavar or parameter.name
     else:
@@ -62,8 +62,8 @@ def _option(parameter: Any) -> list[str]:
     if isinstance(parameter.show_default, str):  # a description of the default instead of its value
         default = parameter.show_default
     else:
-        default = "needed" if parameter.default is None or parameter.required else f"`{parameter.default}`"
-    return [f"`{typed}`", default, _cell(_plain(parameter.help or ""))]
+        default = "needed" if parameter.default is None or parameter.required else str(parameter.default)
+    return [f"`{typed}`", f"{_cell(_plain(parameter.help or ''))} *{_cell(default)}*"]
 
 
 def _plain(text: str) -> str:

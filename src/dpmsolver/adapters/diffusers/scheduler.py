@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
 import diffusers
 import numpy as np
@@ -30,9 +30,6 @@ from dpmsolver.solvers.registry import SOLVERS
 from dpmsolver.typing import GridAlias, GridName, SolverAlias, SolverName, Written
 
 __all__ = ["PlanScheduler", "StepOutput"]
-
-_Solver: TypeAlias = SolverName | SolverAlias | Written
-_Grid: TypeAlias = GridName | GridAlias | Literal["config"] | Written
 
 
 @dataclass
@@ -79,10 +76,10 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def __init__(
         self,
-        solver: _Solver | None = None,
+        solver: SolverName | SolverAlias | Written | None = None,
         *,
         plan: Any = None,
-        grid: _Grid | None = None,
+        grid: GridName | GridAlias | Literal["config"] | Written | None = None,
         options: Mapping[str, Any] | None = None,
         noise: NoiseName | None = None,
         clip: bool | None = None,
@@ -124,8 +121,8 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         config: Any = None,
         return_unused_kwargs: bool = False,
         *,
-        solver: _Solver | None = None,
-        grid: _Grid | None = None,
+        solver: SolverName | SolverAlias | Written | None = None,
+        grid: GridName | GridAlias | Literal["config"] | Written | None = None,
         **kwargs: Any,
     ) -> Any:
         """Make the scheduler from the config of another one, or of itself.

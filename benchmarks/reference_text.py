@@ -49,7 +49,7 @@ def _options(parameters: Sequence[Any]) -> str:
     for group in GROUPS:
         found = [_option(each) for each in parameters if getattr(each, "rich_help_panel", None) == group]
         rows += [[f"**{group}**", ""], *found] if found else []
-    return markdown(["argument", "meaning, and the default in italics"], rows)
+    return markdown(["argument", "meaning and default"], rows)
 
 
 def _option(parameter: Any) -> list[str]:
@@ -59,11 +59,12 @@ def _option(parameter: Any) -> list[str]:
     else:
         typed = ", ".join([*parameter.opts, *parameter.secondary_opts])
         typed += f" {parameter.metavar}" if parameter.metavar else ""
+    said = _cell(_plain(parameter.help or ""))
     if isinstance(parameter.show_default, str):  # a description of the default instead of its value
-        default = parameter.show_default
-    else:
-        default = "needed" if parameter.default is None or parameter.required else str(parameter.default)
-    return [f"`{typed}`", f"{_cell(_plain(parameter.help or ''))} *{_cell(default)}*"]
+        return [f"`{typed}`", f"{said} *Default: {_cell(parameter.show_default)}.*"]
+    if parameter.required or parameter.default is None:
+        return [f"`{typed}`", said if said.startswith("Needed") else f"{said} *Needed.*"]
+    return [f"`{typed}`", f"{said} *Default: {_cell(str(parameter.default))}.*"]
 
 
 def _plain(text: str) -> str:

@@ -40,7 +40,7 @@ __all__ = [
     "option",
 ]
 
-SOLVER, SAMPLES, MEASUREMENT = "Solver and plan", "Samples", "Measurement"
+SOLVER, SAMPLES, MEASUREMENT = "Solver", "Samples", "Measurement"
 COMPUTATION, WORKERS, OUTPUT = "Computation", "Workers", "Output"
 GROUPS = (SOLVER, SAMPLES, MEASUREMENT, COMPUTATION, WORKERS, OUTPUT)
 

@@ -412,7 +412,11 @@ _FRECHET_HEAD = """
 These are Frechet distances to the data (features of a classifier of digits), from one noise. They do not decide the choice: with few
 evaluations the errors of a coarse run and those of the network partly cancel, so that runs may be nearer to the data than their own limit.
 """
-_HEAD = """# Choosing a solver
+_HEAD = """---
+hide: [toc]
+---
+
+# Choosing a solver
 
 The default solver of `dpm.sample(denoiser, x_T, nfe=10)` is `solver="auto"`: the solver and the grid in bold below, for the kind of the
 model's schedule and the budget. A grid of your own replaces its grid. `dpm.make_plan("auto", schedule, nfe=10).solver` names its solver.
@@ -421,7 +425,8 @@ No choice is the best everywhere: the best solver changes between two networks o
 of the default may be two or three times as large. To find the best one for *your* network, measure it, which takes minutes:
 
 ```
-dpmsolver compare MODEL --solvers auto,unipc-2@quadratic,ipndm-3@beta57,unipc-3@logsnr,dpm-3m@karras,velocity-3m@karras --nfe 6,8,10
+dpmsolver compare MODEL --nfe 6,8,10 \\
+    --solvers auto,unipc-2@quadratic,ipndm-3@beta57,unipc-3@logsnr,dpm-3m@karras,velocity-3m@karras
 ```
 
 ## How it is chosen
@@ -433,17 +438,19 @@ because users have networks, and closed forms favour high orders. The candidate 
 a factor of {near} of it that avoids a change of solver between neighbouring budgets. Budgets above 20 are not measured.
 
 Half of the testbeds serve to choose. Those without guidance measure all candidates; those with guidance and `cifar10` measure the
-{finalists} that are best for some budget, and the best of each testbed. The other half judges the choice, with other noises. At first all guided networks were
-judges, and `velocity-3m`, chosen without guidance, was up to 5 times behind on `digits-edm` with guidance 3. Therefore one guided network
-of each kind was moved to the half that chooses. The bar was a worst ratio of 1.6 on the judges. It is met in {met} of {judged} figures of
-the last tables, and missed on low-dimensional laws, whose errors are small and whose best solvers have high orders.
+{finalists} that are best for some budget, and the best of each testbed. The other half judges the choice, with other noises. At first all
+guided networks were judges, and `velocity-3m`, chosen without guidance, was up to 5 times behind on `digits-edm` with guidance 3.
+Therefore one guided network of each kind was moved to the half that chooses. The bar was a worst ratio of 1.6 on the judges. It is met in
+{met} of {judged} figures of the last tables, and missed on low-dimensional laws, whose errors are small and whose best solvers have high
+orders.
 
-Two things were added after the first choice. The grid `rectified` became a candidate when azula's samplers, which run on it, had been ahead
-of `auto` on `digits-edm`. `cifar10`, a network of pictures in colour, joined the half that chooses, also as a network of EDM: it is given
-the state divided by sqrt(1 + sigma^2), and its prediction is converted to the data. Under linear betas no choice changed: on `cifar10` they
-are 1.0 to 1.8 times as far off as the best candidate. Under EDM it and digits disagree: with 8 evaluations `unipc-3:variant=bh1@rectified` is the best candidate on digits and twice as far off as the best on
-`cifar10`, and up to 11 times on the statistics of CIFAR-10, while `dpm-3m@karras`, the choice, is 1.2 times as far off as the best on
-`cifar10` and 3 times on digits. With 5 to 7 evaluations `rectified` is the better compromise.
+Two things were added after the first choice. The grid `rectified` became a candidate when azula's samplers, which run on it, had been
+ahead of `auto` on `digits-edm`. `cifar10`, a network of pictures in colour, joined the half that chooses, also as a network of EDM: it is
+given the state divided by sqrt(1 + sigma^2), and its prediction is converted to the data. Under linear betas no choice changed: on
+`cifar10` they are 1.0 to 1.8 times as far off as the best candidate. Under EDM it and digits disagree: with 8 evaluations
+`unipc-3:variant=bh1@rectified` is the best candidate on digits and twice as far off as the best on `cifar10`, and up to 11 times on the
+statistics of CIFAR-10, while `dpm-3m@karras`, the choice, is 1.2 times as far off as the best on `cifar10` and 3 times on digits. With 5
+to 7 evaluations `rectified` is the better compromise.
 
 Results:
 

@@ -18,6 +18,8 @@ from dpmsolver.solvers.names import ALIASES, DIFFERENT, DIFFERENT_GRIDS, GRID_AL
 
 PAGE = Path(__file__).parent.parent / "docs" / "names.md"
 
+NONE = "*none*"  # in place of a name of ours
+
 # What the menus and modules of the packages have, by the package: samplers, and what they call schedulers or sigmas. The tests hold the
 # lists against the packages that are installed, and against ComfyUI's own in tests/goldens/comfyui.json.
 SAMPLERS: dict[str, tuple[str, ...]] = {
@@ -138,9 +140,9 @@ The names of other packages are accepted wherever a solver is named: in `make_pl
 import dpmsolver as dpm
 
 schedule = dpm.schedules.LinearVP()
-dpm.make_plan("DPM++ 2M Karras", schedule, nfe=10)                         # a solver and a grid, as AUTOMATIC1111 writes them
+dpm.make_plan("DPM++ 2M Karras", schedule, nfe=10)  # as AUTOMATIC1111 writes a solver and a grid
 dpm.make_plan("UniPCMultistepScheduler", schedule, nfe=10)
-dpm.make_plan("dpmpp_2m_sde@karras:rho=5:s_noise=1.003", schedule, nfe=10) # name@grid:option=value:option=value
+dpm.make_plan("dpmpp_2m_sde@karras:rho=5:s_noise=1.003", schedule, nfe=10)  # name@grid:option=value
 ```
 
 A name is accepted if it means the same sampler here: the same coefficients on the same grid, which `tests/test_peers_names.py` and
@@ -151,9 +153,10 @@ refused. A name implies no grid unless it contains one, no network conventions, 
 ComfyUI end at sigma = 0, which is `end=0.0` here. Any other name raises an error that names the nearest solver and how it differs.
 
 On flow models ComfyUI's ancestral samplers and its `ddpm` are others, and what it runs in sigma alone (`heun`, `dpm_2`, `lms`, `dpmpp_2m`,
-`dpmpp_2m_cfg_pp`, …) is the solver of that name for `EDM`: see [ComfyUI](comfyui.md). The `…_cfg_pp` want the unconditional output beside
-the
-guided one: they run in `dpm.sample` with [`guidance.ClassifierFree`](guidance.md), and not as functions of k-diffusion's kind.
+`dpmpp_2m_cfg_pp`, …) is the solver of that name for `EDM`: see [ComfyUI](comfyui.md). The `…_cfg_pp` want the unconditional output
+beside the guided one: they run in `dpm.sample` with [`guidance.ClassifierFree`](guidance.md), and not as functions of k-diffusion's kind.
+
+In the tables, *none* stands where a name raises that error; what follows is its reason.
 
 This page is written by `make pages` from what the library itself understands, and a test fails where the two disagree.
 """
@@ -164,22 +167,27 @@ def row_of_sampler(name: str) -> str:
     try:
         spec = understood(name, SOLVERS)
     except PlanError as error:
-        return f"| `{name}` | | {sentence(str(error).removeprefix(f'{name} '))} |"
+        return f"| `{name}` | {NONE}: {sentence(str(error).removeprefix(f'{name} '))} |"
     grid = f"@{spec.grid}" if spec.grid else ""
     said = "".join(f":{key}={value}" for key, value in spec.options.items())
-    return f"| `{name}` | `{spec.solver}{grid}{said}` | {NOTES.get(name.removesuffix('_gpu'), '')} |"
+    return row(name, f"{spec.solver}{grid}{said}", NOTES.get(name.removesuffix("_gpu"), ""))
 
 
 def row_of_scheduler(package: str, name: str) -> str:
     """The row of a scheduler: the grid that it is here, or the sentence that says why not."""
     if (package, name) in NOT_HERE:
-        return f"| `{name}` | | {NOT_HERE[package, name]} |"
+        return f"| `{name}` | {NONE}: {NOT_HERE[package, name]} |"
     try:
         grid, options = known_grid(SPELLED.get((package, name), name))
     except PlanError as error:
-        return f"| `{name}` | | {sentence(str(error))} |"
+        return f"| `{name}` | {NONE}: {sentence(str(error))} |"
     said = "".join(f":{key}={value}" for key, value in options.items())
-    return f"| `{name}` | `{grid}{said}` | {GRID_NOTES.get(name, '')} |"
+    return row(name, f"{grid}{said}", GRID_NOTES.get(name, ""))
+
+
+def row(name: str, ours: str, note: str) -> str:
+    """The row of a name that is accepted, with what is true of it beyond the name of ours."""
+    return f"| `{name}` | `{ours}`{f': {note}' if note else ''} |"
 
 
 def sentence(answer: str) -> str:
@@ -206,8 +214,8 @@ def page() -> str:
 
 
 def table(what: str, rows: Sequence[str]) -> str:
-    """A table of three columns."""
-    return "\n".join([f"| {what} | here | the difference |", "|-|-|-|", *rows, ""])
+    """A table of two columns."""
+    return "\n".join([f"| {what} | here, and the difference |", "|-|-|", *rows, ""])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import dpmsolver as dpm
@@ -22,7 +23,7 @@ def names() -> str:
 
 
 def commands() -> str:
-    """A section for each command: what it does, how it is called, its options with their defaults, examples."""
+    """A section for each command: what it does, how it is called, its options by groups with their defaults, and its examples."""
     import typer  # here, so that the other pages are rendered without it
 
     from dpmsolver.cli import app
@@ -32,29 +33,38 @@ def commands() -> str:
 
 
 def _command(name: str, command: Any) -> str:
+    from dpmsolver.cli.describe import EXAMPLES
+
     context = command.make_context(f"dpmsolver {name}", [], resilient_parsing=True)
     usage = command.get_usage(context).removeprefix("Usage: ").strip()
-    rows = [_option(parameter) for parameter in command.params]
-    table = markdown(["argument", "default", "what it says"], rows)
-    examples = re.findall(r"^dpmsolver .*$", command.epilog or "", flags=re.MULTILINE)
-    shown = "\n".join(examples)
-    return f"## dpmsolver {name}\n\n{_plain(command.help)}\n\n```\n{usage}\n```\n\n{table}\nFor example:\n\n```\n{shown}\n```\n"
+    examples = "\n\n".join(f"# {does}\n{line}" for does, line in EXAMPLES[name])
+    return f"## dpmsolver {name}\n\n{_plain(command.help)}\n\n```\n{usage}\n```\n\n{_options(command.params)}\n```bash\n{examples}\n```\n"
+
+
+def _options(parameters: Sequence[Any]) -> str:
+    """The table of arguments and options; a row in bold begins each group."""
+    from dpmsolver.cli.describe import GROUPS
+
+    rows = [_option(each) for each in parameters if each.param_type_name == "argument"]
+    for group in GROUPS:
+        found = [_option(each) for each in parameters if getattr(each, "rich_help_panel", None) == group]
+        rows += [[f"**{group}**", ""], *found] if found else []
+    return markdown(["argument", "meaning and default"], rows)
 
 
 def _option(parameter: Any) -> list[str]:
-    """What is typed, what holds without it, and the help text."""
+    """What is typed; the help text, and what holds without it."""
     if parameter.param_type_name == "argument":
         typed = parameter.metavar or parameter.name
     else:
         typed = ", ".join([*parameter.opts, *parameter.secondary_opts])
         typed += f" {parameter.metavar}" if parameter.metavar else ""
-    if parameter.required:
-        default = "needed"
-    elif isinstance(parameter.show_default, str):  # a description of the default instead of its value
-        default = parameter.show_default
-    else:
-        default = "" if parameter.default is None or parameter.default is False else f"`{parameter.default}`"
-    return [f"`{typed}`", default, _cell(_plain(parameter.help or ""))]
+    said = _cell(_plain(parameter.help or ""))
+    if isinstance(parameter.show_default, str):  # a description of the default instead of its value
+        return [f"`{typed}`", f"{said} *Default: {_cell(parameter.show_default)}.*"]
+    if parameter.required or parameter.default is None:
+        return [f"`{typed}`", said if said.startswith("Needed") else f"{said} *Needed.*"]
+    return [f"`{typed}`", f"{said} *Default: {_cell(str(parameter.default))}.*"]
 
 
 def _plain(text: str) -> str:

@@ -259,8 +259,8 @@ def row(name: str, solver: Solver, figures: Figures) -> tuple[str, ...]:
     cells = [f"**{c}**" if p in away else c for p, c in (("gaussian", gaussian), ("mixture", mixture))]
     if figures["stochastic"]:
         cells += [slope_cell(figures["strong_gaussian"]), slope_cell(figures["strong_mixture"])]
-    # A vertical bar would end the cell.
-    source = solver.source.replace("|", "\\|")
+    # A vertical bar would end the cell; the number of a paper stays beside "arXiv".
+    source = solver.source.replace("|", "\\|").replace("arXiv ", "arXiv&nbsp;")
     end = [evaluations(solver), str(figures["registers"]), source]
     return (f"`{name}`", solver.prediction, str(solver.order), *cells, *end)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import griffe
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "write-your-own.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [ROOT / "README.md", *(page for page in PAGES if "```python" in page.read_text())]
+INSTALLED = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+WIDEST = 108  # characters of a line of code that a page shows
 # What somebody types into the search box, and the page that has to come up.
 SEARCHES = {
     "img2img": "image-to-image.md",
@@ -120,6 +123,18 @@ def test_python_examples_run_in_order(
         exec(compile(block, str(document), "exec"), names)
 
 
+FRONT = [(page, number) for page in ("README.md", "docs/index.md") for number in range(len(blocks(ROOT / page)))]
+
+
+@pytest.mark.parametrize(("page", "number"), FRONT)
+def test_a_block_of_a_front_page_runs_alone(page: str, number: int, tmp_path: Path) -> None:
+    """Copied into a file in a new folder, without the blocks before it."""
+    program = tmp_path / "copied.py"
+    program.write_text(blocks(ROOT / page)[number])
+    run = subprocess.run([sys.executable, str(program)], cwd=tmp_path, env=INSTALLED, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.slow
 def test_the_network_of_two_moons_learns_them_in_the_time_of_the_page() -> None:
     """As the page has it, the samples are much nearer to data than noise is: a tenth of its distance, and a bit."""
@@ -147,6 +162,40 @@ def test_quoted_lines_stand_in_the_source() -> None:
         source = [line.strip() for line in (ROOT / name).read_text().splitlines()]
         places = range(len(source) - len(lines) + 1)
         assert any(source[k : k + len(lines)] == lines for k in places), f"{page} quotes what {name} has not: {lines}"
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_lines_of_code_fit_into_a_page(document: Path) -> None:
+    """A page on a screen of 1280 pixels, with both of its side bars, shows 110 characters: a longer line would be cut."""
+    inside = False
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            inside = not inside
+        assert not inside or len(line) <= WIDEST, f"{document.name}:{number} has {len(line)} characters"
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_no_figure_begins_a_line(document: Path) -> None:
+    """A comment at the beginning of a line ends the paragraph before it, and its line is no Markdown: a figure stands within a line."""
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        assert not re.match(r"\s*<!-- generated: .*-->.+", line), f"{document.name}:{number}"
+
+
+def test_docstrings_are_shown_as_they_are_meant() -> None:
+    """A section that the reference does not know becomes a box, a second line without indentation a second result; long lines are cut."""
+    library = griffe.load("dpmsolver", search_paths=[str(ROOT / "src")], docstring_parser="google")
+    left, shown = [library], 0
+    while left:
+        documented = left.pop()
+        left += [member for member in documented.members.values() if not member.is_alias]
+        for section in documented.docstring.parse("google", warnings=False) if documented.docstring else ():
+            shown += 1
+            assert section.kind.value != "admonition", f"{documented.path} has a section {section.title!r}"
+            assert section.kind.value not in ("returns", "yields") or len(section.value) == 1, documented.path
+            if section.kind.value == "examples":
+                lines = [line for _, text in section.value for line in text.splitlines()]
+                assert max(map(len, lines)) <= WIDEST, documented.path
+    assert shown > 1000
 
 
 @pytest.mark.parametrize(("words", "page"), SEARCHES.items())

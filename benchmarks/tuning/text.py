@@ -315,7 +315,11 @@ def _transfer(cases: Mapping[str, Any]) -> Iterator[str]:
             yield markdown(["fitted to, run on", *(f"`{name}`" for name in names)], rows)
 
 
-_HEAD = """# What a fit brings
+_HEAD = """---
+hide: [toc]
+---
+
+# What a fit brings
 
 `dpm.tune` fits a plan to a network. Here fitted plans are measured against plans that were not, by the distance to the converged
 trajectory from the same noise: the root mean square distance of each sample, of which the mean is compared, since a few samples between

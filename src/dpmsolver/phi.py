@@ -3,7 +3,8 @@
 The exact solution of the diffusion ODE over one step is an integral of the network's output against e^{p lambda}. Put
 lambda = lambda_s + c h with c in [0, 1]; then, with z = -p h,
 
-    x_t = (linear part) + p * scale_t * h * int_0^1 e^{z (1 - c)} m(c) dc,        scale_t = alpha_t (p = 1) or sigma_t (p = -1).
+    x_t = (linear part) + p * scale_t * h * int_0^1 e^{z (1 - c)} m(c) dc,
+    scale_t = alpha_t (p = 1) or sigma_t (p = -1).
 
 When m is the polynomial through the outputs m_i at the nodes c_i, the integral is a fixed linear combination of the m_i, whose
 weights are made of phi-functions, because int_0^1 e^{z (1 - c)} c^j dc = j! phi_{j+1}(z).

@@ -276,7 +276,8 @@ def bibtex(source: str) -> list[str]:
     """Return the BibTeX entries of a source, in the order in which it names them, each once.
 
     Examples:
-        >>> [entry.partition(",")[0] for entry in bibtex("Lu et al. 2022, arXiv 2211.01095, appendix; k-diffusion, sample_dpmpp_2m_sde")]
+        >>> source = "Lu et al. 2022, arXiv 2211.01095, appendix; k-diffusion, sample_dpmpp_2m_sde"
+        >>> [entry.partition(",")[0] for entry in bibtex(source)]
         ['@misc{lu2022dpmpp', '@misc{crowson2022kdiffusion']
     """
     papers = [

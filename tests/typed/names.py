@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_type
 
 import dpmsolver as dpm
+from dpmsolver.adapters.diffusers import PlanScheduler
 from dpmsolver.typing import Written
 
 Floats = NDArray[np.float64]
@@ -31,9 +32,21 @@ def names(denoiser: dpm.Denoiser, schedule: dpm.schedules.NoiseSchedule, x: Floa
     dpm.make_plan("ddim", schedule, 10, "logsnrr")  # type: ignore[arg-type]
     dpm.make_plan("ddim", schedule, 10, predicts="eps")  # type: ignore[arg-type]
     dpm.Denoiser(lambda x, t: x, schedule, predicts="epsilon")  # type: ignore[arg-type]
+    dpm.generate("digits", 10, 5, out="x", solver="dpm++2m", grid="karras")
+    dpm.generate("digits", 10, 5, out="x", solver="dmp++2m")  # type: ignore[arg-type]
+    dpm.generate("digits", 10, 5, out="x", grid="karas")  # type: ignore[arg-type]
     dpm.options("unipc-2")
     dpm.options("karras")
     dpm.options("unipc2")  # type: ignore[arg-type]
+
+
+def pipelines(config: dict[str, object]) -> None:
+    PlanScheduler("unipc-3", grid="config", noise="host")
+    PlanScheduler(Written("unipc-3@karras:rho=5"))
+    PlanScheduler("unipc3")  # type: ignore[arg-type]
+    PlanScheduler.from_config(config, solver="unipc-3", prediction_type="v_prediction")
+    PlanScheduler.from_config(config, solver="unipc3")  # type: ignore[arg-type]
+    PlanScheduler.from_config(config, grid="karas")  # type: ignore[arg-type]
 
 
 def grids(schedule: dpm.schedules.NoiseSchedule, times: Floats, tensor: torch.Tensor) -> None:

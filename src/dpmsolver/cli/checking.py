@@ -12,46 +12,55 @@ from numpy.typing import NDArray
 
 import dpmsolver as dpm
 from dpmsolver import backends
+from dpmsolver.cli.describe import MEASUREMENT, SAMPLES, Device, argument, command, option
 from dpmsolver.cli.sampling import _class_list
-from dpmsolver.cli.shared import app
 
 __all__ = ["check"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver check digits --data pictures.npy\n\n"
-    "dpmsolver check ./my-model --data folder-of-pictures --num 32\n\n"
-    "dpmsolver check my_model.py:denoiser --data points.npz"
+@command(
+    ("Check the embedded network on pictures", "dpmsolver check digits --data pictures.npy"),
+    ("Check a folder in diffusers format", "dpmsolver check ./my-model --data pictures/ --num 32"),
+    ("Check a denoiser of your own", "dpmsolver check my_model.py:denoiser --data points.npz"),
 )
 def check(
     model: Annotated[
         str,
-        typer.Argument(
-            help="'digits', a folder in diffusers format, a hub id, or path/to/file.py:function that returns a Denoiser or a Testbed."
+        argument(
+            "MODEL",
+            "The model: one that comes with the package, such as digits, a folder in diffusers format, the id of a model on the Hugging "
+            "Face hub, or path/to/file.py:function for a function that returns a Denoiser or a Testbed.",
         ),
     ] = "digits",
     data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="What the model should know: .npy, .npz (its first array), a picture or a folder of pictures.",
+        option(
+            SAMPLES,
+            "FILE",
+            "Needed: data of the kind that the model was trained on, as .npy, .npz (the first array), a picture or a folder of pictures.",
+            otherwise=False,
         ),
     ] = None,
-    num: Annotated[int, typer.Option(min=2, metavar="N", help="How many of the data to use, at most.")] = 16,
+    num: Annotated[int, option(SAMPLES, "N", "The largest number of data that are used.", least=2)] = 16,
     classes: Annotated[
         str | None,
-        typer.Option(
-            metavar="LIST", help="The classes of the data, such as 0,1,2, repeated in this order.", show_default="none"
+        option(
+            SAMPLES,
+            "LIST",
+            "The class numbers of the data with commas between, such as 0,1,2, which the data take in turn.",
+            otherwise="none",
         ),
     ] = None,
-    levels: Annotated[int, typer.Option(min=1, metavar="N", help="Noise levels.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the noise.")] = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.")] = "cpu",
+    levels: Annotated[int, option(MEASUREMENT, "N", "Noise levels at which the model is tried.", least=1)] = 6,
+    seed: Annotated[int, option(MEASUREMENT, "N", "The seed of the noise.", least=0)] = 0,
+    device: Device = "cpu",
 ) -> None:
-    """Measure whether a model predicts what it is said to predict, and name the usual mistakes. Exit code 0 if it fits, 1 if not."""
+    """Check whether a model predicts what it declares, and name the mistake if it does not.
+
+    The exit code is 0 if the declaration fits the data, and 1 if it does not.
+    """
     if data is None:
         raise ValueError("--data is needed: a file or a folder with data that the model was trained for")
     values, said = _read(data, num)

@@ -13,8 +13,20 @@ import typer
 from rich.table import Table
 
 import dpmsolver as dpm
+from dpmsolver.cli.describe import (
+    COMPUTATION,
+    MEASUREMENT,
+    OUTPUT,
+    SAMPLES,
+    SOLVER,
+    AnyModel,
+    OneDevice,
+    command,
+    flag,
+    option,
+)
 from dpmsolver.cli.long_runs import FIRST_LINE, INTERRUPTED, Lines, check_folder, numbers, terminated_as_interrupted
-from dpmsolver.cli.shared import app, progress_bar, wide_console
+from dpmsolver.cli.shared import progress_bar, wide_console
 from dpmsolver.cli.tables import digits_schedule
 from dpmsolver.evaluation.reference import REFERENCE_NFE, REFERENCE_SOLVER
 
@@ -31,73 +43,80 @@ _NONE = "–"  # in place of a figure
 _UNKNOWN = "a folder cannot tell it from another network of the same name"
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver compare --num 200 --nfe 5,10,20 --out report\n\n"
-    "dpmsolver compare mixture-2 --solvers ddim,heun,dpm++2m@karras,sa-solver:eta=0.5 --num 2000\n\n"
-    "dpmsolver compare gaussian --solvers dpm++2m,unipc-2 --grids default,karras,time\n\n"
-    "dpmsolver compare cifar10-mixture --features efficientnet --num 500 --nfe 5,10,20\n\n"
-    "dpmsolver compare my_model.py:testbed --solvers ddim,dpm-23,rk45 --nfe 10,20\n\n"
-    "dpmsolver compare google/ddpm-cifar10-32 --device cuda --features inception --statistics fid_stats_cifar10.npz"
+@command(
+    ("Compare four solvers on digits", "dpmsolver compare --num 200 --nfe 5,10,20 --out report"),
+    ("Compare grids on Gaussian data", "dpmsolver compare gaussian --solvers dpm++2m --grids time,karras"),
+    ("Compare on a model of your own", "dpmsolver compare my_model.py:testbed --solvers ddim,dpm-23,rk45"),
 )
 def compare(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="'digits', 'gaussian', 'mixture-2', 'mixture-16', 'mixture-3072', 'empirical', 'cifar10-gaussian', "
-            "'cifar10-mixture', in a checkout of the repository 'digits-flow' and other trained networks (docs/compare.md), "
-            "a folder in diffusers format, a hub id, "
-            "or path/to/file.py:function that returns a Testbed."
-        ),
-    ] = "digits",
+    model: AnyModel = "digits",
     solvers: Annotated[
         str,
-        typer.Option(
-            metavar="LIST",
-            help="Such as ddim,dpm++2m@karras,sa-solver:eta=0.5; also rk45, dpm-12, dpm-23 (adaptive), and plans/ or plan-6.json.",
+        option(
+            SOLVER,
+            "LIST",
+            "Solvers with commas between, each with its own grid and options if you like: ddim,dpm++2m@karras,sa-solver:eta=0.5. rk45, "
+            "dpm-12 and dpm-23 choose their own steps; plan-6.json is a plan, and plans/ a folder of plans.",
         ),
     ] = _SOLVERS,
     grids: Annotated[
-        str, typer.Option(metavar="LIST", help="Each solver on each of these, such as default,karras.")
+        str,
+        option(SOLVER, "LIST", "Grids with commas between, such as default,karras: each solver runs on each of them."),
     ] = "default",
-    nfe: Annotated[str, typer.Option("--nfe", metavar="LIST", help="Network evaluations, such as 5,10,20.")] = _NFES,
-    num: Annotated[int, typer.Option(min=2, metavar="N", help="Samples of each run.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the noise, which is the same for all.")] = 0,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Samples that are drawn at once.",
-            show_default="100, fewer where one takes long",
-        ),
-    ] = None,
+    nfe: Annotated[
+        str, option(SOLVER, "LIST", "Numbers of network evaluations with commas between, such as 5,10,20.", "--nfe")
+    ] = _NFES,
+    num: Annotated[int, option(SAMPLES, "N", "Samples of each run.", least=2)] = 2000,
+    seed: Annotated[int, option(SAMPLES, "N", "The seed of the noise, which is the same for all runs.", least=0)] = 0,
     reference_nfe: Annotated[
-        int, typer.Option(min=2, metavar="N", help="Evaluations of the run that errors are measured against.")
+        int,
+        option(MEASUREMENT, "N", "Network evaluations of the converged run, from which errors are measured.", least=2),
     ] = REFERENCE_NFE,
-    reference_solver: Annotated[str, typer.Option(metavar="NAME", help="The solver of that run.")] = REFERENCE_SOLVER,
+    reference_solver: Annotated[
+        str, option(MEASUREMENT, "NAME", "The solver of the converged run.")
+    ] = REFERENCE_SOLVER,
     features: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="Of the Frechet distance: auto, digits, cifar10, efficientnet, inception, none."
+        option(
+            MEASUREMENT,
+            "NAME",
+            "The features of the Frechet distance: digits, cifar10, efficientnet, inception, none, or auto for those of the model.",
         ),
     ] = "auto",
     statistics: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Mean and covariance of the data's features.", show_default="none"),
+        option(
+            MEASUREMENT,
+            "FILE",
+            "Mean and covariance of the features of the data: safetensors with mean and covariance, or .npz with mu and sigma.",
+            otherwise="those of the classifier",
+        ),
     ] = None,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="The network in bfloat16: faster on GPUs.")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="The network through torch.compile.")] = False,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.", show_default="cpu")
+    batch: Annotated[
+        int | None,
+        option(
+            COMPUTATION,
+            "N",
+            "Samples that are drawn at once.",
+            otherwise="100, fewer where one takes long",
+            least=1,
+        ),
     ] = None,
+    bfloat16: Annotated[
+        bool, flag(COMPUTATION, "Run the network in bfloat16, which is faster on GPUs.", "--bfloat16")
+    ] = False,
+    compiled: Annotated[
+        bool,
+        flag(COMPUTATION, "Run the network through torch.compile, which takes a minute at the start.", "--compile"),
+    ] = False,
+    device: OneDevice = None,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="The report. The same command resumes where it was stopped.")
+        Path, option(OUTPUT, "FOLDER", "The folder of the report, in which an interrupted comparison resumes.")
     ] = Path("report"),
 ) -> None:
-    """Compare solvers on one model: quality against evaluations, from the same noise, as a page that works offline.
+    """Compare solvers on one model, from the same noise, and write a page that shows quality against network evaluations.
 
-    Writes index.html, results.json and results.csv. It may be stopped at any moment, and the same command resumes.
+    The folder gets index.html, which works offline, results.json and results.csv. After an interruption the same command resumes.
     """
     from dpmsolver.evaluation.comparison import Comparison
     from dpmsolver.evaluation.samplers import plan_sampler, samplers_from_names

@@ -15,10 +15,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 import dpmsolver as dpm
 from dpmsolver.cli.checking import _read
+from dpmsolver.cli.describe import (
+    ANY_MODEL,
+    COMPUTATION,
+    MEASUREMENT,
+    OUTPUT,
+    SAMPLES,
+    SOLVER,
+    WORKERS,
+    Grid,
+    PlanFile,
+    Solver,
+    argument,
+    command,
+    flag,
+    option,
+)
 from dpmsolver.cli.long_runs import FIRST_LINE, INTERRUPTED, terminated_as_interrupted
 from dpmsolver.cli.sampling import _class_list, _read_plan
-from dpmsolver.cli.shared import GridName, app, progress_bar
-from dpmsolver.sampling.runs import DEFAULT_SOLVER
+from dpmsolver.cli.shared import progress_bar, written
+from dpmsolver.typing import Written
 
 __all__ = ["evaluate", "generate"]
 
@@ -27,118 +43,156 @@ _LATER_LINES = 30.0  # seconds
 _DATA = 1_000_000  # of a file, at most
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver generate digits --num 50000 --nfe 10 --out fifty-thousand\n\n"
-    "dpmsolver generate digits --num 50000 --plan plans/plan-6.json --engine processes --workers 2 --out tuned\n\n"
-    "dpmsolver generate google/ddpm-cifar10-32 --seeds 0-49999 --format png --engine processes --device cuda --out pictures\n\n"
-    "dpmsolver generate ./my-model --num 1000000 --engine ray --address auto --device cuda --out s3://bucket/million\n\n"
-    "dpmsolver generate ./stable-diffusion --prompts prompts.txt --num 5000 --nfe 12 --device cuda --out captions\n\n"
-    "dpmsolver generate --status fifty-thousand"
+@command(
+    ("Draw 50,000 digits", "dpmsolver generate digits --num 50000 --nfe 10 --out fifty-thousand"),
+    ("Draw with two processes", "dpmsolver generate --num 50000 --engine processes --workers 2 --out two"),
+    ("Show how far a run is", "dpmsolver generate --status fifty-thousand"),
 )
 def generate(
     model: Annotated[
         str,
-        typer.Argument(
-            help="As in compare: 'digits', 'mixture-16', a folder in diffusers format, a hub id, or path/to/file.py:function "
-            "that returns a Testbed; with --prompts a pipeline."
-        ),
+        argument("MODEL", f"{ANY_MODEL} With --prompts it is a text-to-image pipeline of diffusers."),
     ] = "digits",
+    nfe: Annotated[
+        int | None,
+        option(SOLVER, "N", "Network evaluations of each sample, exactly.", "--nfe", otherwise=str(_NFE), least=1),
+    ] = None,
+    solver: Solver = None,
+    grid: Grid = None,
+    plan: PlanFile = None,
+    noise: Annotated[
+        str,
+        option(
+            SOLVER,
+            "NAME",
+            "The noise of stochastic solvers. host: the same numbers on every device; independent: faster, drawn by the device; "
+            "brownian: one path for any number of steps.",
+        ),
+    ] = "host",
     num: Annotated[
-        int | None, typer.Option(metavar="N", help="Samples: the seeds 0 to N - 1.", show_default="none")
+        int | None,
+        option(SAMPLES, "N", "The number of samples, whose seeds are 0 to N - 1.", otherwise="none: give --seeds"),
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option(metavar="RANGES", help="Instead, such as 50000-99999 or 0-99,500-599.", show_default="none"),
-    ] = None,
-    nfe: Annotated[
-        int | None,
-        typer.Option("--nfe", min=1, metavar="N", help="Network evaluations, exactly.", show_default=str(_NFE)),
-    ] = None,
-    solver: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Such as dpm++2m@karras:rho=5.", show_default=DEFAULT_SOLVER)
-    ] = None,
-    grid: GridName = None,
-    plan: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A plan, such as plans/plan-6.json from: dpmsolver tune.", show_default="none"
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SCALE", help="Of classifier-free guidance.", show_default="1, with --prompts the model's"
+        option(
+            SAMPLES,
+            "RANGES",
+            "Ranges of seeds in place of --num, such as 50000-99999 or 0-99,500-599.",
+            otherwise="none: give --num",
         ),
     ] = None,
     classes: Annotated[
         str,
-        typer.Option(metavar="LIST", help="Such as 3,7, in turn by seed; all; random: each seed draws its own; none."),
+        option(
+            SAMPLES,
+            "LIST",
+            "Class numbers with commas between, such as 3,7, which the seeds take in turn; all: every class in turn; random: each seed "
+            "draws its class; none: no class.",
+        ),
     ] = "all",
+    guidance: Annotated[
+        float | None,
+        option(
+            SAMPLES,
+            "SCALE",
+            "The scale of classifier-free guidance; 1 is none.",
+            otherwise="1, with --prompts the pipeline's",
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Of text to image: a text file, a prompt a line.", show_default="none"),
+        option(
+            SAMPLES,
+            "FILE",
+            "A text file with a prompt on each line, which the seeds take in turn.",
+            otherwise="none",
+        ),
+    ] = None,
+    features: Annotated[
+        str,
+        option(
+            MEASUREMENT,
+            "NAME",
+            "The features whose statistics are collected for dpmsolver evaluate: digits, cifar10, efficientnet, inception, samples, none, "
+            "or auto for those that cost little.",
+        ),
+    ] = "auto",
+    batch: Annotated[
+        str,
+        option(COMPUTATION, "N", "Samples that the network evaluates at once; auto finds a fast number by trial."),
+    ] = "auto",
+    dtype: Annotated[
+        str, option(COMPUTATION, "NAME", "The number format of the network: float32, bfloat16 or float16.")
+    ] = "float32",
+    compile: Annotated[
+        bool,
+        flag(COMPUTATION, "Run the network through torch.compile, which takes a minute at the start.", "--compile"),
+    ] = False,
+    device: Annotated[
+        str | None,
+        option(
+            COMPUTATION,
+            "NAME",
+            "The device of the network, such as cpu or cuda; with several workers cuda means all GPUs.",
+            otherwise="cpu",
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        option(
+            WORKERS,
+            "NAME",
+            "What draws. inline: this process; processes: a process for each GPU, or --workers of them; ray: actors of a Ray cluster.",
+        ),
+    ] = "inline",
+    workers: Annotated[
+        int | None,
+        option(WORKERS, "N", "The number of workers.", otherwise="one per GPU, or by the cores", least=1),
+    ] = None,
+    threads: Annotated[
+        int,
+        option(WORKERS, "N", "CPU threads of each worker.", otherwise="an equal share of the cores; 1 on Ray", least=0),
+    ] = 0,
+    address: Annotated[
+        str | None,
+        option(WORKERS, "ADDRESS", "The address of a Ray cluster, or auto.", otherwise="a new one on this machine"),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="A folder, or a URL such as s3://bucket/folder. The same command resumes what was stopped.",
-            show_default="none",
+        option(
+            OUTPUT,
+            "FOLDER",
+            "Needed, except with --status: a folder, or a URL such as s3://bucket/folder, in which an interrupted run resumes.",
+            otherwise=False,
         ),
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="webdataset, parquet, npz, png or npy.",
-            show_default="webdataset, npy for what is no picture",
+        option(
+            OUTPUT,
+            "NAME",
+            "The files of the samples: webdataset, parquet, npz, png or npy.",
+            otherwise="webdataset for pictures, else npy",
         ),
     ] = None,
     shard: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Seeds of a shard.", show_default="1000, or all if fewer")
-    ] = None,
-    batch: Annotated[
-        str, typer.Option(metavar="N", help="Samples that the network sees at once; auto: by trying.")
-    ] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = "float32",
-    compile: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Such as cuda: every GPU, with --engine.", show_default="cpu"),
-    ] = None,
-    noise: Annotated[
-        str, typer.Option(metavar="NAME", help="Of stochastic solvers: host, independent or brownian.")
-    ] = "host",
-    features: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Statistics on the way: digits, cifar10, efficientnet, inception, samples, none; auto: what costs little.",
-        ),
-    ] = "auto",
-    engine: Annotated[
-        str, typer.Option(metavar="NAME", help="inline: this process; processes: one per GPU, or --workers; ray.")
-    ] = "inline",
-    workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many draw.", show_default="one per GPU, or by the cores")
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Of a worker on a CPU.", show_default="the cores shared out; on Ray 1"),
-    ] = 0,
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Of a Ray cluster, such as auto.", show_default="one is started"),
+        int | None,
+        option(OUTPUT, "N", "Samples of a shard, the unit of work.", otherwise="1000, or all if fewer", least=1),
     ] = None,
     verify: Annotated[
-        str, typer.Option(metavar="HOW", help="Of shards that are there: sha256 reads them, size does not.")
+        str,
+        option(OUTPUT, "HOW", "How finished shards are checked when a run resumes: sha256 reads them, size does not."),
     ] = "sha256",
     status: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Say how far a run is, and draw nothing.", show_default="none")
+        str | None,
+        option(OUTPUT, "FOLDER", "Print the progress of the run in this folder, and draw nothing.", otherwise="none"),
     ] = None,
 ) -> None:
-    """Draw many samples, by any number of workers: sample i is seed i, and what was killed anywhere resumes to the same bytes."""
+    """Draw many samples into a folder, with any number of workers.
+
+    Sample i has the seed i. An interrupted run resumes by the same command, and ends with the same bytes.
+    """
     if status is not None:
         from dpmsolver.generation.watching import status as status_of
 
@@ -155,8 +209,8 @@ def generate(
                 nfe if given is not None else nfe or _NFE,
                 out=out,
                 seeds=seeds,
-                solver=solver,
-                grid=grid,
+                solver=None if solver is None else Written(solver),
+                grid=written(grid),
                 plan=given,
                 guidance=guidance,
                 classes=_classes(classes),
@@ -186,38 +240,48 @@ def generate(
     typer.echo(f"{made.drawn:,} drawn now in {made.seconds:.1f} s{rate}, {made.batch} at once")
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver evaluate fifty-thousand\n\n"
-    "dpmsolver evaluate pictures --features inception --statistics cifar10-32x32.npz\n\n"
-    "dpmsolver evaluate fifty-thousand --data test-pictures.npz"
+@command(
+    ("Measure a folder by what was collected", "dpmsolver evaluate fifty-thousand"),
+    ("Add precision and recall", "dpmsolver evaluate fifty-thousand --data test-pictures.npz"),
+    ("Measure the FID of CIFAR-10", "dpmsolver evaluate out --features inception --statistics cifar10.npz"),
 )
 def evaluate(
-    folder: Annotated[str, typer.Argument(help="A folder or URL that dpmsolver generate wrote to.")],
+    folder: Annotated[str, argument("FOLDER", "The folder or URL that dpmsolver generate wrote to.", otherwise=False)],
     features: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="digits, cifar10, efficientnet, inception or samples; others than were kept look at all samples.",
-            show_default="those that were kept",
+        option(
+            MEASUREMENT,
+            "NAME",
+            "The features that are compared: digits, cifar10, efficientnet, inception or samples. Other features than the collected ones "
+            "need a pass over all samples.",
+            otherwise="the collected ones",
         ),
     ] = None,
     statistics: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Of the data: safetensors with mean and covariance, or .npz with mu and sigma.",
-            show_default="a classifier's own",
+        option(
+            MEASUREMENT,
+            "FILE",
+            "Mean and covariance of the features of the data: safetensors with mean and covariance, or .npz with mu and sigma.",
+            otherwise="those of the classifier",
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Data, for precision and recall: .npy, .npz, a folder of pictures."),
+        option(
+            MEASUREMENT,
+            "FILE",
+            "Data for precision and recall: .npy, .npz (the first array) or a folder of pictures.",
+            otherwise="none",
+        ),
     ] = None,
-    ranges: Annotated[int, typer.Option(min=1, metavar="N", help="Ranges of seeds whose distances are told too.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    ranges: Annotated[
+        int,
+        option(MEASUREMENT, "N", "Equal ranges of seeds whose distances are measured separately.", least=1),
+    ] = 3,
+    as_json: Annotated[bool, flag(OUTPUT, "Print the measurements as JSON.", "--json")] = False,
 ) -> None:
-    """Measure a folder of samples: Frechet distance, of all and of ranges of seeds, precision and recall, classes."""
+    """Measure the samples of dpmsolver generate: Frechet distance, precision and recall, and class accuracy."""
     from dpmsolver.generation.evaluating import evaluate as measured
 
     values = None if data is None else _read(data, _DATA)[0]

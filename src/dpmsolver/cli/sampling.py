@@ -15,7 +15,23 @@ from numpy.typing import NDArray
 
 import dpmsolver as dpm
 from dpmsolver import backends
-from dpmsolver.cli.shared import GridName, app, check_file, check_solver, progress_bar, written
+from dpmsolver.cli.describe import (
+    COMPUTATION,
+    MEASUREMENT,
+    OUTPUT,
+    SAMPLES,
+    SOLVER,
+    Classes,
+    Device,
+    Grid,
+    Guidance,
+    PlanFile,
+    Solver,
+    argument,
+    command,
+    option,
+)
+from dpmsolver.cli.shared import check_file, check_solver, progress_bar, written
 from dpmsolver.cli.writing import output
 from dpmsolver.models import pretrained
 from dpmsolver.sampling.runs import DEFAULT_SOLVER
@@ -26,68 +42,57 @@ __all__ = ["calibrate", "sample"]
 
 _NFE = 10
 
+PretrainedModel = Annotated[
+    str,
+    argument(
+        "MODEL",
+        f"The model: one of {', '.join(pretrained.EMBEDDED)}, which come with the package, a folder in diffusers format, or the id of a "
+        "model on the Hugging Face hub.",
+    ),
+]
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver sample --nfe 10\n\n"
-    "dpmsolver sample --classes 3,7 --guidance 2 --num 16\n\n"
-    "dpmsolver sample --solver ddim --nfe 50 --seed 7 --out ddim.jpg\n\n"
-    "dpmsolver sample --solver dpm++2m@karras:rho=5 --num 1000 --out pictures/\n\n"
-    "dpmsolver sample ./my-model --nfe 20 --batch 16\n\n"
-    "dpmsolver sample digits --plan plans/plan-6.json\n\n"
-    "dpmsolver sample google/ddpm-cifar10-32 --device cuda"
+
+@command(
+    ("Draw 64 digits with ten evaluations into samples.png", "dpmsolver sample --nfe 10"),
+    ("Draw sixteen guided threes and sevens", "dpmsolver sample --classes 3,7 --guidance 2 --num 16"),
+    ("Draw single pictures with another solver", "dpmsolver sample --solver 'DPM++ 2M Karras' --out pictures/"),
 )
 def sample(
-    model: Annotated[
-        str, typer.Argument(help="'digits' (comes with the package), a folder in diffusers format, or a hub id.")
-    ] = "digits",
+    model: PretrainedModel = "digits",
     nfe: Annotated[
         int | None,
-        typer.Option("--nfe", min=1, metavar="N", help="Network evaluations, exactly.", show_default=str(_NFE)),
+        option(SOLVER, "N", "Network evaluations of each sample, exactly.", "--nfe", otherwise=str(_NFE), least=1),
     ] = None,
-    solver: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Such as dpm++2m@karras:rho=5, or 'DPM++ 2M Karras'. See: dpmsolver solvers.",
-            show_default=DEFAULT_SOLVER,
-        ),
-    ] = None,
-    grid: GridName = None,
-    num: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed draws the same pictures.")] = 0,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Classes such as 0,1,2, repeated in this order, row by row.",
-            show_default="all in turn",
-        ),
-    ] = None,
-    guidance: Annotated[
-        float, typer.Option(metavar="SCALE", help="Above 1: clearer classes, less variety, twice the work.")
-    ] = 1.0,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures that are drawn at once.")] = 64,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.")] = "cpu",
+    solver: Solver = None,
+    grid: Grid = None,
     statistics: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="For the calibrated solvers, from: dpmsolver calibrate.", show_default="none"
+        option(
+            SOLVER,
+            "FILE",
+            "The file of dpmsolver calibrate, which the solvers dpm-v3, analytic-ddpm and analytic-ddim need.",
+            otherwise="none",
         ),
     ] = None,
-    plan: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A plan, such as plans/plan-6.json from: dpmsolver tune; instead of solver, grid and nfe.",
-            show_default="none",
-        ),
-    ] = None,
+    plan: PlanFile = None,
+    num: Annotated[int, option(SAMPLES, "N", "The number of samples.", least=1)] = 64,
+    seed: Annotated[
+        int, option(SAMPLES, "N", "The seed of the noise. The same seed draws the same samples.", least=0)
+    ] = 0,
+    classes: Classes = None,
+    guidance: Guidance = 1.0,
+    batch: Annotated[
+        int,
+        option(COMPUTATION, "N", "Samples that are drawn at once. It changes the memory, not the samples.", least=1),
+    ] = 64,
+    device: Device = "cpu",
     out: Annotated[
         str,
-        typer.Option(
-            metavar="PATH",
-            help="A sheet of all (.png, .jpg), an array (.npz: arr_0 uint8 NHWC, arr_1 the classes), or a folder of pictures (pictures/).",
+        option(
+            OUTPUT,
+            "PATH",
+            "A .png or .jpg file for one sheet of all samples, an .npz file for arrays (arr_0: bytes, samples by height by width by "
+            "channels; arr_1: classes), or a folder such as pictures/ for one picture each.",
         ),
     ] = "samples.png",
 ) -> None:
@@ -150,25 +155,29 @@ def _said(plan: dpm.Plan, asked: str) -> str:
     return f"{said} (taken by auto)" if re.match("auto\\b", asked, re.IGNORECASE) else said
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver calibrate --out digits.safetensors\n\n"
-    "dpmsolver sample --solver dpm-v3 --statistics digits.safetensors --nfe 6"
+@command(
+    ("Measure the embedded network", "dpmsolver calibrate --out digits.safetensors"),
+    ("Sample with the result", "dpmsolver sample --solver dpm-v3 --statistics digits.safetensors --nfe 6"),
 )
 def calibrate(
-    model: Annotated[
-        str, typer.Argument(help="'digits' (comes with the package), a folder in diffusers format, or a hub id.")
-    ] = "digits",
-    num: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures of the model's own to measure it on.")] = 256,
-    levels: Annotated[int, typer.Option(min=4, metavar="N", help="Noise levels.")] = 60,
-    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Draws of noise for each picture and level.")] = 1,
-    nfe: Annotated[int, typer.Option(min=1, metavar="N", help="Network evaluations of each of these pictures.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The same seed measures the same.")] = 0,
-    guidance: Annotated[float, typer.Option(metavar="SCALE", help="The guidance that samples will have.")] = 1.0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.")] = "cpu",
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The safetensors file.")] = Path("statistics.safetensors"),
+    model: PretrainedModel = "digits",
+    nfe: Annotated[
+        int,
+        option(SOLVER, "N", "Network evaluations of each picture that the network is measured on.", "--nfe", least=1),
+    ] = 20,
+    num: Annotated[
+        int, option(SAMPLES, "N", "Pictures that are drawn, to measure the network on them.", least=1)
+    ] = 256,
+    seed: Annotated[int, option(SAMPLES, "N", "The seed of the pictures and of the noise.", least=0)] = 0,
+    guidance: Annotated[float, option(SAMPLES, "SCALE", "The guidance scale of the later samples; 1 is none.")] = 1.0,
+    levels: Annotated[int, option(MEASUREMENT, "N", "Noise levels at which the network is measured.", least=4)] = 60,
+    draws: Annotated[int, option(MEASUREMENT, "N", "Draws of noise for each picture and level.", least=1)] = 1,
+    device: Device = "cpu",
+    out: Annotated[Path, option(OUTPUT, "FILE", "The safetensors file that is written.")] = Path(
+        "statistics.safetensors"
+    ),
 ) -> None:
-    """Measure a network once, for the solvers dpm-v3, analytic-ddpm and analytic-ddim."""
+    """Measure a network once, and write the statistics that the solvers dpm-v3, analytic-ddpm and analytic-ddim need."""
     check_file(out, "safetensors")
     _check_guidance(guidance)
     known = pretrained.outline(model)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
 import dpmsolver as dpm
-from dpmsolver.grids import GRIDS
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.registry import SOLVERS
 from dpmsolver.typing import Written
 
 __all__ = [
-    "GridName",
     "Interrupted",
-    "Nfe",
     "app",
     "check_file",
     "check_solver",
     "check_writable",
+    "examples_text",
     "narrow_console",
     "progress_bar",
     "wide_console",
@@ -47,12 +47,25 @@ class _Commands(TyperGroup):
             raise Interrupted from None
 
 
+_FIRST = (
+    ("Draw 64 digits with ten evaluations into samples.png", "dpmsolver sample --nfe 10"),
+    ("Describe a solver with its options", "dpmsolver solvers dpm++2m"),
+    ("Compare solvers on a model, with a page of results", "dpmsolver compare digits --num 200 --nfe 5,10"),
+)
+
+
+def examples_text(examples: Iterable[tuple[str, str]]) -> str:
+    """Return the end of a help text: each example as what it does, and below it the line to type."""
+    shown = "\n\n".join(f"{escape(does)}:\n  {escape(line)}" for does, line in examples)
+    return f"[bold]Examples[/bold]\n\n{shown}"
+
+
 app = typer.Typer(
     name="dpmsolver",
     cls=_Commands,
     help="Samples from pretrained diffusion models in about ten network evaluations.\n\n"
-    "Start with [bold]dpmsolver sample[/bold]: it draws 64 digits into samples.png.",
-    epilog="More about a command, with examples: [bold]dpmsolver sample --help[/bold]",
+    "Each command has a help of its own, with examples: [bold]dpmsolver sample --help[/bold].",
+    epilog=examples_text(_FIRST),
     rich_markup_mode="rich",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,19 +82,11 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, metavar="", help="Show the version and exit."),
     ] = False,
 ) -> None:
     pass
-
-
-Nfe = Annotated[int, typer.Option("--nfe", min=1, metavar="N", help="Network evaluations, exactly.")]
-GridName = Annotated[
-    str | None,
-    typer.Option(
-        "--grid", metavar="NAME", help=f"Where the steps go: {', '.join(GRIDS)}.", show_default="the solver's"
-    ),
-]
 
 
 def wide_console() -> Console:

@@ -11,7 +11,8 @@ from rich.table import Table
 
 import dpmsolver as dpm
 from dpmsolver.adapters.diffusers import schedule_from_config
-from dpmsolver.cli.shared import GridName, Nfe, app, narrow_console, written
+from dpmsolver.cli.describe import OUTPUT, SOLVER, Grid, argument, command, flag, option
+from dpmsolver.cli.shared import narrow_console, written
 from dpmsolver.errors import unknown
 from dpmsolver.models import pretrained
 from dpmsolver.references import bibtex
@@ -37,27 +38,26 @@ _SCHEDULES: dict[str, Callable[[], NoiseSchedule]] = {
 }
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver solvers\n\n"
-    "dpmsolver solvers sde\n\n"
-    "dpmsolver solvers --family UniPC\n\n"
-    "dpmsolver solvers dpm++2m"
+@command(
+    ("List all solvers", "dpmsolver solvers"),
+    ("List those that have a word in their name, family or description", "dpmsolver solvers sde"),
+    ("Describe one solver with its options", "dpmsolver solvers dpm++2m"),
 )
 def solvers(
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="A solver, shown with its options; or a part of names and descriptions, to list those that have it.",
-            show_default=False,
+        argument(
+            "NAME",
+            "The name of a solver, which is described with its options, or a word, for the solvers whose name or description has it.",
+            otherwise="all solvers",
         ),
     ] = None,
     family: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Those of one family alone.", show_default="all")
+        str | None,
+        option(SOLVER, "NAME", "List only the solvers of this family, such as UniPC.", otherwise="all families"),
     ] = None,
 ) -> None:
-    """List the solvers, or show one: what it is, its order and options, and where it comes from."""
+    """List the solvers, or describe one: its order, its options and its source."""
     families = list(dict.fromkeys(solver.family for solver in SOLVERS.values()))
     if family is not None and family.lower() not in (each.lower() for each in families):
         raise ValueError(unknown("family", family, families))
@@ -144,30 +144,41 @@ def _facts(solver: Solver) -> Iterator[tuple[str, str]]:
         yield "" if i else "cite", entry
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver plan dpm++2m --nfe 10\n\n"
-    "dpmsolver plan ddim@karras:rho=5 --nfe 5 --schedule edm --end 0\n\n"
-    "dpmsolver plan dpm++3m --nfe 8 --json > plan.json"
+@command(
+    ("Print the coefficients of ten evaluations", "dpmsolver plan dpm++2m --nfe 10"),
+    ("Use another schedule and grid", "dpmsolver plan ddim@karras:rho=5 --nfe 5 --schedule edm --end 0"),
+    ("Save a plan for dpmsolver sample --plan", "dpmsolver plan dpm++3m --nfe 8 --json > plan.json"),
 )
 def plan(
     solver: Annotated[
-        str, typer.Argument(metavar="NAME", help="Such as dpm++2m@karras:rho=5. See: dpmsolver solvers.")
+        str,
+        argument(
+            "NAME",
+            "The solver, such as dpm++2m, or with a grid and options dpm++2m@karras:rho=5. dpmsolver solvers lists all of them.",
+            otherwise=False,
+        ),
     ],
-    nfe: Nfe = 10,
-    schedule: Annotated[
-        str, typer.Option(metavar="NAME", help=f"The noise schedule: {', '.join(_SCHEDULES)}.")
-    ] = "digits",
-    grid: GridName = None,
+    nfe: Annotated[int, option(SOLVER, "N", "Network evaluations, exactly.", "--nfe", least=1)] = 10,
+    schedule: Annotated[str, option(SOLVER, "NAME", f"The noise schedule: {', '.join(_SCHEDULES)}.")] = "digits",
+    grid: Grid = None,
     start: Annotated[
-        float | None, typer.Option(metavar="TIME", help="Where the run starts.", show_default="the schedule's")
+        float | None,
+        option(SOLVER, "TIME", "The time of the schedule where the run starts.", otherwise="that of pure noise"),
     ] = None,
     end: Annotated[
-        float | None, typer.Option(metavar="TIME", help="Where it ends; 0 is clean data.", show_default="the budget's")
+        float | None,
+        option(
+            SOLVER,
+            "TIME",
+            "The time of the schedule where the run ends; 0 is clean data.",
+            otherwise="the schedule's for this number of evaluations",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for dpm.Plan.from_json instead of a table.")] = False,
+    as_json: Annotated[
+        bool, flag(OUTPUT, "Print the JSON that dpm.Plan.from_json reads, instead of a table.", "--json")
+    ] = False,
 ) -> None:
-    """Show a plan: the table of coefficients that a solver is, one line per network evaluation."""
+    """Print the plan of a solver: the table of its coefficients, with one line for each network evaluation."""
     if schedule not in _SCHEDULES:
         raise ValueError(unknown("schedule", schedule, _SCHEDULES))
     made = dpm.make_plan(Written(solver), _SCHEDULES[schedule](), nfe, written(grid), start=start, end=end)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 import dpmsolver as dpm
+from dpmsolver.cli.describe import COMPUTATION, OUTPUT, SAMPLES, SOLVER, AnyModel, OneDevice, command, option
 from dpmsolver.cli.long_runs import INTERRUPTED, Lines, check_folder, numbers, terminated_as_interrupted
 from dpmsolver.cli.sampling import _check_guidance
-from dpmsolver.cli.shared import app, progress_bar, wide_console
+from dpmsolver.cli.shared import progress_bar, wide_console
 from dpmsolver.errors import unknown
 from dpmsolver.host import to_host
 from dpmsolver.tuning.tuning import EFFORTS
@@ -36,50 +37,61 @@ _PER_NOISE = 128  # evaluations for each noise
 _PICTURES, _POINTS = 12, 500
 
 
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "dpmsolver tune digits --nfe 5,6,8,10 --out plans\n\n"
-    "dpmsolver tune digits --nfe 6 --guidance 2 --effort minutes\n\n"
-    "dpmsolver sample digits --plan plans/plan-6.json\n\n"
-    "dpmsolver compare digits --solvers auto,plans/ --nfe 5,6,8,10"
+@command(
+    ("Fit plans for four budgets", "dpmsolver tune digits --nfe 5,6,8,10 --out plans"),
+    ("Sample with one of them", "dpmsolver sample digits --plan plans/plan-6.json"),
+    ("Compare them with the default", "dpmsolver compare digits --solvers auto,plans/ --nfe 5,6,8,10"),
 )
 def tune(
-    model: Annotated[
+    model: AnyModel = "digits",
+    nfe: Annotated[
         str,
-        typer.Argument(
-            help="As in compare: 'digits', 'mixture-16', a folder in diffusers format, a hub id, or path/to/file.py:function "
-            "that returns a Testbed."
+        option(
+            SOLVER,
+            "LIST",
+            "Numbers of network evaluations with commas between, such as 5,6,8,10: one plan for each.",
+            "--nfe",
         ),
-    ] = "digits",
-    nfe: Annotated[str, typer.Option("--nfe", metavar="LIST", help="Network evaluations, such as 5,6,8,10.")] = "6",
-    effort: Annotated[
-        str,
-        typer.Option(
-            metavar="WORD", help=f"{', '.join(EFFORTS)}, or a number: evaluations of single samples for each plan."
+    ] = "6",
+    end: Annotated[
+        float | None,
+        option(
+            SOLVER,
+            "TIME",
+            "The time of the schedule where runs end; 0 is clean data.",
+            otherwise="where runs without a fit end",
         ),
-    ] = "seconds",
+    ] = None,
     num: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Noises to fit, choose and judge.", show_default="16 to 512, by effort"),
+        option(
+            SAMPLES,
+            "N",
+            "Noises that are used to fit, to choose and to judge.",
+            otherwise=f"{_FEWEST} to {_MOST}, by effort",
+            least=1,
+        ),
     ] = None,
-    guidance: Annotated[
-        float, typer.Option(metavar="SCALE", help="The guidance that samples will have; 1 is none.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the noises.")] = 0,
-    end: Annotated[
-        float | None, typer.Option(metavar="TIME", help="Where runs end.", show_default="where untuned plans do")
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Samples that the network evaluates at once.")] = 32,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where the network runs, such as cuda.", show_default="cpu")
-    ] = None,
+    seed: Annotated[int, option(SAMPLES, "N", "The seed of the noises.", least=0)] = 0,
+    guidance: Annotated[float, option(SAMPLES, "SCALE", "The guidance scale of the later samples; 1 is none.")] = 1.0,
+    effort: Annotated[
+        str,
+        option(
+            COMPUTATION,
+            "WORD",
+            f"How much is spent on each plan: {', '.join(EFFORTS)} (on a small network), or a number of network evaluations of one "
+            "sample.",
+        ),
+    ] = "seconds",
+    batch: Annotated[int, option(COMPUTATION, "N", "Samples that the network evaluates at once.", least=1)] = 32,
+    device: OneDevice = None,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="The plans. The same command resumes where it was stopped.")
+        Path, option(OUTPUT, "FOLDER", "The folder of the plans, in which an interrupted fit resumes.")
     ] = Path("plans"),
 ) -> None:
-    """Fit plans to a model, from forward passes alone, and keep each only where it is better than the presets on noises of its own.
+    """Fit plans to a model by forward passes, and keep a fitted plan only if it is better than the presets on separate noises.
 
-    Writes plan-N.json and report-N.json for each budget, and tune.html, a page that works offline.
+    The folder gets plan-N.json and report-N.json for each number N of evaluations, and tune.html, a page that works offline.
     """
     from dpmsolver.models.testbeds import load_testbed
 

@@ -71,8 +71,9 @@ class Comparison:
         >>> import tempfile
         >>> from dpmsolver.evaluation.samplers import samplers_from_names
         >>> from dpmsolver.models.testbeds import load_testbed
+        >>> samplers = samplers_from_names(["ddim", "dpm++2m"])
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     comparison = Comparison(load_testbed("gaussian"), samplers_from_names(["ddim", "dpm++2m"]), [5, 10], num=20, folder=folder)
+        ...     comparison = Comparison(load_testbed("gaussian"), samplers, [5, 10], num=20, folder=folder)
         ...     comparison.draw()
         >>> [(run.sampler.name, run.setting) for run in comparison.runs]
         [('ddim', 5), ('ddim', 10), ('dpm++2m', 5), ('dpm++2m', 10)]

@@ -30,12 +30,13 @@ from dpmsolver.generation.merging import merge_npz
 from dpmsolver.generation.seeds import Seeds, SeedsLike
 from dpmsolver.generation.targets import Target, open_target
 from dpmsolver.generation.watching import Status, Watcher
+from dpmsolver.grids import AnyGrid
 from dpmsolver.plans.plan import Plan
 from dpmsolver.sampling.noise import NoiseName
 from dpmsolver.sampling.runs import DEFAULT_SOLVER
-from dpmsolver.solvers import Solver
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.registry import SOLVERS
+from dpmsolver.solvers.solver import AnySolver
 
 __all__ = ["Generated", "generate"]
 
@@ -72,8 +73,8 @@ def generate(
     *,
     out: str | Path,
     seeds: SeedsLike | None = None,
-    solver: str | Solver | None = None,
-    grid: Any = None,
+    solver: AnySolver | None = None,
+    grid: AnyGrid | None = None,
     plan: Plan | None = None,
     guidance: float | None = None,
     classes: ClassesLike = "all",

@@ -102,7 +102,8 @@ class Mixture(ClosedForm):
         >>> model = Mixture(means=[[-1.0], [1.0]], variances=[[0.1], [0.1]], classes=[0, 1])
         >>> float(model.predict_data(np.zeros((1, 1)), alpha=0.5, sigma=0.5)[0, 0])
         0.0
-        >>> model.predict_data(np.zeros((3, 1)), alpha=0.5, sigma=0.5, class_labels=[0, 1, 2]).round(3).ravel() + 0.0
+        >>> predicted = model.predict_data(np.zeros((3, 1)), alpha=0.5, sigma=0.5, class_labels=[0, 1, 2])
+        >>> predicted.round(3).ravel() + 0.0
         array([-0.909,  0.909,  0.   ])
     """
 
@@ -276,7 +277,8 @@ class Gaussian(Mixture):
     Examples:
         >>> import numpy as np
         >>> from dpmsolver.schedules import EDM
-        >>> round(float(Gaussian(mean=[0.0], variance=[0.0]).trajectory(EDM(), np.ones((1, 1)), 64.0, 8.0)[0, 0]), 12)
+        >>> point = Gaussian(mean=[0.0], variance=[0.0])
+        >>> round(float(point.trajectory(EDM(), np.ones((1, 1)), 64.0, 8.0)[0, 0]), 12)
         0.125
         >>> Gaussian(mean=[0.0, 0.0], covariance=[[2.0, 1.0], [1.0, 2.0]]).variances.round(6)
         array([[1., 3.]])

@@ -317,7 +317,7 @@ class Denoiser:
 
         Examples:
             >>> import numpy as np, dpmsolver as dpm
-            >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.0]).denoiser(dpm.schedules.EDM())  # all data are 1
+            >>> denoiser = dpm.models.Gaussian(mean=[1.0], variance=[0.0]).denoiser(dpm.schedules.EDM())  # data: 1
             >>> denoiser.at(np.array([[3.0], [5.0]]), 2.0, "data").ravel()
             array([1., 1.])
             >>> denoiser.at(np.array([[3.0], [5.0]]), [2.0, 4.0], "noise").ravel()

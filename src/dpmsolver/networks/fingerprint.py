@@ -156,7 +156,8 @@ def fits(fitted: Mapping[str, Any], said: Mapping[str, str]) -> bool:
     The network must be the same, and the guidance of the same kind, with scales among the fitted ones.
 
     Examples:
-        >>> fits({"network": "a", "guidance": "ClassifierFree 1 to 4"}, {"network": "a", "guidance": "ClassifierFree 2"})
+        >>> fitted = {"network": "a", "guidance": "ClassifierFree 1 to 4"}
+        >>> fits(fitted, {"network": "a", "guidance": "ClassifierFree 2"})
         True
         >>> fits({"network": "a", "guidance": "none"}, {"network": "a", "guidance": "ClassifierFree 2"})
         False

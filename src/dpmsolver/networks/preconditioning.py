@@ -48,7 +48,7 @@ def edm_preconditioned(network: Callable[..., Any], sigma_data: float = 0.5) -> 
 
     Examples:
         >>> import numpy as np
-        >>> denoiser = edm_preconditioned(lambda x, label: 0.0 * x, sigma_data=0.5)  # c_skip = 1/2 at sigma = sigma_data
+        >>> denoiser = edm_preconditioned(lambda x, label: 0.0 * x, sigma_data=0.5)  # c_skip is 1/2 at 0.5
         >>> denoiser(np.array([[2.0]]), np.array([0.5]))
         array([[1.]])
 

@@ -112,7 +112,8 @@ class Projected:
     Examples:
         >>> import numpy as np, dpmsolver as dpm
         >>> schedule, sides = dpm.schedules.LinearVP(), ({"y": np.ones((2, 3))}, {"y": np.zeros((2, 3))})
-        >>> guidance = dpm.guidance.ClassifierFree(4.0, *sides, rule=dpm.guidance.Projected(threshold=2.5, momentum=-0.5))
+        >>> rule = dpm.guidance.Projected(threshold=2.5, momentum=-0.5)
+        >>> guidance = dpm.guidance.ClassifierFree(4.0, *sides, rule=rule)
         >>> denoiser = dpm.Denoiser(lambda x, t, y: 0.5 * x + y, schedule, "noise", guidance=guidance)
         >>> dpm.sample(denoiser, np.ones((2, 3)), nfe=5).shape
         (2, 3)

@@ -124,7 +124,7 @@ def run(moments: Generator[Moment, Any, Any], network: Callable[[Any, Point], An
     Examples:
         >>> from dpmsolver import make_plan, schedules
         >>> plan = make_plan("ddim", schedules.LinearVP(), nfe=5)
-        >>> reached = run(steps(plan, plan.start.sigma), lambda u, point: 0.0)  # all data are 0: the noise alone is left
+        >>> reached = run(steps(plan, plan.start.sigma), lambda u, point: 0.0)  # all data are 0: noise is left
         >>> round(reached - plan.end.sigma, 12)
         0.0
     """

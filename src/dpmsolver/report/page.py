@@ -44,7 +44,8 @@ def write_report(results: Mapping[str, Any], pictures: Mapping[tuple[str, int], 
         >>> import tempfile
         >>> point = {"nfe": 10, "measures": {"error": {"value": 0.1, "low": 0.09, "high": 0.12}}}
         >>> results = {
-        ...     "title": "digits", "num": 500, "seed": 0, "command": "dpmsolver compare", "versions": {}, "machine": "",
+        ...     "title": "digits", "num": 500, "seed": 0, "command": "dpmsolver compare",
+        ...     "versions": {}, "machine": "",
         ...     "date": "2026-11-23", "measures": {"error": {"title": "RMS distance", "better": "lower"}},
         ...     "curves": [{"name": "dpm++2m", "points": [point]}],
         ... }

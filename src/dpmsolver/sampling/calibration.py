@@ -70,7 +70,8 @@ def calibrate(
         >>> import dpmsolver as dpm
         >>> schedule, model = dpm.schedules.LinearVP(), dpm.models.Gaussian(mean=[0.5], variance=[0.25])
         >>> measured = calibrate(model.denoiser(schedule), model.sample(50), levels=8)
-        >>> x = dpm.sample(model.denoiser(schedule), dpm.initial_noise(schedule, (2, 1)), 5, solver="dpm-v3", statistics=measured)
+        >>> x_T = dpm.initial_noise(schedule, (2, 1))
+        >>> x = dpm.sample(model.denoiser(schedule), x_T, 5, solver="dpm-v3", statistics=measured)
         >>> x.shape
         (2, 1)
 

@@ -51,7 +51,8 @@ def plot_trajectory(
     Examples:
         >>> import numpy as np, dpmsolver as dpm
         >>> denoiser = dpm.models.Gaussian(mean=[1.0, 0.0], variance=[0.1, 0.1]).denoiser(dpm.schedules.LinearVP())
-        >>> figure = dpm.plot_trajectory(dpm.iterate(denoiser, dpm.initial_noise(denoiser.schedule, (8, 2)), nfe=10))
+        >>> x_T = dpm.initial_noise(denoiser.schedule, (8, 2))
+        >>> figure = dpm.plot_trajectory(dpm.iterate(denoiser, x_T, nfe=10))
         >>> len(figure.axes)
         1
     """

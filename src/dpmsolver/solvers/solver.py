@@ -49,7 +49,9 @@ class Solver:
     Examples:
         >>> import dpmsolver as dpm
         >>> ddim = dpm.solvers.SOLVERS["ddim"]
-        >>> mine = dpm.Solver(name="mine", build=ddim.build, prediction="data", order=1, description="DDIM", source="this file")
+        >>> mine = dpm.Solver(
+        ...     name="mine", build=ddim.build, prediction="data", order=1, description="DDIM", source="this file"
+        ... )
         >>> dpm.make_plan(mine, dpm.schedules.LinearVP(), nfe=5).solver
         'mine'
     """

@@ -29,7 +29,7 @@ def analytic_first_step(plan: Plan, variance: float = 1.0) -> Plan:
 
     Returns:
         A plan with nfe - 1 evaluations, whose `begin` leads from x_T at the old start to its first evaluation. It leaves the marginals of
-        data that are one point, for which the output is not that of the network.
+            data that are one point, for which the output is not that of the network.
 
     Raises:
         PlanError: the plan has fewer than two evaluations, starts with such a step already or runs backwards, or variance is not >= 0.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import diffusers
 import numpy as np
@@ -24,8 +24,10 @@ from dpmsolver.host import to_host
 from dpmsolver.plans.plan import Plan, Point
 from dpmsolver.sampling.folding import folded
 from dpmsolver.sampling.forward import add_noise
+from dpmsolver.sampling.noise import NoiseName
 from dpmsolver.solvers.names import resolved
 from dpmsolver.solvers.registry import SOLVERS
+from dpmsolver.typing import GridAlias, GridName, SolverAlias, SolverName, Written
 
 __all__ = ["PlanScheduler", "StepOutput"]
 
@@ -74,12 +76,12 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def __init__(
         self,
-        solver: str | None = None,
+        solver: SolverName | SolverAlias | Written | None = None,
         *,
         plan: Any = None,
-        grid: str | None = None,
+        grid: GridName | GridAlias | Literal["config"] | Written | None = None,
         options: Mapping[str, Any] | None = None,
-        noise: str | None = None,
+        noise: NoiseName | None = None,
         clip: bool | None = None,
         **config: Any,
     ) -> None:
@@ -114,13 +116,21 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._forget()
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+    def from_config(
+        cls,
+        config: Any = None,
+        return_unused_kwargs: bool = False,
+        *,
+        solver: SolverName | SolverAlias | Written | None = None,
+        grid: GridName | GridAlias | Literal["config"] | Written | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Make the scheduler from the config of another one, or of itself.
 
         Args:
             config: `pipe.scheduler.config`, or the content of `scheduler_config.json`. The config of a scheduler that was made by hand does
                 not name its class: pass the scheduler itself in that case.
-            kwargs: the arguments of the class. Others replace fields of the config, such as prediction_type="v_prediction".
+            solver, grid, kwargs: the arguments of the class. Others replace fields of the config, such as prediction_type="v_prediction".
 
         Raises:
             TypeError: the config is not a mapping. ValueError: as for the class.
@@ -129,7 +139,8 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             config = {"_class_name": type(config).__name__, **vars(config)["_internal_dict"]}
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a mapping such as pipe.scheduler.config, got {type(config).__name__}")
-        scheduler = cls(**{**config, **kwargs})
+        named = {name: value for name, value in (("solver", solver), ("grid", grid)) if value is not None}
+        scheduler = cls(**{**config, **named, **kwargs})
         return (scheduler, {}) if return_unused_kwargs else scheduler
 
     @property

@@ -29,21 +29,21 @@ Kind = Literal["edm", "flow"]
 class Sampler:
     """A sampler with the signature of k-diffusion: `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, …)`.
 
-    Args of the function:
-        model: `model(x, sigma, **extra_args)` with one sigma per sample, which returns the denoised x.
-        x: the start, sigmas[0] times normals, or a state at that noise level. It is not changed.
-        sigmas: n + 1 falling noise levels; the last may be 0. For one level or none, x is returned.
-        extra_args: arguments of the model. A `seed` among them is also the seed of the noise.
-        callback: called at the beginning of each step, with a dict of x, i, sigma, sigma_hat and denoised.
-        disable: True hides the progress bar, which is shown if tqdm is installed.
-        noise_sampler: for solvers that add noise, a function (sigma, sigma_next) -> standard normals like x. By default the noise of sample
-            i depends only on the seed, on i and on the step; without a seed in extra_args, torch's generator draws one.
-        schedule: "edm" for states x_0 + sigma eps, or "flow" for (1 - sigma) x_0 + sigma eps. By default it is read from a model of ComfyUI
-            (a model sampling of type CONST is a flow), and is "edm" for others.
-        options: options of the solver, by their names in docs/solvers.md, or, beside a name of k-diffusion, by k-diffusion's names.
+    It is called with
 
-    Returns of the function:
-        The result, in x's type; the run computes in float32, or in float64 if x is float64.
+    - `model`: `model(x, sigma, **extra_args)` with one sigma per sample, which returns the denoised x.
+    - `x`: the start, sigmas[0] times normals, or a state at that noise level. It is not changed.
+    - `sigmas`: n + 1 falling noise levels; the last may be 0. For one level or none, x is returned.
+    - `extra_args`: arguments of the model. A `seed` among them is also the seed of the noise.
+    - `callback`: called at the beginning of each step, with a dict of x, i, sigma, sigma_hat and denoised.
+    - `disable`: True hides the progress bar, which is shown if tqdm is installed.
+    - `noise_sampler`: for solvers that add noise, a function (sigma, sigma_next) -> standard normals like x. By default the noise of sample
+      i depends only on the seed, on i and on the step; without a seed in extra_args, torch's generator draws one.
+    - `schedule`: "edm" for states x_0 + sigma eps, or "flow" for (1 - sigma) x_0 + sigma eps. By default it is read from a model of ComfyUI
+      (a model sampling of type CONST is a flow), and is "edm" for others.
+    - `options`: options of the solver, by their names in docs/solvers.md, or, beside a name of k-diffusion, by k-diffusion's names.
+
+    and returns the result, in x's type. The run computes in float32, or in float64 if x is float64.
 
     Raises:
         PlanError, ValueError, TypeError: sigmas do not fall strictly, a plan has other sigmas or is for another kind of model, an option is

@@ -75,7 +75,8 @@ def spent_on(solver: Solver, steps: int, to_zero: bool) -> tuple[int, ...]:
 
     Examples:
         >>> from dpmsolver.solvers.registry import SOLVERS
-        >>> spent_on(SOLVERS["heun"], 3, True), spent_on(SOLVERS["heun"], 3, False), spent_on(SOLVERS["dpm-2"], 3, True)
+        >>> heun, dpm_2 = SOLVERS["heun"], SOLVERS["dpm-2"]
+        >>> spent_on(heun, 3, True), spent_on(heun, 3, False), spent_on(dpm_2, 3, True)
         ((2, 2, 1), (2, 2, 2), (2, 2, 1))
     """
     if solver.evaluations is None:

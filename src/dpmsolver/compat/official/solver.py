@@ -47,7 +47,7 @@ class DPM_Solver:
         >>> import numpy as np
         >>> from dpmsolver.compat.official import NoiseScheduleVP
         >>> schedule = NoiseScheduleVP("linear")
-        >>> solver = DPM_Solver(lambda x, t: x / schedule.marginal_std(t)[:, None], schedule)  # knows that all data are 0
+        >>> solver = DPM_Solver(lambda x, t: x / schedule.marginal_std(t)[:, None], schedule)  # data: 0
         >>> solver.sample(np.ones((1, 2)), steps=10).round(3)
         array([[0.01, 0.01]])
     """

@@ -27,7 +27,8 @@ class GeometricSteps(EDM):
 
     Examples:
         >>> schedule = GeometricSteps(0.01, 100.0, num_steps=5)
-        >>> [round(schedule.label(sigma), 6) for sigma in (100.0, 1.0, 0.01)], round(schedule.time_from_label(1.0), 6)
+        >>> labels = [round(schedule.label(sigma), 6) for sigma in (100.0, 1.0, 0.01)]
+        >>> labels, round(schedule.time_from_label(1.0), 6)
         ([0.0, 2.0, 4.0], 10.0)
 
     Source: Song & Ermon 2019, arXiv 1907.05600, section 4.3.

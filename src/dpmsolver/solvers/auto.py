@@ -1,7 +1,7 @@
 """`solver="auto"`: the solver and the grid that measurements recommend for a budget. It is the default of `sample`.
 
 No solver is the best everywhere. For each kind of schedule, the recommended pair has the smallest worst ratio of its error to that of the
-best candidate, over small trained networks (two thirds of the testbeds) and laws in closed form. `benchmarks/choice.py` measures the
+best candidate, over small trained networks (two thirds of the testbeds) and laws in closed form. `benchmarks/choice` measures the
 candidates and judges the choice on other testbeds, docs/choosing.md shows the comparison, and a test checks that both agree.
 """
 
@@ -18,7 +18,7 @@ from dpmsolver.solvers.solver import check_nfe
 
 __all__ = ["CANDIDATE_GRIDS", "CANDIDATE_SOLVERS", "choice_of", "kind_of", "recommended", "run_of"]
 
-# What measurements compare: `benchmarks/choice.py`, and `dpmsolver.tuning` on a user's network.
+# What measurements compare: `benchmarks/choice`, and `dpmsolver.tuning` on a user's network.
 CANDIDATE_SOLVERS = (
     *("ddim", "dpm++2m", "dpm++3m", "dpm++fast", "dpm-2m", "dpm-3m"),
     *("unipc-2", "unipc-3", "unipc-2-noise", "unipc-3:variant=bh1"),

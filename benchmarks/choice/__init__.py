@@ -1,0 +1,1 @@
+"""Choice: the evidence behind `solver="auto"`."""

@@ -29,6 +29,7 @@ _RIDGES = (1e-6, 1e-4, 1e-2)
 _USUAL_RIDGE = 1e-4
 _GRIDS = 4  # on which rows are fitted
 _STEP = 1 / 6  # of what a stage may spend: the largest that the derivatives of one step may cost
+_LARGEST_STEP = 2**30  # bytes that these derivatives, float64, may take
 _FEW = 8  # noises that a step takes at least
 _PER_NUMBER = 4  # equations for each number that a step fits, at least
 _SEARCHED, _FEWEST_SEARCHED = 80, 24  # noises that a search fits and judges with
@@ -56,7 +57,7 @@ class Fit:
         noises, thirds = course.noises, course.thirds()
         self._first = noises.evaluations
         noises.evaluations += self.draft.taught
-        self.fit, self.choose = (course.taught(numbers, nfe) for numbers in (thirds.fit, thirds.choose))
+        self.fit, self.choose = course.taught(thirds.fit, nfe), course.taught(thirds.choose, nfe, whole=False)
         self.draft.taught = noises.evaluations - self._first
         self._until = noises.evaluations + spending
         noises.evaluations += self.draft.spent
@@ -138,7 +139,8 @@ class Fit:
         table, until = self._ranked(rank), self.course.noises.evaluations + share * self._left()
         numbers, width = _numbers(self.nfe), self._width()
         each, fewest = jacobian_cost(self.nfe), max(_FEW, math.ceil(_PER_NUMBER * numbers / width))
-        count = min(_count(self.fit), max(fewest, int(_STEP * share * self._left()) // each))
+        most = min(int(_STEP * share * self._left()) // each, _LARGEST_STEP // (8 * (numbers + 1) * width))
+        count = min(_count(self.fit), max(fewest, most))
         some = first_noises(self.fit, count)
         found = table
         if self.course.noises.evaluations + count * each > until:

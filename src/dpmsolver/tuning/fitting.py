@@ -33,7 +33,7 @@ def fit_rows(table: Table, taught: Sequence[Taught], miss: Miss, ridge: float) -
     rows: list[Floats] = []
     for point, target, theory in zip(table.points, table.points[1:], table.rows, strict=False):
         noise = _noise_products(replace(table, rows=(*rows, theory)), len(rows)) if miss.plain else 0.0
-        total = np.zeros((len(theory) + 1, len(theory) + 1))
+        total: Any = np.zeros((len(theory) + 1, len(theory) + 1))
         for i, (part, lesson) in enumerate(taught):
             outputs[i] = (part(states[i], point), *outputs[i])
             vectors = miss.along(part, lesson.at(part, target), [states[i], *outputs[i]])

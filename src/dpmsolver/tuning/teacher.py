@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +27,9 @@ __all__ = ["TEACHER_NFE", "Lazy", "Lesson", "Taught", "place"]
 
 TEACHER_NFE = 64
 _SOLVER: SolverName = "dpm++4m-exact"
-_ARCHIVE_HEADER = struct.Struct("<26xHH")  # of a file in a zip archive: the lengths of its name and of a field stand before both
+_ARCHIVE_HEADER = struct.Struct(
+    "<26xHH"
+)  # of a file in a zip archive: its last numbers are the lengths of what follows
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +118,12 @@ class Lesson:
 
     def first(self, count: int) -> Lesson:
         """Return the trajectories of the first `count` noises, `Lazy`."""
-        states, outputs = (
-            Lazy(len(arrays), partial(_first_rows, arrays, count)) for arrays in (self.states, self.outputs)
+        states, outputs = self.states, self.outputs
+        return Lesson(
+            self.points,
+            Lazy(len(states), lambda k: states[k][:count]),
+            Lazy(len(outputs), lambda k: outputs[k][:count]),
         )
-        return Lesson(self.points, states, outputs)
 
     def at(self, part: Part, point: Point) -> Any:
         """Return the states at a point between the start and the end."""
@@ -151,10 +154,6 @@ class Lazy(Sequence[Any]):
         if isinstance(number, slice):
             return tuple(map(self._made, self._numbers[number]))
         return self._made(self._numbers[number])
-
-
-def _first_rows(arrays: Sequence[Any], count: int, k: int) -> Any:
-    return arrays[k][:count]
 
 
 def _followed(part: Part, end: float, nfe: int) -> Iterator[tuple[Point, Any, Any]]:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.tuning.memory [--noises 16,64,256]
 
-The network is the optimal one of a Gaussian law with 4 x 128 x 128 numbers, on NumPy in float32. The effort suffices for all stages: for the
-search as well where there are 24 noises to fit to and to choose on. The peak is the largest resident set of the process.
+The network is the optimal one of a Gaussian law of 4 x 128 x 128 dimensions, on NumPy in float32. The effort suffices for all stages; 16
+noises are too few for a search. The peak is the largest resident set of the process.
 """
 
 from __future__ import annotations

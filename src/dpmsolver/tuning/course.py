@@ -15,6 +15,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.files import written_aside
+from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.plans.rows import Point
@@ -172,7 +173,9 @@ class Course:
         total.update(
             denoiser.schedule.half_log_snr(times).tobytes()
         )  # its repr is short, and may be another schedule's
-        total.update(np.ascontiguousarray(part.flat(part.x)).tobytes())
+        x = part.x
+        for first in range(0, len(part), self.batch):
+            total.update(to_host(x[first : first + self.batch]).tobytes())
         return total.hexdigest()[:24]
 
     def _network(self, denoiser: Denoiser) -> str:

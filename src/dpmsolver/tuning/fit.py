@@ -131,9 +131,8 @@ class Fit:
 
         Of noises whose states and outputs would not fit into `_LARGEST` the first are taken.
         """
-        every = first_noises(
-            self.fit, max(self._fewest(), _fitting((self.nfe + 1) * math.prod(self.fit[0].part.x.shape[1:])))
-        )
+        most = _fitting((self.nfe + 1) * math.prod(self.fit[0].part.like.shape[1:]))
+        every = first_noises(self.fit, max(self._fewest(), most))
         fit, choose = (first_noises(each, _count(each) // 2) for each in (every, self.choose))
         base = bases[0]
         if len(bases) > 1:

@@ -67,6 +67,7 @@ def pulled_least_squares(products: Floats, theory: Floats, ridge: float) -> Floa
         products: (r + 1, r + 1), the mean over samples of the products of the regressors and, last, of the target.
         theory: (r,), the coefficients from which theta starts.
     """
-    own, wanted = products[:-1, :-1], products[:-1, -1] - products[:-1, :-1] @ theory
+    own: Any = products[:-1, :-1]
+    wanted = products[:-1, -1] - own @ theory
     change: Floats = np.linalg.lstsq(own + ridge * np.diag(np.diag(own)), wanted, rcond=None)[0]
     return change

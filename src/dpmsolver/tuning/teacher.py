@@ -68,11 +68,15 @@ class Lesson:
         x_0 alternate, float32 (float64 where the states are).
         """
         count = nfe + 1 + (end == 0.0) if whole else 1
-        dtype = np.dtype(np.float64 if str(part.x.dtype).endswith("64") else np.float32)
+        dtype = np.dtype(np.float64 if str(part.like.dtype).endswith("64") else np.float32)
         points = []
         with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
             with archive.open("trajectory.npy", "w", force_zip64=True) as file:
-                header = {"descr": dtype.str, "fortran_order": False, "shape": (2 * count - 1, *part.x.shape)}
+                header = {
+                    "descr": dtype.str,
+                    "fortran_order": False,
+                    "shape": (2 * count - 1, len(part), *part.like.shape[1:]),
+                }
                 np.lib.format.write_array_header_1_0(file, header)
                 for point, *arrays in _followed(part, end, nfe) if whole else deque(_followed(part, end, nfe), 1):
                     points.append((point.time, point.label, point.alpha, point.sigma))
@@ -95,7 +99,7 @@ class Lesson:
                 with archive.open("points.npy") as file:
                     points = tuple(Point(*row) for row in np.load(file).tolist())
             begin, shape, dtype = _place_in(path, "trajectory.npy")
-            if shape != (2 * len(points) - 1, *part.x.shape):
+            if shape != (2 * len(points) - 1, len(part), *part.like.shape[1:]):
                 raise ValueError(f"the shape {shape}")
         except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             raise _told(path, error) from None
@@ -106,7 +110,7 @@ class Lesson:
                 found = np.fromfile(path, dtype, size, offset=begin + row * size * dtype.itemsize).reshape(shape[1:])
             except (OSError, ValueError) as error:
                 raise _told(path, error) from None
-            return part.backend.from_numpy(to_host(found), part.x)
+            return part.backend.from_numpy(to_host(found), part.like)
 
         count = len(points)
         return cls(points, Lazy(count, lambda k: read(2 * k)), Lazy(count - 1, lambda k: read(2 * k + 1)))

@@ -52,7 +52,8 @@ class Course:
         end: the time at which runs end; None for the end of the plans.
         batch: the number of samples that the network evaluates at once.
         order: the numbers of the noises, in the order in which they are used.
-        store: a folder in which trajectories are kept, and from which their states are read when they are needed; in memory without one.
+        store: a folder in which trajectories are kept, and from which each state is read when it is needed; without one they are held
+            in memory.
 
     Attributes:
         wanted_end: the time at which runs end, if the caller gave one.

@@ -154,7 +154,7 @@ class Judges:
     def taught(self, end: float, count: int = 0) -> list[Taught]:
         """The first so many, or all, with their trajectories' ends."""
         if (end, 0) not in self._known:
-            lessons = (Lesson.given(part, end, self.teacher_nfe).ended() for part in self.parts)
+            lessons = (Lesson.given(part, end, self.teacher_nfe, whole=False) for part in self.parts)
             self._known[end, 0] = [Taught(part, lesson) for part, lesson in zip(self.parts, lessons, strict=True)]
         if count and (end, count) not in self._known:
             self._known[end, count] = first_noises(self._known[end, 0], count)
@@ -164,7 +164,7 @@ class Judges:
         """The mean distance of the converged runs from ones with twice as many evaluations."""
         errors = []
         for part, lesson in self.taught(end, count):
-            finer = Lesson.given(part, end, 2 * self.teacher_nfe)
+            finer = Lesson.given(part, end, 2 * self.teacher_nfe, whole=False)
             errors += _distances(part.flat(lesson.end), part.flat(finer.end)).tolist()
         return float(np.mean(errors))
 

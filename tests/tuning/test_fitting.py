@@ -51,4 +51,4 @@ def test_least_squares_finds_the_coefficients_that_made_the_data() -> None:
     target = np.einsum("j,bjd->bd", wanted, vectors)
     products = mean_products(np.concatenate([vectors, target[:, None]], axis=1))
     theory = np.ones(3)
-    assert np.allclose(theory + pulled_least_squares(products, theory, 0.0), wanted, rtol=0, atol=1e-10)
+    assert np.allclose(theory + pulled_least_squares(products.mean(axis=0), theory, 0.0), wanted, rtol=0, atol=1e-10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,10 @@ from laws import LAW, PEAKS, SCHEDULE, labels
 
 import dpmsolver as dpm
 from dpmsolver.networks.guidance import ClassifierFree
-from dpmsolver.tuning import selecting
 from dpmsolver.tuning.outcome import Tuned
 
 SPENT = 4200
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_presets() -> Iterator[None]:
-    """Four presets instead of 128, which would take most of a small fit's time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selecting, "CANDIDATE_SOLVERS", ("dpm++2m", "unipc-2"))
-        patch.setattr(selecting, "CANDIDATE_GRIDS", ("logsnr", "quadratic"))
-        yield
+pytestmark = pytest.mark.usefixtures("few_presets")
 
 
 def peaks() -> dpm.Denoiser:

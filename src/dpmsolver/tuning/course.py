@@ -15,6 +15,7 @@ import numpy as np
 
 from dpmsolver.errors import PlanError
 from dpmsolver.files import written_aside
+from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.fingerprint import fingerprint
 from dpmsolver.plans.rows import Point
@@ -31,6 +32,7 @@ _TRIAL = 8  # noises on which the teacher's own error is measured
 _NEAR = 0.1  # of the error of `auto`: a teacher whose own error is larger, in the median, has not converged
 _LARGEST_TEACHER = 4 * TEACHER_NFE
 _ROUNDED = 1e-5  # of the size of the trajectories' ends: an error of a teacher that is rounding
+_LAYOUT = "in turn"  # of the files of trajectories: those of another layout are not opened, but made again
 _SAME = 1e-3  # of the output's size: how far apart two calls of one network may be
 
 
@@ -50,7 +52,8 @@ class Course:
         end: the time at which runs end; None for the end of the plans.
         batch: the number of samples that the network evaluates at once.
         order: the numbers of the noises, in the order in which they are used.
-        store: a folder in which trajectories are kept.
+        store: a folder in which trajectories are kept, and from which each state is read when it is needed; without one they are held
+            in memory.
 
     Attributes:
         wanted_end: the time at which runs end, if the caller gave one.
@@ -98,10 +101,10 @@ class Course:
     def _find_teacher(self, part: Part, nfe: int) -> None:
         self._require_deterministic()
         end, count = self.end(nfe), TEACHER_NFE
-        lesson = Lesson.given(part, end, count)
+        lesson = Lesson.given(part, end, count, whole=False)
         auto = Table.of(make_plan("auto", self.schedule, nfe, end=self.wanted_end, predicts=self.denoiser.predicts))
         while True:
-            finer = Lesson.given(part, end, 2 * count)
+            finer = Lesson.given(part, end, 2 * count, whole=False)
             errors = root_mean_squares(Miss()(part, lesson.end, finer.end))
             # The median: a sample between two modes is undecided for any teacher, and carries the mean.
             own, usual = float(np.median(errors)), float(np.median(end_errors(auto, [Taught(part, finer)], Miss())))
@@ -144,16 +147,13 @@ class Course:
         return self._taught[known]
 
     def _kept(self, part: Part, end: float, whole: bool) -> Lesson:
-        """Return the trajectories of a part, from the store if it has them."""
-        path = self._path("trajectories" if whole else "ends", "npz", part, end, self.teacher_nfe)
-        if path is not None and path.exists():
-            return Lesson.load(path, part)
-        lesson = Lesson.given(part, end, self.teacher_nfe)
-        lesson = lesson if whole else lesson.ended()
-        if path is not None:
-            with written_aside(path) as aside:
-                lesson.save(aside, part)
-        return lesson
+        """Return the trajectories of a part. With a store they stay in a file, and are made if there is none."""
+        path = self._path("trajectories" if whole else "ends", "npz", part, end, self.teacher_nfe, _LAYOUT)
+        if path is None:
+            return Lesson.given(part, end, self.teacher_nfe, whole=whole)
+        if not path.exists():
+            Lesson.write(path, part, end, self.teacher_nfe, whole=whole)
+        return Lesson.load(path, part)
 
     def _path(self, what: str, suffix: str, part: Part, *settings: object) -> Path | None:
         """Return the path in the store of a result that belongs to a part; None without a store."""
@@ -174,7 +174,9 @@ class Course:
         total.update(
             denoiser.schedule.half_log_snr(times).tobytes()
         )  # its repr is short, and may be another schedule's
-        total.update(np.ascontiguousarray(part.flat(part.x)).tobytes())
+        x = part.x
+        for first in range(0, len(part), self.batch):
+            total.update(to_host(x[first : first + self.batch]).tobytes())
         return total.hexdigest()[:24]
 
     def _network(self, denoiser: Denoiser) -> str:

@@ -29,6 +29,7 @@ _RIDGES = (1e-6, 1e-4, 1e-2)
 _USUAL_RIDGE = 1e-4
 _GRIDS = 4  # on which rows are fitted
 _STEP = 1 / 6  # of what a stage may spend: the largest that the derivatives of one step may cost
+_LARGEST = 2**30  # bytes that the arrays of all noises of a stage may take
 _FEW = 8  # noises that a step takes at least
 _PER_NUMBER = 4  # equations for each number that a step fits, at least
 _SEARCHED, _FEWEST_SEARCHED = 80, 24  # noises that a search fits and judges with
@@ -56,7 +57,7 @@ class Fit:
         noises, thirds = course.noises, course.thirds()
         self._first = noises.evaluations
         noises.evaluations += self.draft.taught
-        self.fit, self.choose = (course.taught(numbers, nfe) for numbers in (thirds.fit, thirds.choose))
+        self.fit, self.choose = course.taught(thirds.fit, nfe), course.taught(thirds.choose, nfe, whole=False)
         self.draft.taught = noises.evaluations - self._first
         self._until = noises.evaluations + spending
         noises.evaluations += self.draft.spent
@@ -126,19 +127,25 @@ class Fit:
         self._rows(_bases(best, self.presets))
 
     def _rows(self, bases: Sequence[Table], name: str = "rows by least squares") -> None:
-        """Choose the base whose rows, fitted on half of the noises, err least; then fit its rows on all noises with every ridge."""
-        fit, choose = (first_noises(each, _count(each) // 2) for each in (self.fit, self.choose))
+        """Choose the base whose rows, fitted on half of the noises, err least; then fit its rows on all noises with every ridge.
+
+        Of noises whose states and outputs would not fit into `_LARGEST` the first are taken.
+        """
+        most = _fitting((self.nfe + 1) * math.prod(self.fit[0].part.like.shape[1:]))
+        every = first_noises(self.fit, max(self._fewest(), most))
+        fit, choose = (first_noises(each, _count(each) // 2) for each in (every, self.choose))
         base = bases[0]
         if len(bases) > 1:
             base = self._best([fit_rows(each, fit, self.miss, _USUAL_RIDGE) for each in bases], choose)
-        self._note(name, self._best([fit_rows(base, self.fit, self.miss, ridge) for ridge in _RIDGES]))
+        self._note(name, self._best([fit_rows(base, every, self.miss, ridge) for ridge in _RIDGES]))
 
     def _refine(self, name: str, share: float, rank: int = 0) -> None:
         """Take Gauss-Newton steps from one of the best tables while they improve it and a share of the budget lasts."""
         table, until = self._ranked(rank), self.course.noises.evaluations + share * self._left()
         numbers, width = _numbers(self.nfe), self._width()
-        each, fewest = jacobian_cost(self.nfe), max(_FEW, math.ceil(_PER_NUMBER * numbers / width))
-        count = min(_count(self.fit), max(fewest, int(_STEP * share * self._left()) // each))
+        each = jacobian_cost(self.nfe)
+        affordable = min(int(_STEP * share * self._left()) // each, _fitting((numbers + 1) * width))
+        count = min(_count(self.fit), max(self._fewest(), affordable))
         some = first_noises(self.fit, count)
         found = table
         if self.course.noises.evaluations + count * each > until:
@@ -171,6 +178,10 @@ class Fit:
         found = searched(self.table, fit, self.course.schedule, self.miss, judged, _RIDGES[0], most // count)
         self._rows([found], "times searched")
 
+    def _fewest(self) -> int:
+        """Return the fewest noises that all numbers are fitted to at once."""
+        return max(_FEW, math.ceil(_PER_NUMBER * _numbers(self.nfe) / self._width()))
+
     def _width(self) -> int:
         part, lesson = self.fit[0]
         return int(self.miss(part, lesson.end, lesson.end).shape[1])
@@ -184,6 +195,11 @@ def require_enough(nfe: int, noises: int, width: int) -> None:
             f"{nfe} evaluations have {numbers} numbers to fit, and the {noises} noises that fit give {noises * width}: "
             "take more noises, and a larger effort, which says how many are used"
         )
+
+
+def _fitting(each: int) -> int:
+    """Return for how many noises `_LARGEST` is enough, with so many numbers in float64 for each noise."""
+    return _LARGEST // (8 * each)
 
 
 def _count(taught: Sequence[Taught]) -> int:

@@ -1,8 +1,8 @@
 """Least squares: the rows of a table fitted to trajectories, one after the other.
 
 Row k is the ridge regression of the trajectory's next state on the run's own input and outputs so far, pulled to coefficients that are
-known to be good. So each row corrects what the rows before it did wrong, and the last one leads to the end. A batch is reduced to the
-mean products of its regressors, (k + 3) x (k + 3) numbers for each sample.
+known to be good. So each row corrects what the rows before it did wrong, and the last one leads to the end. The products of the
+regressors, (k + 3) x (k + 3) numbers, are summed over the batches in float64.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ def fit_rows(table: Table, taught: Sequence[Taught], miss: Miss, ridge: float) -
     outputs: list[tuple[Any, ...]] = [() for _ in taught]
     rows: list[Floats] = []
     for point, target, theory in zip(table.points, table.points[1:], table.rows, strict=False):
-        products = []
+        noise = _noise_products(replace(table, rows=(*rows, theory)), len(rows)) if miss.plain else 0.0
+        total: Any = np.zeros((len(theory) + 1, len(theory) + 1))
         for i, (part, lesson) in enumerate(taught):
             outputs[i] = (part(states[i], point), *outputs[i])
-            products.append(mean_products(miss.along(part, lesson.at(part, target), [states[i], *outputs[i]])))
-        noise = _noise_products(replace(table, rows=(*rows, theory)), len(rows)) if miss.plain else 0.0
-        row = theory + pulled_least_squares(np.concatenate(products) + noise, theory, ridge)
+            vectors = miss.along(part, lesson.at(part, target), [states[i], *outputs[i]])
+            total = sum(mean_products(vectors) + noise, start=total)
+        row = theory + pulled_least_squares(total / sum(len(part) for part, _ in taught), theory, ridge)
         states = [part.combine(row, [x, *m]) for (part, _), x, m in zip(taught, states, outputs, strict=True)]
         rows.append(row)
     return replace(table, rows=tuple(rows))
@@ -63,10 +64,10 @@ def pulled_least_squares(products: Floats, theory: Floats, ridge: float) -> Floa
     """Return the change of coefficients that brings sum_j theta_j r_j nearest to the last vector, in the mean square over samples.
 
     Args:
-        products: (N, r + 1, r + 1), of the regressors and, last, of the target.
+        products: (r + 1, r + 1), the mean over samples of the products of the regressors and, last, of the target.
         theory: (r,), the coefficients from which theta starts.
     """
-    total = products.mean(axis=0)
-    own, wanted = total[:-1, :-1], total[:-1, -1] - total[:-1, :-1] @ theory
+    own: Any = products[:-1, :-1]
+    wanted = products[:-1, -1] - own @ theory
     change: Floats = np.linalg.lstsq(own + ridge * np.diag(np.diag(own)), wanted, rcond=None)[0]
     return change

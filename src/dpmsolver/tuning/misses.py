@@ -121,10 +121,14 @@ def judged_errors(tables: Sequence[Table], taught: Sequence[Taught], miss: Miss)
 
 def _judged_abreast(tables: Sequence[Table], taught: Taught, miss: Miss) -> list[Floats]:
     """The errors of a part for each table. Where one of them diverges, each runs by itself."""
-    part = taught.part
+    part, reference, found = taught.part, taught.lesson.end, list[Floats]()
+    together = max(1, part.room // len(part))
     try:
-        ends = abreast(part, tables, 0, [table.start(part) for table in tables], [()] * len(tables))
-        return [np.minimum(root_mean_squares(miss(part, end, taught.lesson.end)), DIVERGED) for end in ends]
+        for first in range(0, len(tables), together):  # so that the ends of few tables are held at once
+            some = tables[first : first + together]
+            ends = abreast(part, some, 0, [table.start(part) for table in some], [()] * len(some))
+            found += [np.minimum(root_mean_squares(miss(part, end, reference)), DIVERGED) for end in ends]
+        return found
     except SamplingError:
         if len(tables) == 1:
             return [np.full(len(part), DIVERGED)]

@@ -61,19 +61,24 @@ class Part:
     """A batch of noises with its denoiser. Called with a state and a point, or a point for each sample, it returns the predicted x_0.
 
     Attributes:
-        x: the noises as a state, (B, …).
+        like: a state of one noise, whose shape, type and device are those of all.
         room: the number of samples that the network may evaluate at once; a smaller part is evaluated several times abreast.
     """
 
     def __init__(self, noises: Noises, numbers: NDArray[np.int64], denoiser: Denoiser, room: int = 1) -> None:
         self.denoiser, self.backend = denoiser, noises.backend
-        self.x = self.backend.state(noises.x_T[numbers])
+        self.like = self.backend.state(noises.x_T[numbers[:1]])
         self._noises, self._numbers, self.room = noises, numbers, room
         self._repeated: dict[int, Part] = {}
         self._calls = Calls(denoiser, self.backend, "data", 10**12)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self._numbers)
+
+    @property
+    def x(self) -> Any:
+        """The noises as a state, (B, …), taken anew from all noises each time, so that a part holds none."""
+        return self.backend.state(self._noises.x_T[self._numbers])
 
     def __call__(self, x: Any, point: Point | list[Point]) -> Any:
         with self.backend.autograd.no_grad():

@@ -107,7 +107,8 @@ def _differences(
         outputs.append((part(states[-1], point), *outputs[-1]))
         states.append(part.combine(row, [states[-1], *outputs[-1]]))
     end = miss(part, states[-1], reference)
-    numbers, found = [], []
+    numbers: list[_Number] = []
+    vectors = np.empty((len(part), sum(map(len, table.rows)) + table.nfe, end.shape[1]))  # as many as there may be
     for k in range(table.nfe):
         target, size = states[k + 1], root_mean_square(part.flat(states[k + 1]))
         arrays = (states[k], *outputs[k + 1])
@@ -115,15 +116,17 @@ def _differences(
         starts = [part.combine([1.0, move], [target, array]) for move, array in zip(moves, arrays, strict=True)]
         count = len(arrays)
         ends = abreast(part, [table] * count, k + 1, starts, [outputs[k + 1]] * count)
-        numbers += [_Number(k, place) for place in range(count)]
-        found += [(miss(part, moved, reference) - end) / move for moved, move in zip(ends, moves, strict=True)]
+        for at, (moved, move) in enumerate(zip(ends, moves, strict=True)):
+            vectors[:, len(numbers)] = (miss(part, moved, reference) - end) / move
+            numbers.append(_Number(k, at))
         if times and k > 0:
             other, move = _later(table, schedule, k, _TIME_MOVE)
             if move:
                 moved = other.resume(part, k, states[k], outputs[k])
+                vectors[:, len(numbers)] = (miss(part, moved, reference) - end) / move
                 numbers.append(_Number(k, -1))
-                found.append((miss(part, moved, reference) - end) / move)
-    return numbers, np.stack([*found, -end], axis=1)
+    vectors[:, len(numbers)] = -end
+    return numbers, vectors[:, : len(numbers) + 1]
 
 
 def _noise(table: Table, schedule: NoiseSchedule, numbers: Sequence[_Number]) -> Floats:

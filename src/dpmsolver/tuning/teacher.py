@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
 from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,17 +15,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dpmsolver.errors import PlanError, SamplingError
+from dpmsolver.files import written_aside
 from dpmsolver.host import to_host
-from dpmsolver.plans.loop import run, steps
+from dpmsolver.plans.loop import steps
 from dpmsolver.plans.rows import Point
 from dpmsolver.solvers.registry import make_plan
 from dpmsolver.tuning.parts import Part
 from dpmsolver.typing import SolverName
 
-__all__ = ["TEACHER_NFE", "Lesson", "Taught", "place"]
+__all__ = ["TEACHER_NFE", "Lazy", "Lesson", "Taught", "place"]
 
 TEACHER_NFE = 64
 _SOLVER: SolverName = "dpm++4m-exact"
+_ARCHIVE_HEADER = struct.Struct(
+    "<26xHH"
+)  # of a file in a zip archive: its last numbers are the lengths of what follows
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,64 +42,92 @@ class Lesson:
 
     Args:
         points: where the network was evaluated, and the end where it was not.
-        states: at each point, (B, …). outputs: the predicted x_0 at each evaluated point.
+        states: at each point, (B, …); held in memory, or `Lazy`. outputs: the predicted x_0 at each evaluated point.
     """
 
     points: tuple[Point, ...]
-    states: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+    states: Sequence[Any]
+    outputs: Sequence[Any]
 
     @classmethod
-    def given(cls, part: Part, end: float, nfe: int = TEACHER_NFE) -> Lesson:
-        """Follow a part's noises to the time `end` with `nfe` evaluations, and one more if `end` is 0."""
-        schedule = part.denoiser.schedule
-        last = schedule.last_time(1000) if end == 0.0 else end
-        # Of order 4 to the end: steps of lower order there are for few evaluations (Gaussian data, 64 to t = 0.01: off 2e-5, else 2e-4).
-        plan = make_plan(
-            _SOLVER, schedule, nfe, "logsnr", end=last, predicts=part.denoiser.predicts, lower_order_final=False
-        )
-        points, states, outputs = [*(row.point for row in plan.rows), plan.end], [], []
+    def given(cls, part: Part, end: float, nfe: int = TEACHER_NFE, *, whole: bool = True) -> Lesson:
+        """Follow a part's noises to the time `end` with `nfe` evaluations, and one more if `end` is 0.
 
-        def answer(u: Any, point: Point) -> Any:
-            states.append(u)
-            outputs.append(_answered(part, u, point))
-            return outputs[-1]
+        Args:
+            whole: hold the trajectories; their ends alone otherwise.
+        """
+        found = deque(_followed(part, end, nfe), None if whole else 1)
+        points, states, outputs = zip(*found, strict=True)
+        return cls(points, states, outputs[:-1])
 
-        reached = run(steps(plan, part.x), answer)
-        if end == 0.0:
-            reached = answer(reached, plan.end)
-            points.append(Point.at(schedule, 0.0))
-        states.append(reached)
-        return cls(tuple(points), tuple(states), tuple(outputs))
+    @staticmethod
+    def write(path: Path, part: Part, end: float, nfe: int = TEACHER_NFE, *, whole: bool = True) -> None:
+        """Follow a part's noises, and write to a file what `given` returns, each state as soon as it is known.
 
-    def ended(self) -> Lesson:
-        """Return the end alone."""
-        return Lesson(self.points[-1:], self.states[-1:], ())
-
-    def save(self, path: Path, part: Part) -> None:
-        """Write the trajectories of a part as NumPy's npz, float32 (float64 where the states are)."""
-        columns = np.array([(p.time, p.label, p.alpha, p.sigma) for p in self.points])
-        states, outputs = ([to_host(x) for x in arrays] for arrays in (self.states, self.outputs))
-        dtype = np.float64 if str(part.x.dtype).endswith("64") else np.float32
-        with path.open("wb") as file:
-            np.savez(file, points=columns, states=np.array(states, dtype), outputs=np.array(outputs, dtype))
+        The file is NumPy's npz, not compressed, with two arrays: `points`, and `trajectory`, (2 n - 1, B, …), in which states and predicted
+        x_0 alternate, float32 (float64 where the states are).
+        """
+        count = nfe + 1 + (end == 0.0) if whole else 1
+        dtype = np.dtype(np.float64 if str(part.like.dtype).endswith("64") else np.float32)
+        points = []
+        with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+            with archive.open("trajectory.npy", "w", force_zip64=True) as file:
+                header = {
+                    "descr": dtype.str,
+                    "fortran_order": False,
+                    "shape": (2 * count - 1, len(part), *part.like.shape[1:]),
+                }
+                np.lib.format.write_array_header_1_0(file, header)
+                for point, *arrays in _followed(part, end, nfe) if whole else deque(_followed(part, end, nfe), 1):
+                    points.append((point.time, point.label, point.alpha, point.sigma))
+                    for x in arrays if len(points) < count else arrays[:1]:
+                        file.write(to_host(x).astype(dtype).tobytes())
+            with archive.open("points.npy", "w") as file:
+                np.save(file, np.array(points))
 
     @classmethod
     def load(cls, path: Path, part: Part) -> Lesson:
-        """Read the file that `save` wrote. Raise PlanError for a file that is cut short."""
+        """Open a file that `write` wrote. Its states and outputs are `Lazy`: each is read when it is asked for.
+
+        Raises:
+            PlanError: the file is cut short or changed.
+        """
         try:
-            with path.open("rb") as opened, np.load(opened) as file:
-                points = tuple(Point(*row) for row in file["points"].tolist())
-                states, outputs = (np.asarray(file[name], np.float64) for name in ("states", "outputs"))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise PlanError(f"{path} holds no trajectories ({error}): delete it, and they are made again") from None
-        made = (tuple(part.backend.from_numpy(x, part.x) for x in arrays) for arrays in (states, outputs))
-        return cls(points, *made)
+            with zipfile.ZipFile(path) as archive:
+                if (broken := archive.testzip()) is not None:
+                    raise ValueError(f"{broken} was changed")
+                with archive.open("points.npy") as file:
+                    points = tuple(Point(*row) for row in np.load(file).tolist())
+            begin, shape, dtype = _place_in(path, "trajectory.npy")
+            if shape != (2 * len(points) - 1, len(part), *part.like.shape[1:]):
+                raise ValueError(f"the shape {shape}")
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+            raise _told(path, error) from None
+        size = math.prod(shape[1:])
+
+        def read(row: int) -> Any:
+            try:
+                found = np.fromfile(path, dtype, size, offset=begin + row * size * dtype.itemsize).reshape(shape[1:])
+            except (OSError, ValueError) as error:
+                raise _told(path, error) from None
+            return part.backend.from_numpy(to_host(found), part.like)
+
+        count = len(points)
+        return cls(points, Lazy(count, lambda k: read(2 * k)), Lazy(count - 1, lambda k: read(2 * k + 1)))
 
     @property
     def end(self) -> Any:
         """The states at the end of the trajectories."""
         return self.states[-1]
+
+    def first(self, count: int) -> Lesson:
+        """Return the trajectories of the first `count` noises, `Lazy`."""
+        states, outputs = self.states, self.outputs
+        return Lesson(
+            self.points,
+            Lazy(len(states), lambda k: states[k][:count]),
+            Lazy(len(outputs), lambda k: outputs[k][:count]),
+        )
 
     def at(self, part: Part, point: Point) -> Any:
         """Return the states at a point between the start and the end."""
@@ -104,12 +140,72 @@ class Lesson:
         return part.combine(_between(self.points[k], self.points[k + 1], point, slope_after=len(known) == 2), arrays)
 
 
+class Lazy(Sequence[Any]):
+    """Arrays that are made each time when they are asked for, and not held.
+
+    Args:
+        count: the number of arrays.
+        made: returns the array of a number.
+    """
+
+    def __init__(self, count: int, made: Callable[[int], Any]) -> None:
+        self._numbers, self._made = range(count), made
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return tuple(map(self._made, self._numbers[number]))
+        return self._made(self._numbers[number])
+
+
+def _followed(part: Part, end: float, nfe: int) -> Iterator[tuple[Point, Any, Any]]:
+    """Yield each point of the teacher's run with the states and the predicted x_0; at the end the latter is None."""
+    schedule = part.denoiser.schedule
+    last = schedule.last_time(1000) if end == 0.0 else end
+    # Of order 4 to the end: steps of lower order there are for few evaluations (Gaussian data, 64 to t = 0.01: off 2e-5, else 2e-4).
+    plan = make_plan(
+        _SOLVER, schedule, nfe, "logsnr", end=last, predicts=part.denoiser.predicts, lower_order_final=False
+    )
+    run = steps(plan, part.x)
+    try:
+        moment = next(run)
+        while True:
+            output = _answered(part, moment.u, moment.point)
+            yield moment.point, moment.u, output
+            moment = run.send(output)
+    except StopIteration as reached:
+        x = reached.value
+    if end == 0.0:
+        output = _answered(part, x, plan.end)
+        yield plan.end, x, output
+        yield Point.at(schedule, 0.0), output, None
+    else:
+        yield plan.end, x, None
+
+
 def _answered(part: Part, x: Any, point: Point) -> Any:
     """Return the network's output on a trajectory of the teacher. Raise SamplingError if it is not finite."""
     try:
         return part(x, point)
     except SamplingError as error:
         raise SamplingError(f"the trajectories of the teacher cannot be followed: {error}") from None
+
+
+def _place_in(path: Path, name: str) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    """Return where the numbers of an array in an npz that is not compressed begin, and the array's shape and type."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        file.seek(archive.getinfo(name).header_offset)
+        header = file.read(_ARCHIVE_HEADER.size)
+        file.seek(sum(_ARCHIVE_HEADER.unpack(header)), 1)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        return file.tell(), shape, dtype
+
+
+def _told(path: Path, error: Exception) -> PlanError:
+    return PlanError(f"{path} holds no trajectories ({error}): delete it, and they are made again")
 
 
 class Taught(NamedTuple):
@@ -120,8 +216,7 @@ class Taught(NamedTuple):
 
     def first(self, count: int) -> Taught:
         """Return its first `count` samples."""
-        states, outputs = (tuple(x[:count] for x in arrays) for arrays in (self.lesson.states, self.lesson.outputs))
-        return Taught(self.part.first(count), Lesson(self.lesson.points, states, outputs))
+        return Taught(self.part.first(count), self.lesson.first(count))
 
 
 def place(point: Point) -> float:

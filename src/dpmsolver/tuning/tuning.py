@@ -176,7 +176,9 @@ def tune(
         loss: a function (x, reference) -> (B,), numbers >= 0, to minimise instead of the distance.
         batch: samples that the network evaluates at once.
         seed: of the noises where a shape is given, and of their division into parts.
-        store: a folder for trajectories and finished plans. A second call finds them there, and an interrupted one resumes.
+        store: a folder for trajectories and finished plans. A second call finds them there, and an interrupted one resumes. Trajectories
+            then stay on disk, and each state is read when it is needed; without a store they are held in memory, of each noise that is
+            fitted to 129 states or more.
         progress: called with (evaluations so far, evaluations in all); the second is an estimate from above.
 
     Returns:

@@ -295,9 +295,16 @@ def test_a_network_instead_of_a_denoiser_is_told(network: Any) -> None:
         dpm.tune(network, (16, 2), nfe=3)
 
 
-def test_a_network_that_draws_random_numbers_is_told() -> None:
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 0.2), (0.5, 1.0)])
+def test_a_network_that_draws_random_numbers_is_told(low: float, high: float) -> None:
+    """Everywhere, or only at low or at high noise."""
     rng, plain = np.random.default_rng(0), peaks()
-    noisy = plain.replace(network=lambda x, t: plain.network(x, t) + 0.01 * rng.standard_normal(x.shape))
+
+    def network(x: Any, t: Any) -> Any:
+        loud = low <= float(t.ravel()[0]) <= high
+        return plain.network(x, t) + 0.01 * loud * rng.standard_normal(x.shape)
+
+    noisy = plain.replace(network=network)
     refused(
         dpm.PlanError, r"the network is not deterministic: two calls with one input differ by .*net\.eval\(\)", noisy
     )

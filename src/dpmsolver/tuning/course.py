@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dpmsolver.errors import PlanError
+from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.files import written_aside
 from dpmsolver.host import to_host
 from dpmsolver.networks.denoiser import Denoiser
@@ -33,6 +33,7 @@ _NEAR = 0.1  # of the error of `auto`: a teacher whose own error is larger, in t
 _LARGEST_TEACHER = 4 * TEACHER_NFE
 _ROUNDED = 1e-5  # of the size of the trajectories' ends: an error of a teacher that is rounding
 _LAYOUT = "in turn"  # of the files of trajectories: those of another layout are not opened, but made again
+_LEVELS = (-2.0, 0.0, 3.0)  # half-log-SNR at which the network is called twice with one input
 _SAME = 1e-3  # of the output's size: how far apart two calls of one network may be
 
 
@@ -124,15 +125,21 @@ class Course:
             count, lesson = 2 * count, finer
 
     def _require_deterministic(self) -> None:
+        """Raise PlanError if two calls differ at a high, a middle or a low noise level."""
         part = self.noises.part(self.order[:2])
-        point = Point.at(self.schedule, self.schedule.time(0.0))
-        once, again = (part.flat(part(part.x, point)) for _ in range(2))
-        gap = float(np.abs(once - again).max())
-        if gap > _SAME * max(float(np.abs(once).max()), 1e-30):
-            raise PlanError(
-                f"the network is not deterministic: two calls with one input differ by {gap:.3g}: put it into evaluation mode (net.eval()) "
-                "and take what draws random numbers out of it"
-            )
+        first, last = (float(self.schedule.half_log_snr(t)) for t in (self.schedule.t_max, self.schedule.t_min))
+        for level in np.clip(_LEVELS, first, last).tolist():
+            point = Point.at(self.schedule, self.schedule.time(level))
+            try:
+                once, again = (part.flat(part(part.x, point)) for _ in range(2))
+            except SamplingError:  # the teacher says where it meets it
+                return
+            gap = float(np.abs(once - again).max())
+            if gap > _SAME * max(float(np.abs(once).max()), 1e-30):
+                raise PlanError(
+                    f"the network is not deterministic: two calls with one input differ by {gap:.3g}: put it into evaluation mode "
+                    "(net.eval()) and take what draws random numbers out of it"
+                )
 
     def key(self, *settings: object) -> str:
         """Return the name of a fit, which identifies the network, its conditions, all noises and the settings."""

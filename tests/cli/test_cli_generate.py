@@ -104,6 +104,45 @@ def test_memory_too_short_for_one_sample_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ("broken", ["--num", "100", "--shard", "50", "--batch", "25"], "the network returned NaN or infinity at"),
+        (
+            "deadly",
+            ["--num", "20", "--shard", "10", "--batch", "7", "--engine", "processes", "--workers", "1"],
+            "shard 0 ended 2 workers (exit code 3)",
+        ),
+        (
+            "deadly_to_load",
+            ["--num", "20", "--engine", "processes", "--workers", "1"],
+            "a worker died while it loaded the model (exit code 3)",
+        ),
+    ],
+)
+def test_a_run_that_fails_is_one_line_and_exit_code_1(
+    model: str,
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network that returns NaN, workers that die over a shard, here twice instead of five times, and one that dies before."""
+    from dpmsolver.generation.engines import processes
+
+    monkeypatch.setattr(processes, "_DEATHS", 2)
+    out = tmp_path / "out"
+    assert cli.main(["generate", f"{MODELS}:{model}", "--nfe", "4", "--out", str(out), *options]) == 1
+    error = capfd.readouterr().err.strip()
+    assert error.startswith(f"dpmsolver: error: {said}")
+    assert "\n" not in error
+    if model != "deadly_to_load":
+        assert json.loads((out / "status.json").read_text())["state"] == "stopped"
+    else:
+        assert not out.exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_stops_with_a_line_and_the_same_command_resumes(tmp_path: Path) -> None:
     """Exit code 130; the status says that it was stopped."""

@@ -56,6 +56,16 @@ def deadly() -> Testbed:
     return Testbed("deadly", plain.schedule, plain.shape, np.empty(0), lambda labels: Denoiser(network, plain.schedule))
 
 
+def deadly_to_load() -> Testbed:
+    """A model that ends its process, if that is a worker, while it is loaded."""
+    import os
+    import sys
+
+    if "worker" in " ".join(sys.argv[:1]):
+        os._exit(3)
+    return load_testbed("mixture-2")
+
+
 def tiny_pictures() -> Testbed:
     """A torch network of pictures 3 x 8 x 8 with four classes."""
     import torch

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from generation_models import HERE, sums
+from generation_models import HERE, leftovers, sums
 
+import dpmsolver as dpm
+from dpmsolver.generation import targets
 from dpmsolver.generation.formats import FORMATS, Samples
 from dpmsolver.generation.generating import generate
 from dpmsolver.generation.pictures import png
@@ -69,6 +76,29 @@ def test_npz_is_what_guided_diffusion_reads(tmp_path: Path, pixels: np.ndarray) 
     ).read_bytes()
 
 
+@pytest.mark.parametrize("damage", [lambda content: content[:-7], lambda content: content[:-99] + b"x" + content[-98:]])
+def test_a_merged_file_that_was_cut_off_or_changed_is_made_again(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    """The manifest has its sha256; nothing is drawn for it, and a folder whose manifest does not know the file gets it anew."""
+    given: dict[str, Any] = {"num": 12, "nfe": 2, "format": "npz", "shard": 6, "batch": 3, "out": tmp_path}
+    generate(MODEL, **given)
+    merged, manifest = tmp_path / "samples_12x8x8x3.npz", tmp_path / "manifest.json"
+    whole, before = merged.read_bytes(), merged.stat().st_mtime_ns
+    generate(MODEL, **given)
+    assert merged.stat().st_mtime_ns == before
+    merged.write_bytes(damage(whole))
+    with pytest.warns(dpm.ConventionWarning, match=r"samples_12x8x8x3\.npz in .* has .*: it is made again"):
+        assert generate(MODEL, **given).drawn == 0
+    assert merged.read_bytes() == whole
+    known = json.loads(manifest.read_text())
+    assert known.pop("merged")["sha256"] == hashlib.sha256(whole).hexdigest()
+    manifest.write_text(json.dumps(known))
+    merged.write_bytes(damage(whole))
+    assert generate(MODEL, **given).drawn == 0
+    assert merged.read_bytes() == whole
+
+
 def test_png_is_in_folders_of_1000_as_edm_has_them(tmp_path: Path) -> None:
     """Named by seed, in a folder named by its first seed; nothing else in `samples` looks like a picture."""
     from PIL import Image
@@ -78,6 +108,56 @@ def test_png_is_in_folders_of_1000_as_edm_has_them(tmp_path: Path) -> None:
     assert names == [f"{seed - seed % 1000:06d}/{seed:06d}.png" for seed in range(996, 1004)]
     with Image.open(tmp_path / "samples" / names[0]) as picture:
         assert picture.size == (8, 8)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files")
+def test_pictures_are_durable_before_their_record_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is synced before it is renamed, then their folder, then the record is written."""
+    events: list[str] = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        sync(handle)
+        events.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+
+    def renamed(old: Path, new: Path) -> None:
+        rename(old, new)
+        events.append(f"to {Path(new).name}")
+
+    monkeypatch.setattr(targets.os, "fsync", synced)
+    monkeypatch.setattr(targets.os, "replace", renamed)
+    generate(MODEL, 40, 2, out=tmp_path, format="png", batch=10, features="none")
+    names = [f"{seed:06d}.png" for seed in range(40)]
+    last = max(events.index(f"to {name}") for name in names)
+    for name in names:
+        aside = next(index for index, event in enumerate(events) if event.startswith(f".{name}."))
+        assert aside < events.index(f"to {name}")
+    assert last < events.index("000000", last) < events.index("to 00000000.json")
+
+
+def test_a_shard_of_pictures_that_was_interrupted_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a record it is drawn again, and the pictures that lie there are kept."""
+    given: dict[str, Any] = {"num": 40, "nfe": 2, "format": "png", "batch": 10}
+    generate(MODEL, **given, out=tmp_path / "a")
+    rename, done = os.replace, list[str]()
+
+    def renamed(old: Path, new: Path) -> None:
+        if Path(new).suffix == ".png" and len(done) >= 20:
+            raise OSError("the disk is gone")
+        rename(old, new)
+        done.append(Path(new).name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(targets.os, "replace", renamed)
+        with pytest.raises(OSError, match="the disk is gone"):
+            generate(MODEL, **given, out=tmp_path / "b")
+    assert 0 < len(sums(tmp_path / "b")) < len(sums(tmp_path / "a"))
+    assert not json.loads((tmp_path / "b" / "manifest.json").read_text())["shards"]
+    assert generate(MODEL, **given, out=tmp_path / "b").drawn == 40
+    assert sums(tmp_path / "b") == sums(tmp_path / "a")
+    assert not leftovers(tmp_path / "b")
 
 
 def test_npy_keeps_what_the_sampler_left(tmp_path: Path) -> None:

@@ -90,6 +90,30 @@ def test_the_merged_file_streams_into_a_store(bucket: str, tmp_path: Path) -> No
     generate(f"{HERE}:tiny_pictures", **given, out=f"{bucket}/npz")
     name = "samples_40x8x8x3.npz"
     assert open_target(f"{bucket}/npz").read(name) == (tmp_path / name).read_bytes()
+    open_target(f"{bucket}/npz").write(name, b"half")
+    with pytest.warns(dpm.ConventionWarning, match=f"{name} in .* has 4 bytes instead of"):
+        generate(f"{HERE}:tiny_pictures", **given, out=f"{bucket}/npz")
+    assert open_target(f"{bucket}/npz").read(name) == (tmp_path / name).read_bytes()
+
+
+def test_pictures_as_files_of_their_own_go_into_a_store(bucket: str, tmp_path: Path) -> None:
+    """Many at once; one that lies there without a record is compared with its seed."""
+    pytest.importorskip("torch")
+    given: dict[str, Any] = {"num": 12, "nfe": 2, "format": "png", "batch": 4}
+    generate(f"{HERE}:tiny_pictures", **given, out=tmp_path)
+    target = open_target(f"{bucket}/png")
+    target.write("samples/000000/000003.png", (tmp_path / "samples" / "000000" / "000003.png").read_bytes())
+    target.write(
+        "manifest.json", json.dumps({**json.loads((tmp_path / "manifest.json").read_text()), "shards": []}).encode()
+    )
+    generate(f"{HERE}:tiny_pictures", **given, out=target.url)
+    assert objects(target.url) == sums(tmp_path)
+    target.write(
+        "manifest.json", json.dumps({**json.loads((tmp_path / "manifest.json").read_text()), "shards": []}).encode()
+    )
+    target.write("samples/000000/000003.png", b"foreign")
+    with pytest.raises(ValueError, match=r"000003\.png in .* is not of this run"):
+        generate(f"{HERE}:tiny_pictures", **given, out=target.url)
 
 
 def half_of(target: Target) -> None:

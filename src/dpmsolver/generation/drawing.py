@@ -185,8 +185,7 @@ class Artist:
         """Write the files of a shard, then its record: with that it is there."""
         files = {f"{SAMPLES}/{name}": content for name, content in self.format.files(samples, stem(shard)).items()}
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        for name, content in files.items():
-            self._put(name, content, sums[name])
+        self._put(files, sums)
         extra = None
         if statistics is not None:
             extra = hashlib.sha256(statistics).hexdigest()
@@ -200,13 +199,13 @@ class Artist:
         self.target.write(record.name, record.text(), lasting=False)
         return record
 
-    def _put(self, name: str, content: bytes, sha256: str) -> None:
-        """Write a file, unless it lies there already, as after a death between it and the record; ValueError for one of another content."""
-        there = self.target.read(name)
-        if there is None:
-            self.target.write(name, content)
-        elif hashlib.sha256(there).hexdigest() != sha256:
-            raise ValueError(
-                f"{name} in {self.target.url} is not of this run: no record has it, and its bytes are not those of its seeds: "
-                "move it away, and start again"
-            )
+    def _put(self, files: dict[str, bytes], sums: dict[str, str]) -> None:
+        """Write the files that do not exist yet; some do after a death before the record. ValueError for one of another content."""
+        there = self.target.read_all(list(files))
+        for name, content in there.items():
+            if hashlib.sha256(content).hexdigest() != sums[name]:
+                raise ValueError(
+                    f"{name} in {self.target.url} is not of this run: no record has it, and its bytes are not those of its seeds: "
+                    "move it away, and start again"
+                )
+        self.target.write_all({name: content for name, content in files.items() if name not in there})

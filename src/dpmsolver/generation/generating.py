@@ -139,7 +139,8 @@ def generate(
         OSError: the folder cannot be written to. SamplingError: the network returned NaN.
 
     Warns:
-        ConventionWarning: a shard is damaged and drawn again, or shards of a run were drawn with different versions or devices.
+        ConventionWarning: a shard is damaged and drawn again, the file of all samples is damaged and made again, or shards of a run were
+            drawn with different versions or devices.
 
     Examples:
         >>> import tempfile
@@ -232,8 +233,9 @@ def _run(
                 if lost := [shard for shard in missing if shard not in manifest.shards]:
                     raise SamplingError(f"{len(lost)} shards were not drawn, such as {lost[0]}: the same call resumes")
             if job.format == "npz":
-                merge_npz(
-                    target, [manifest.shards[shard] for shard in job.seeds.shards], len(job.seeds), prepared.shape
+                records = [manifest.shards[shard] for shard in job.seeds.shards]
+                manifest.merged = merge_npz(
+                    target, records, len(job.seeds), prepared.shape, manifest.merged, whole=verify == "sha256"
                 )
         except BaseException as error:
             _stopped(watcher, target, error)

@@ -16,7 +16,7 @@ from typing import Any
 
 from dpmsolver.generation.targets import Target
 
-__all__ = ["MANIFEST", "RECORDS", "SAMPLES", "STATISTICS", "Manifest", "Record", "digest", "stem", "sum_of"]
+__all__ = ["MANIFEST", "RECORDS", "SAMPLES", "STATISTICS", "Manifest", "Merged", "Record", "digest", "stem", "sum_of"]
 
 MANIFEST, RECORDS, SAMPLES, STATISTICS = "manifest.json", "records", "samples", "statistics"
 _VERSION = 1
@@ -107,6 +107,15 @@ class Record:
             return None
 
 
+@dataclass(frozen=True)
+class Merged:
+    """The file of all samples at the end of a run, with its size and its sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
 @dataclass
 class Manifest:
     """The manifest of a folder.
@@ -116,12 +125,14 @@ class Manifest:
         model: the name of the model, which may change as long as its weights do not.
         environments: the versions and devices with which shards were drawn, by a short sum of them.
         shards: the records by shard.
+        merged: the file of all samples, once it exists; only the format npz has one.
     """
 
     run: dict[str, Any]
     model: str = ""
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     shards: dict[int, Record] = field(default_factory=dict)
+    merged: Merged | None = None
 
     @classmethod
     def read(cls, target: Target) -> Manifest | None:
@@ -138,7 +149,8 @@ class Manifest:
             if found["version"] != _VERSION:
                 raise ValueError(f"it has version {found['version']}, and {_VERSION} is read")
             shards = {each["shard"]: Record(**each) for each in found["shards"]}
-            manifest = cls(found["run"], found["model"], found["environments"], shards)
+            merged = None if found.get("merged") is None else Merged(**found["merged"])
+            manifest = cls(found["run"], found["model"], found["environments"], shards, merged)
             manifest.check()
         except KeyError as error:
             raise ValueError(
@@ -187,6 +199,7 @@ class Manifest:
             "model": self.model,
             "run": self.run,
             "environments": self.environments,
+            **({} if self.merged is None else {"merged": asdict(self.merged)}),
             "shards": [],
         }
         head = json.dumps(whole, indent=1).removesuffix("[]\n}")

@@ -6,11 +6,13 @@ when all of it has been uploaded.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +21,8 @@ __all__ = ["Target", "open_target"]
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _ASIDE = re.compile(r"\..+\.\d+\.tmp")  # of `_Local._aside`: .NAME.HOST.PROCESS.tmp
+_AT_ONCE = 8  # files that are synced at the same time, so that the disk writes them together
+_PIECE = 2**20  # bytes that are read at once where a file may be large
 
 
 class Target(ABC):
@@ -40,8 +44,8 @@ class Target(ABC):
         """Return the sizes of the files in a folder and its subfolders by name; an empty dict if the folder does not exist."""
 
     @abstractmethod
-    def has(self, name: str) -> bool:
-        """Return whether a file exists."""
+    def size(self, name: str) -> int | None:
+        """Return the size of a file, or None if it does not exist."""
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
@@ -60,6 +64,23 @@ class Target(ABC):
     @abstractmethod
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
         """Write a file, complete or not at all. With lasting=True it is on the disk when this returns."""
+
+    @abstractmethod
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write many files, each complete or not at all, in any order. All are on the disk when this returns."""
+
+    def sha256(self, name: str) -> str:
+        """Return the sha256 of a file, which is read in pieces."""
+        total = hashlib.sha256()
+        with self.reading(name) as file:
+            while piece := file.read(_PIECE):
+                total.update(piece)
+        return total.hexdigest()
+
+    @abstractmethod
+    @contextmanager
+    def reading(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file of large content, which exists."""
 
     @abstractmethod
     @contextmanager
@@ -129,8 +150,9 @@ class _Local(Target):
                         found[name] = entry.stat().st_size
         return found
 
-    def has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
+    def size(self, name: str) -> int | None:
+        path = self.folder / name
+        return path.stat().st_size if path.is_file() else None
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -139,18 +161,44 @@ class _Local(Target):
             return None
 
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
+        self._make((self.folder / name).parent)
         with self._aside(name, lasting) as file:
             file.write(content)
+        if lasting:
+            _sync((self.folder / name).parent)
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        folders = sorted({(self.folder / name).parent for name in files})
+        for folder in folders:
+            self._make(folder)
+
+        def put(name: str) -> None:
+            with self._aside(name, True) as file:
+                file.write(files[name])
+
+        # One after the other, each file would wait for a write of the disk of its own.
+        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(files)))) as threads:
+            for _ in threads.map(put, files):
+                pass
+        for folder in folders:
+            _sync(folder)
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
-        with self._aside(name, True) as file:
+    def reading(self, name: str) -> Iterator[IO[bytes]]:
+        with (self.folder / name).open("rb") as file:
             yield file
 
     @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        self._make((self.folder / name).parent)
+        with self._aside(name, True) as file:
+            yield file
+        _sync((self.folder / name).parent)
+
+    @contextmanager
     def _aside(self, name: str, lasting: bool) -> Iterator[IO[bytes]]:
+        """Open a file that is renamed when the block ends. The caller makes its folder, and syncs it."""
         path = self.folder / name
-        self._make(path.parent)
         aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
         try:
             with aside.open("wb") as file:
@@ -161,8 +209,6 @@ class _Local(Target):
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
-        if lasting:
-            _sync(path.parent)
 
     def _make(self, folder: Path) -> None:
         if folder.is_dir():
@@ -262,9 +308,13 @@ class _Store(Target):
             return {}
         return {path[len(self.root) + 1 :]: int(each["size"]) for path, each in found.items()}
 
-    def has(self, name: str) -> bool:
-        with self._reached():
-            return bool(self.fs.exists(f"{self.root}/{name}"))
+    def size(self, name: str) -> int | None:
+        try:
+            with self._reached():
+                self.fs.invalidate_cache()
+                return int(self.fs.info(f"{self.root}/{name}")["size"])
+        except FileNotFoundError:
+            return None
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -277,6 +327,16 @@ class _Store(Target):
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
         with self._reached():
             self.fs.pipe_file(f"{self.root}/{name}", content)
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        if files:
+            with self._reached():
+                self.fs.pipe({f"{self.root}/{name}": content for name, content in files.items()})
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[IO[bytes]]:
+        with self._reached(), self.fs.open(f"{self.root}/{name}", "rb") as file:
+            yield file
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -294,8 +354,11 @@ class _Store(Target):
         if not names:
             return {}
         with self._reached():
-            found: dict[str, bytes] = self.fs.cat([f"{self.root}/{name}" for name in names], on_error="omit")
-        return {path[len(self.root) + 1 :]: content for path, content in found.items()}
+            found: dict[str, Any] = self.fs.cat([f"{self.root}/{name}" for name in names], on_error="return")
+            for answer in found.values():
+                if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                    raise answer
+        return {path[len(self.root) + 1 :]: answer for path, answer in found.items() if isinstance(answer, bytes)}
 
     def remove_all(self, names: Sequence[str]) -> None:
         if names:

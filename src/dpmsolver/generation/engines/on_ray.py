@@ -11,9 +11,12 @@ import json
 import logging
 import os
 import socket
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -35,6 +38,7 @@ _MEMORY = 200 * 2**20  # of a cluster that is started here: what travels is numb
 _DEATHS = 5  # of workers over one shard
 _FOR_EVER = {"max_restarts": -1, "max_task_retries": -1}
 _GROUPS = 64  # of shards, for each worker
+_LEVEL = "RAY_BACKEND_LOG_LEVEL"  # by which Ray's own library is quiet, which it tells
 
 
 class OnRay(Engine):
@@ -64,14 +68,14 @@ class OnRay(Engine):
         if not ray.is_initialized():
             _require_somebody(self.address)
             self.own = True
+            given: dict[str, Any] = {"address": self.address}
+            if self.address is None:
+                cores = self.threads * (self.wanted or max(1, (os.cpu_count() or 1) // self.threads))
+                given = {"address": "local", "num_cpus": cores, "object_store_memory": _MEMORY}
+                given["include_dashboard"] = False
             try:
-                if self.address is None:
-                    cores = self.threads * (self.wanted or max(1, (os.cpu_count() or 1) // self.threads))
-                    ray.init(
-                        address="local", num_cpus=cores, object_store_memory=_MEMORY, include_dashboard=False, **quiet
-                    )
-                else:
-                    ray.init(address=self.address, **quiet)
+                with _without(_LEVEL):
+                    ray.init(**given, **quiet)
             except Exception as error:  # Ray raises errors of many kinds for a cluster that is not there
                 raise ValueError(
                     f"the Ray cluster at {self.address or 'this machine'} cannot be reached ({' '.join(str(error).split())[:200]})"
@@ -106,7 +110,10 @@ class OnRay(Engine):
     def prepare(self, job: Job) -> Prepared:
         ray = self.ray
         content = packed(job.replace(threads=self.threads), ray.cloudpickle)
-        answer = ray.get(ray.remote(_prepared).options(max_retries=3, **self._share).remote(content))
+        try:
+            answer = ray.get(ray.remote(_prepared).options(max_retries=3, **self._share).remote(content))
+        except ray.exceptions.RayError as error:
+            raise SamplingError(f"a worker died while it loaded the model ({_cause(error)})") from None
         if isinstance(answer, tuple):
             raise rebuilt(*answer)
         prepared: Prepared = answer
@@ -129,12 +136,15 @@ class OnRay(Engine):
             compute=data.ActorPoolStrategy(size=min(self.workers, len(groups))),
             **self._share,
         )
-        for rows in drawn.iter_batches(batch_size=None, prefetch_batches=0):
-            for text in rows["answer"]:
-                answer = json.loads(str(text))
-                if "error" in answer:
-                    raise rebuilt(*answer["error"])
-                finished(Record(**answer))
+        try:
+            for rows in drawn.iter_batches(batch_size=None, prefetch_batches=0):
+                for text in rows["answer"]:
+                    answer = json.loads(str(text))
+                    if "error" in answer:
+                        raise rebuilt(*answer["error"])
+                    finished(Record(**answer))
+        except self.ray.exceptions.RayError as error:
+            raise SamplingError(f"Ray ended the run ({_cause(error)}): the same call resumes") from None
 
 
 class _Actor:
@@ -142,6 +152,7 @@ class _Actor:
 
     def __init__(self, content: bytes, begun: Any) -> None:
         self.ray, self.begun = _ray(), begun
+        self.again = bool(self.ray.get_runtime_context().was_current_actor_reconstructed)
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self.artist: Artist | None = None
         self.failure: tuple[str, str] | None = None
@@ -158,7 +169,9 @@ class _Actor:
         if self.artist is None:
             return json.dumps({"error": self.failure})
         try:
-            if self.ray.get(self.begun.begin.remote(shard)) > _DEATHS:
+            times = self.begun.begin.remote(shard)
+            # Ray gives a shard that ended a worker to one that took the place of a dead one: only those have to wait for the answer.
+            if self.again and self.ray.get(times) > _DEATHS:
                 raise SamplingError(f"shard {shard} ended {_DEATHS} workers")
             record = self.artist.draw(shard)
             self.begun.end.remote(shard)
@@ -179,6 +192,11 @@ class _Begun:
 
     def end(self, shard: int) -> None:
         self.times.pop(shard, None)
+
+
+def _cause(error: BaseException) -> str:
+    """The kind of an error of Ray and the first line that it says."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}"
 
 
 def _end_with(parent: int) -> None:
@@ -206,10 +224,29 @@ def _require_somebody(address: str | None) -> None:
         raise ValueError(f"the Ray cluster at {address} cannot be reached ({error})") from error
 
 
+@contextmanager
+def _without(text: str) -> Iterator[None]:
+    """Leave lines with a text out of standard error, where Ray's own library writes past Python. The other lines appear at the end."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as lines:
+        kept = os.dup(2)
+        os.dup2(lines.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            lines.seek(0)
+            for line in lines:
+                if text.encode() not in line:
+                    os.write(2, line)
+
+
 def _ray() -> Any:
     """The package, told to be quiet and to send nothing about its use."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault(_LEVEL, "fatal")
     import ray
 
     return ray

@@ -11,12 +11,9 @@ import json
 import logging
 import os
 import socket
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -38,7 +35,6 @@ _MEMORY = 200 * 2**20  # of a cluster that is started here: what travels is numb
 _DEATHS = 5  # of workers over one shard
 _FOR_EVER = {"max_restarts": -1, "max_task_retries": -1}
 _GROUPS = 64  # of shards, for each worker
-_LEVEL = "RAY_BACKEND_LOG_LEVEL"  # by which Ray's own library is quiet, which it tells
 
 
 class OnRay(Engine):
@@ -74,8 +70,7 @@ class OnRay(Engine):
                 given = {"address": "local", "num_cpus": cores, "object_store_memory": _MEMORY}
                 given["include_dashboard"] = False
             try:
-                with _without(_LEVEL):
-                    ray.init(**given, **quiet)
+                ray.init(**given, **quiet)
             except Exception as error:  # Ray raises errors of many kinds for a cluster that is not there
                 raise ValueError(
                     f"the Ray cluster at {self.address or 'this machine'} cannot be reached ({' '.join(str(error).split())[:200]})"
@@ -224,29 +219,10 @@ def _require_somebody(address: str | None) -> None:
         raise ValueError(f"the Ray cluster at {address} cannot be reached ({error})") from error
 
 
-@contextmanager
-def _without(text: str) -> Iterator[None]:
-    """Leave lines with a text out of standard error, where Ray's own library writes past Python. The other lines appear at the end."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as lines:
-        kept = os.dup(2)
-        os.dup2(lines.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            lines.seek(0)
-            for line in lines:
-                if text.encode() not in line:
-                    os.write(2, line)
-
-
 def _ray() -> Any:
     """The package, told to be quiet and to send nothing about its use."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(_LEVEL, "fatal")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     return ray

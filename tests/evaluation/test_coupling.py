@@ -38,9 +38,8 @@ def test_coarse_increments_are_sums_of_the_fine_ones() -> None:
 
     for k in range(4):
         halves = sum(increment(fine, j) * second[j] for j in (2 * k, 2 * k + 1))
-        np.testing.assert_allclose(
-            increment(coarse, k) * first[k], halves, rtol=1e-8
-        )  # points of nested grids are told apart by nine digits
+        # Points of nested grids are told apart by nine digits.
+        np.testing.assert_allclose(increment(coarse, k) * first[k], halves, rtol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["dpm++sde", "sde-dpm-2", "er-sde-3", "dpm2-ancestral"])

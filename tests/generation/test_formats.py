@@ -33,9 +33,8 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
         return arrays["arr_0"]
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # webdataset leaves its files to be collected
+# webdataset leaves its files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_the_tar_files(tmp_path: Path, pixels: np.ndarray) -> None:
     """Keys are seeds of nine digits, with the picture, the class and what is known beside it."""
     webdataset = pytest.importorskip("webdataset")

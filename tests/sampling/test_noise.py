@@ -31,9 +31,8 @@ def noisy_plan(name: str, steps: int = 6, schedule: Any = VP, **options: Any) ->
     """A plan of a stochastic solver with so many steps."""
     if name == "ddim":
         options.setdefault("eta", 1.0)
-    spent = steps * SOLVERS[name].evaluations_per_step - (
-        name == "sa-solver-pece"
-    )  # whose last step has one evaluation
+    # The last step of sa-solver-pece has one evaluation.
+    spent = steps * SOLVERS[name].evaluations_per_step - (name == "sa-solver-pece")
     return dpm.make_plan(name, schedule, spent, **options)
 
 

@@ -32,11 +32,9 @@ __all__ = ["loaded", "prepare", "probed", "sizes"]
 _FIRST = 8  # the batch that is tried first
 _GAIN = 1.05  # of the rate, that a larger batch has to bring
 _PATIENCE = 20.0  # seconds for one trial, after which no larger batch is tried
-_SHORT, _LONG = (
-    0.05,
-    0.3,
-)  # seconds of a trial that something may disturb, and of one that is long enough to be measured once
-_REPEATS = 5  # of a shorter one
+# Seconds: whatever else runs may disturb a trial below `_SHORT`; one of `_LONG` is measured once, shorter ones up to `_REPEATS` times.
+_SHORT, _LONG = 0.05, 0.3
+_REPEATS = 5
 _NOT_ONE = "memory is too short for a single sample (a batch of 1): take a smaller model or another device"
 
 

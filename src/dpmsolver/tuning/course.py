@@ -178,9 +178,8 @@ class Course:
         )
         total = hashlib.sha256(repr(said).encode())
         times = np.linspace(denoiser.schedule.t_min, denoiser.schedule.t_max, _PROBES)
-        total.update(
-            denoiser.schedule.half_log_snr(times).tobytes()
-        )  # its repr is short, and may be another schedule's
+        # The repr of a schedule is short, and two schedules may share it.
+        total.update(denoiser.schedule.half_log_snr(times).tobytes())
         x = part.x
         for first in range(0, len(part), self.batch):
             total.update(to_host(x[first : first + self.batch]).tobytes())

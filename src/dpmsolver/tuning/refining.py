@@ -30,14 +30,8 @@ _MOVE = 1e-3  # of the state's size: how far a coefficient's regressor moves the
 _TIME_MOVE = 1e-2  # in half-log-SNR
 _LARGEST = 0.4  # in half-log-SNR: how far a time goes at once
 _ROUNDS = 8  # of reweighting
-_DAMPINGS = (
-    1.0,
-    1e-1,
-    1e-2,
-    1e-3,
-    1e-4,
-    1e-5,
-)  # in units of each number's own mean square: all at first, then the neighbours
+# In units of each number's own mean square: all of them at first, then the neighbours.
+_DAMPINGS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 _WORTH = 0.995  # a step has to bring this much
 
 

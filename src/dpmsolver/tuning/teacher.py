@@ -27,9 +27,8 @@ __all__ = ["TEACHER_NFE", "Lazy", "Lesson", "Taught", "place"]
 
 TEACHER_NFE = 64
 _SOLVER: SolverName = "dpm++4m-exact"
-_ARCHIVE_HEADER = struct.Struct(
-    "<26xHH"
-)  # of a file in a zip archive: its last numbers are the lengths of what follows
+# The header of a file in a zip archive: its last two numbers are the lengths of the name and the extra field that follow it.
+_ARCHIVE_HEADER = struct.Struct("<26xHH")
 
 
 @dataclass(frozen=True, eq=False)

@@ -265,9 +265,8 @@ def _provenance(course: Course, report: Report, seed: Any) -> dict[str, Any]:
     """Return the provenance of a tuned plan, in plain values."""
     tuned, selected = report.summaries["tuned"], report.summaries["selected"]
     return {
-        **said_of(
-            course.noises.part(course.order).denoiser
-        ),  # of all noises, which may differ in their scale of guidance
+        # Of all noises, which may differ in their scale of guidance.
+        **said_of(course.noises.part(course.order).denoiser),
         "seed": int(seed) if isinstance(seed, (int, np.integer)) else "not said",
         "noises": list(report.noises),
         "evaluations": report.evaluations,

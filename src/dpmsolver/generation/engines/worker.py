@@ -26,9 +26,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve until the standard input ends, which happens when the driver ends for any reason."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C goes to all of a terminal's processes: the driver's word counts
+    # Ctrl-C goes to all processes of a terminal, and the driver decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     commands: queue.Queue[Any] = queue.Queue()

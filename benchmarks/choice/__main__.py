@@ -9,20 +9,19 @@
 
 The error of a candidate is the root mean square distance of its results to those of a converged run from the same noise, and its ratio
 is that error over the smallest of any candidate on the same testbed. No candidate is the best everywhere, so the choice is by the
-worst ratio: over trained networks, which count two thirds, and over laws in closed form. Half of the testbeds choose, with all candidates.
-The other half, with other noises, judge: there the finalists alone are measured. Written are benchmarks/results/choice.json and
-docs/choosing.md.
+worst ratio: over trained networks, which count two thirds, and over laws in closed form. Half of the testbeds choose: most of them among
+all candidates, the dearest among the finalists of the others. The other half, with other noises, judge: there the finalists alone are
+measured. The figures go to benchmarks/results/choice.json, and the page to docs/choosing.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 
 from benchmarks.choice.cases import CASES
 from benchmarks.choice.frechet import FRECHET, frechet
-from benchmarks.choice.measuring import RESULTS, extended, update
+from benchmarks.choice.measuring import extended, known_figures, write
 from benchmarks.choice.ranking import deviations
 from benchmarks.choice.text import PAGE, render
 from dpmsolver.files import written_aside
@@ -38,7 +37,7 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="write the page from the figures")
     parser.add_argument("--check", action="store_true", help="fail where figures, choice and page do not agree")
     args = parser.parse_args()
-    document = update("", None)
+    document = known_figures()
     if args.check:
         problems = [*deviations(document)]
         if PAGE.read_text() != render(document):
@@ -46,10 +45,10 @@ def main() -> None:
         raise SystemExit("\n".join(problems) or 0)
     if args.frechet:
         for name in FRECHET:
-            document = update("", None)
-            document.setdefault("frechet", {})[name] = frechet(name)
-            with written_aside(RESULTS) as aside:
-                aside.write_text(json.dumps(document, indent=1) + "\n")
+            distances = frechet(name)
+            document = known_figures()  # again, since other processes may have written to it
+            document["frechet"][name] = distances
+            write(document)
     elif not args.render:
         for case in sorted(CASES, key=lambda case: not case.chooses_among_all):
             if re.search(args.only, case.name):

@@ -18,13 +18,13 @@ __all__ = ["CASES", "KINDS", "SCHEDULES", "Case", "in_edm"]
 
 
 def _zero_terminal(betas: np.ndarray) -> NoiseSchedule:
-    """Betas rescaled to no signal at the last step (Lin et al. 2023, arXiv 2305.08891, algorithm 1)."""
+    """Return betas rescaled to no signal at the last step (Lin et al. 2023, arXiv 2305.08891, algorithm 1)."""
     root = np.sqrt(np.cumprod(1.0 - betas))
     return Discrete(alphas_cumprod=np.square((root - root[-1]) * root[0] / (root[0] - root[-1])))
 
 
 def _cosine(steps: int = 1000) -> NoiseSchedule:
-    """The betas of Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17."""
+    """Return the betas of Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17."""
     signal = np.cos(0.5 * np.pi * (np.linspace(0.0, 1.0, steps + 1) + 0.008) / 1.008) ** 2
     return Discrete(betas=np.minimum(1.0 - signal[1:] / signal[:-1], 0.999))
 
@@ -43,7 +43,7 @@ SCHEDULES: dict[str, NoiseSchedule] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A network or a law, under a schedule, with a guidance scale: what candidates are measured on."""
+    """A network or a law, under a schedule, with a guidance scale, on which candidates are measured."""
 
     testbed: str
     schedule: str = ""
@@ -59,30 +59,30 @@ class Case:
 
     @property
     def trained(self) -> bool:
-        """Whether it is a trained network, not a law in closed form."""
+        """True for a trained network, False for a law in closed form."""
         return not self.schedule or self.testbed == "cifar10"
 
     @property
     def chooses_among_all(self) -> bool:
-        """Whether it measures every candidate: the dearest networks, guided or large, choose among the finalists of the others."""
+        """True if it measures every candidate. The dearest networks, guided or large, choose among the finalists of the others."""
         return not self.judges and self.guidance == 1.0 and self.testbed != "cifar10"
 
     @property
     def num(self) -> int:
-        """Samples: few where they cost most."""
+        """The number of samples: few where they cost most."""
         if self.testbed == "cifar10":
-            return 6  # whose errors are much alike
+            return 6  # the errors of its samples are much alike
         return 12 if self.trained and not self.testbed.startswith("moons") else 16 if "3072" in self.name else 24
 
     def load(self) -> Testbed:
-        """The testbed."""
+        """Return the testbed."""
         if not self.trained:
             return load_testbed(self.testbed, schedule=SCHEDULES[self.schedule], predicts=self.predicts or None)
         testbed = load_testbed(self.testbed, features="auto" if "moons" in self.testbed else "none")
         return in_edm(testbed) if self.schedule else testbed
 
     def denoiser(self, testbed: Testbed) -> dpm.Denoiser:
-        """The denoiser of its samples, guided towards their classes."""
+        """Return the denoiser of its samples, guided towards their classes."""
         labels = testbed.labels(range(self.num))
         plain = testbed.denoiser(labels)
         if self.guidance == 1.0:
@@ -93,9 +93,10 @@ class Case:
 
 
 def in_edm(testbed: Testbed) -> Testbed:
-    """A network that predicts noise as one of EDM: it is given the state divided by sqrt(1 + sigma^2), and predicts the data.
+    """Return the testbed of a network that predicts noise as one of EDM, which predicts the data.
 
-    The noise levels of the network begin at sigma/alpha = 0.01, and so do those of the schedule.
+    The network is given the state divided by sqrt(1 + sigma^2). Its noise levels begin at sigma/alpha = 0.01, and so do those of the
+    schedule.
     """
     own = testbed.schedule
     schedule = EDM(sigma_min=float(np.exp(-own.half_log_snr(own.t_min))))

@@ -10,14 +10,14 @@ from dpmsolver.models.testbeds import load_testbed
 
 __all__ = ["FRECHET", "FRECHET_NFES", "FRECHET_NUM", "OTHERS", "frechet"]
 
-# Frechet distances: of so many samples on these networks, of the choice and of these others.
+# The networks with the kinds of their schedules, the number of samples, the budgets, and the candidates beside the choice.
 FRECHET = {"digits": "variance preserving", "digits-flow": "no signal at the start"}
 FRECHET_NUM, FRECHET_NFES = 200, (5, 8, 10, 15)
 OTHERS = ("ddim@time", "dpm++2m@logsnr", "unipc-2@quadratic", "unipc-3@time", "dpm-3m@karras", "deis-tab2@beta")
 
 
 def frechet(name: str) -> dict[str, dict[str, float]]:
-    """Budget -> candidate -> the Frechet distance to the data, with "converged" for the reference."""
+    """Return the Frechet distances to the data by budget and candidate, with "converged" for the reference."""
     testbed, part = load_testbed(name), range(FRECHET_NUM)
     denoiser, x_T = testbed.denoiser(testbed.labels(part)), testbed.initial_noise(part, 2)
     assert testbed.features is not None

@@ -1,4 +1,4 @@
-"""Measuring: the errors of candidates on a case, and the file that keeps them by candidate, so that a new one costs what it costs alone."""
+"""Measuring: the errors of candidates on a case, and the file that keeps them by candidate, so that only new candidates are measured."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from dpmsolver.models.testbeds import Testbed
 from dpmsolver.schedules import NoiseSchedule
 from dpmsolver.solvers.auto import CANDIDATE_GRIDS, CANDIDATE_SOLVERS, kind_of
 
-__all__ = ["CANDIDATES", "RESULTS", "extended", "measure", "missing", "update"]
+__all__ = ["CANDIDATES", "REFERENCE", "RESULTS", "extended", "known_figures", "measure", "missing", "write"]
 
 RESULTS = Path(__file__).parent.parent / "results" / "choice.json"
 REFERENCE, REFERENCE_NFE = "unipc-3", 200
 CANDIDATES = tuple(f"{solver}@{grid}" for solver, grid in itertools.product(CANDIDATE_SOLVERS, CANDIDATE_GRIDS))
 
 
-def run_of(candidate: str, schedule: NoiseSchedule, nfe: int, end: float, predicts: str) -> dpm.Plan | None:
-    """The plan of a candidate; None where it cannot be: a budget, a limit or a grid that it does not have."""
+def plan_of(candidate: str, schedule: NoiseSchedule, nfe: int, end: float, predicts: str) -> dpm.Plan | None:
+    """Return the plan of a candidate; None if it cannot spend the budget, or does not fit the schedule."""
     solver, grid = candidate.split("@")
     try:
         return dpm.make_plan(solver, schedule, nfe, grid, end=end, predicts=predicts)
@@ -38,19 +38,19 @@ def run_of(candidate: str, schedule: NoiseSchedule, nfe: int, end: float, predic
 
 
 def missing(testbed: Testbed, candidates: Sequence[str], known: Mapping[str, Any]) -> dict[int, dict[str, dpm.Plan]]:
-    """Budget -> candidate -> its plan, of those that can spend the budget and have no figure among the known ones."""
+    """Return a plan by budget and candidate, for the candidates that can spend the budget and have no figure among the known ones."""
     schedule, predicts = testbed.schedule, testbed.predicts
     found = {}
     for nfe in NFES:
         end = dpm.make_plan("ddim", schedule, nfe, predicts=predicts).end.time
         new = [candidate for candidate in candidates if candidate not in known.get(str(nfe), {})]
-        plans = {candidate: run_of(candidate, schedule, nfe, end, predicts) for candidate in new}
+        plans = {candidate: plan_of(candidate, schedule, nfe, end, predicts) for candidate in new}
         found[nfe] = {candidate: plan for candidate, plan in plans.items() if plan is not None}
     return found
 
 
 def measure(case: Case, testbed: Testbed, plans: Mapping[int, Mapping[str, dpm.Plan]]) -> dict[str, Any]:
-    """The reference's own error, and budget -> candidate -> error."""
+    """Return the reference's own error, and the errors by budget and candidate."""
     seed = 0 if case.chooses_among_all else 1
     denoiser, x_T = case.denoiser(testbed), testbed.initial_noise(range(case.num), seed)
     ends = {plan.end.time for of_budget in plans.values() for plan in of_budget.values()}
@@ -71,27 +71,28 @@ def measure(case: Case, testbed: Testbed, plans: Mapping[int, Mapping[str, dpm.P
 
 
 def distance(samples: Any, reference: Any) -> float:
-    """The root mean square distance over samples and coordinates, to four digits."""
+    """Return the root mean square distance over samples and coordinates, to four digits."""
     return float(f"{float(np.sqrt(np.square(trajectory_error(samples, reference)).mean())):.4g}")
 
 
-def update(name: str, figures: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Write one case's figures into the file, beside what other processes wrote, and return all of them."""
-    document: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if "cases" not in document:
-        document = {"command": "python -m benchmarks.choice", "versions": {}, "cases": {}}
-    if figures is not None:
-        import torch
-
-        document["cases"][name] = dict(figures)
-        document["versions"] = {"dpmsolver": dpm.__version__, "torch": torch.__version__}
-        with written_aside(RESULTS) as aside:
-            aside.write_text(json.dumps(document, indent=1) + "\n")
+def known_figures() -> dict[str, Any]:
+    """Return the content of the file of figures."""
+    if not RESULTS.exists():
+        return {"command": "python -m benchmarks.choice", "versions": {}, "cases": {}, "frechet": {}}
+    document: dict[str, Any] = json.loads(RESULTS.read_text())
     return document
 
 
-def extended(document: Mapping[str, Any], case: Case, again: bool) -> Mapping[str, Any]:
-    """Measure what a case has no figures for, and return all figures; a candidate that is new costs what it costs alone."""
+def write(document: Mapping[str, Any]) -> None:
+    """Write the file of figures."""
+    with written_aside(RESULTS) as aside:
+        aside.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def extended(document: dict[str, Any], case: Case, again: bool) -> dict[str, Any]:
+    """Measure the candidates without a figure on a case, or all of them again; write the file, and return its content."""
+    import torch
+
     begin, known = time.perf_counter(), {} if again else document["cases"].get(case.name, {})
     testbed, errors = case.load(), known.get("errors", {})
     kind = kind_of(testbed.schedule, testbed.predicts)
@@ -101,4 +102,8 @@ def extended(document: Mapping[str, Any], case: Case, again: bool) -> Mapping[st
     new = measure(case, testbed, plans)
     new["errors"] = {str(nfe): {**errors.get(str(nfe), {}), **new["errors"][str(nfe)]} for nfe in NFES}
     seconds = round(known.get("seconds", 0) + time.perf_counter() - begin)
-    return update(case.name, {"seconds": seconds, "kind": kind, **new})
+    document = known_figures()  # again, since other processes may have written to it
+    document["cases"][case.name] = {"seconds": seconds, "kind": kind, **new}
+    document["versions"] = {"dpmsolver": dpm.__version__, "torch": torch.__version__}
+    write(document)
+    return document

@@ -1,4 +1,4 @@
-"""Ranking: the candidates at a budget by their scores, what the choice should be, and how it stands with the judges."""
+"""Ranking: the candidates of a budget by their scores, the finalists, and the ratios of the choice on the judges."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FINALISTS = 12
 
 
 def measured(document: Mapping[str, Any], kind: str, judges: bool) -> list[Case]:
-    """The cases of a kind that have figures."""
+    """Return the cases of a kind that have figures: those that judge, or those that choose."""
     of_kind = [case for case in CASES if document["cases"].get(case.name, {}).get("kind") == kind]
     return [case for case in of_kind if case.judges == judges]
 
 
 def ratios(document: Mapping[str, Any], case: Case, nfe: int) -> dict[str, float]:
-    """Candidate -> its error over the smallest on the case."""
+    """Return for each candidate its error over the smallest on the case."""
     errors = document["cases"][case.name]["errors"][str(nfe)]
     best = min(errors.values())
     return {candidate: error / best for candidate, error in errors.items()}
@@ -44,7 +44,7 @@ class Rank:
 
 
 def ranked(document: Mapping[str, Any], cases: Sequence[Case], nfe: int) -> list[Rank]:
-    """The candidates at a budget, best first, by the worst ratios over trained networks and over laws."""
+    """Return the candidates at a budget, best first, by their worst ratios over trained networks and over laws."""
     of_case = [ratios(document, case, nfe) for case in cases]
     found = []
     for candidate in set.intersection(*({*each} for each in of_case)):
@@ -59,13 +59,16 @@ def ranked(document: Mapping[str, Any], cases: Sequence[Case], nfe: int) -> list
 
 
 def _weighted(logs: Sequence[float | None]) -> float:
-    """Two thirds of the first and one third of the second; all of the one where the other is missing."""
+    """Return two thirds of the first and one third of the second; all of the one if the other is missing."""
     pairs = [(w, log) for w, log in zip((TRAINED_WEIGHT, 1.0 - TRAINED_WEIGHT), logs, strict=True) if log is not None]
     return sum(w * log for w, log in pairs) / sum(w for w, _ in pairs)
 
 
 def finalists(document: Mapping[str, Any], kind: str) -> list[str]:
-    """The best candidates of each budget, by the cases that choose among all, whatever is best on one, the choice, and DDIM."""
+    """Return the candidates that all cases of a kind measure.
+
+    They are the best of each budget by the cases that choose among all, the best of each of these cases, the choice, and DDIM.
+    """
     found = {"ddim@logsnr", "ddim@time"}
     cases = [case for case in measured(document, kind, judges=False) if case.chooses_among_all]
     for nfe in NFES:
@@ -77,11 +80,12 @@ def finalists(document: Mapping[str, Any], kind: str) -> list[str]:
 
 
 def chosen(kind: str, nfe: int) -> str:
+    """Return the candidate that the library chooses."""
     return "@".join(choice_of(kind, nfe))
 
 
 def deviations(document: Mapping[str, Any]) -> Iterator[str]:
-    """Where the library's choice is not what the figures say."""
+    """Yield a sentence for each choice of the library whose score is not near the best."""
     for kind, nfe in itertools.product(KINDS, NFES):
         found, choice = ranked(document, measured(document, kind, judges=False), nfe), chosen(kind, nfe)
         score = next((rank.score for rank in found if rank.candidate == choice), np.inf)
@@ -90,6 +94,6 @@ def deviations(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def judged(document: Mapping[str, Any], kind: str) -> dict[str, list[float]]:
-    """Judging case -> the choice's ratio to the best, at each budget."""
+    """Return for each judging case the ratio of the choice to the best, at each budget."""
     cases = measured(document, kind, judges=True)
     return {case.name: [ratios(document, case, nfe)[chosen(kind, nfe)] for nfe in NFES] for case in cases}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from benchmarks.choice import measuring, ranking, text
@@ -66,7 +64,7 @@ def test_budgets_that_are_none_are_refused(nfe: object) -> None:
 
 def test_the_choice_is_what_the_figures_say() -> None:
     """Near the best score at every measured budget on every kind of schedule; and the page shows these figures."""
-    document = json.loads(measuring.RESULTS.read_text())
+    document = measuring.known_figures()
     assert set(document["cases"]) == {case.name for case in CASES}
     assert {case["kind"] for case in document["cases"].values()} == {*KINDS}
     assert not list(ranking.deviations(document))
@@ -75,7 +73,7 @@ def test_the_choice_is_what_the_figures_say() -> None:
 
 def test_a_figure_is_what_its_measurement_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """One case measured again, at one budget."""
-    document, name = json.loads(measuring.RESULTS.read_text()), "mixture-16 LinearVP"
+    document, name = measuring.known_figures(), "mixture-16 LinearVP"
     monkeypatch.setattr(measuring, "NFES", (10,))
     (case,) = (each for each in CASES if each.name == name)
     testbed, candidate = case.load(), "ipndm-3@logsnr"
@@ -87,8 +85,7 @@ def test_a_figure_is_what_its_measurement_gives(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_has_a_figure_is_not_measured_again() -> None:
     """A new candidate alone is missing, at the budgets that it can spend."""
-    document, (case,) = json.loads(measuring.RESULTS.read_text()), (each for each in CASES if each.name == "digits")
-    testbed, known = load_testbed("mixture-2"), document["cases"][case.name]["errors"]
+    testbed, known = load_testbed("mixture-2"), measuring.known_figures()["cases"]["digits"]["errors"]
     assert not any(measuring.missing(testbed, measuring.CANDIDATES, known).values())
     new = measuring.missing(testbed, [*measuring.CANDIDATES, "heun@karras"], known)
     assert {nfe: [*plans] for nfe, plans in new.items()} == {n: ["heun@karras"] if n > 2 else [] for n in ranking.NFES}
@@ -109,7 +106,7 @@ def test_a_network_is_the_same_as_one_of_edm() -> None:
 
 def test_a_choice_far_from_the_figures_is_found() -> None:
     """The figures with two candidates exchanged."""
-    document, (solver, grid) = json.loads(measuring.RESULTS.read_text()), recommended(dpm.schedules.LinearVP(), 10)
+    document, (solver, grid) = measuring.known_figures(), recommended(dpm.schedules.LinearVP(), 10)
     for case in ranking.measured(document, "variance preserving", judges=False):
         errors = document["cases"][case.name]["errors"]["10"]
         errors[f"{solver}@{grid}"], errors["ddim@time"] = errors["ddim@time"], errors[f"{solver}@{grid}"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LIMIT", "brief", "brief_repr", "cut", "html_table"]
+__all__ = ["LIMIT", "brief", "brief_repr", "cut", "html_table", "one_line"]
 
 LIMIT = 200
 _SHORT = 60  # characters of a value that is shown as it is
@@ -44,6 +44,16 @@ def brief(value: Any) -> str:
     text = repr(value)
     own = type(value).__module__.partition(".")[0] == "dpmsolver"  # its repr is short already
     return text if "\n" not in text and (len(text) <= _SHORT or own) else f"<{type(value).__name__}>"
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """Return the message of an error in one line, cut after the first `most` characters.
+
+    Examples:
+        >>> one_line(ValueError("no weights\\n  in the folder"), most=14)
+        'no weights in '
+    """
+    return " ".join(str(error).split())[:most]
 
 
 def _array(value: Any) -> str:

@@ -131,7 +131,7 @@ def test_a_run_that_fails_is_one_line_and_exit_code_1(
     """A network that returns NaN, workers that die over a shard, here twice instead of five times, and one that dies before."""
     from dpmsolver.generation.engines import processes
 
-    monkeypatch.setattr(processes, "_DEATHS", 2)
+    monkeypatch.setattr(processes, "MOST_DEATHS", 2)
     out = tmp_path / "out"
     assert cli.main(["generate", f"{MODELS}:{model}", "--nfe", "4", "--out", str(out), *options]) == 1
     error = capfd.readouterr().err.strip()

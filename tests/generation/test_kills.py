@@ -121,7 +121,7 @@ def test_a_worker_that_always_dies_stops_the_run_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its shard is given to a few, here to two, not for ever."""
-    monkeypatch.setattr(processes, "_DEATHS", 2)
+    monkeypatch.setattr(processes, "MOST_DEATHS", 2)
     with pytest.raises(RuntimeError, match=r"shard 0 ended 2 workers \(exit code 3\)"):
         generate(f"{HERE}:deadly", 20, 2, out=tmp_path, shard=10, batch=7, engine="processes", workers=1)
 

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-__all__ = ["count_devices", "environment", "free_memory", "is_out_of_memory", "one_line", "set_threads", "synchronize"]
+__all__ = ["count_devices", "environment", "free_memory", "is_out_of_memory", "set_threads", "synchronize"]
 
 _LIBRARIES = ("numpy", "torch", "diffusers", "pillow", "pyarrow")
 
@@ -24,11 +24,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     said = str(error).lower()
     known = "out of memory" in said or "can't allocate memory" in said or "not enough memory" in said
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and known)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line of at most 120 characters."""
-    return " ".join(str(error).split())[:120]
 
 
 def free_memory() -> None:

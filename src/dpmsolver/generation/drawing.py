@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.generation.devices import free_memory, is_out_of_memory, one_line, set_threads
+from dpmsolver.brief import one_line
+from dpmsolver.generation.devices import free_memory, is_out_of_memory, set_threads
 from dpmsolver.generation.formats import Format, Samples, format_of
 from dpmsolver.generation.job import Job
 from dpmsolver.generation.manifest import SAMPLES, STATISTICS, Record, combined, stem
@@ -92,12 +93,13 @@ class Artist:
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(
-                f"memory is too short to look at a batch of {self.job.batch} ({one_line(error)})"
+                f"memory is too short for the features of a batch of {self.job.batch} ({one_line(error, 120)}): free some, or begin "
+                "another folder with a smaller batch or with features='none'"
             ) from error
         return self._commit(shard, *drawn)
 
     def _drawn(self, shard: int, progress: Progress) -> tuple[Samples, bytes | None]:
-        """The samples of a shard, and the file of its statistics."""
+        """Draw the samples of a shard, and return them with the file of its statistics."""
         job, wanted = self.job, self.job.seeds.of_shard(shard)
         block, inside = job.seeds.block(shard), set(wanted)
         values, features, seen, pngs = [], [], [], []
@@ -147,7 +149,7 @@ class Artist:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                cause = one_line(error)
+                cause = one_line(error, 120)
                 free_memory()
                 continue
             self.batch = size

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dpmsolver.brief import one_line
 from dpmsolver.errors import ConventionWarning, SamplingError, unknown
 from dpmsolver.generation.engines import Engine, EngineName, engine_of
 from dpmsolver.generation.formats import FORMATS
@@ -136,7 +137,8 @@ def generate(
         ValueError, PlanError, TypeError, ImportError: an argument is wrong, or a package is missing. They are raised before anything is
             drawn or changed. The folder of another run is refused, with the fields that differ.
         MemoryError: one sample does not fit into memory, or the batch of an earlier call does not.
-        OSError: the folder cannot be written to. SamplingError: the network returned NaN.
+        OSError: the folder cannot be written to.
+        SamplingError: the network returned NaN, workers died over one shard or while they loaded the model, or Ray ended the run.
 
     Warns:
         ConventionWarning: a shard is damaged and drawn again, the file of all samples is damaged and made again, or shards of a run were
@@ -250,7 +252,7 @@ def _run(
 
 def _stopped(watcher: Watcher, target: Target, error: BaseException) -> None:
     try:
-        watcher.write("stopped", " ".join(f"{type(error).__name__}: {error}".split())[:300])
+        watcher.write("stopped", f"{type(error).__name__}: {one_line(error, 280)}")
         target.sweep(_OWN)
     except Exception:  # a disk that is full: the error that is raised says so
         pass
@@ -385,7 +387,7 @@ def _verified(manifest: Manifest, seeds: Seeds, target: Target, verify: str) -> 
 
 
 def _damage(record: Record, sizes: dict[str, int], looked_at: dict[str, int], target: Target, whole: bool) -> str:
-    """What is wrong with the files of a shard, in words; whole: their content is read."""
+    """Return what is wrong with the files of a shard, in words. With whole=True their content is read."""
     if not sizes:
         return "is gone"
     size = sum(sizes.values())

@@ -14,13 +14,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dpmsolver.brief import brief
 from dpmsolver.generation.targets import Target
 
-__all__ = ["MANIFEST", "RECORDS", "SAMPLES", "STATISTICS", "Manifest", "Merged", "Record", "digest", "stem", "sum_of"]
+__all__ = [
+    "MANIFEST",
+    "RECORDS",
+    "SAMPLES",
+    "STATISTICS",
+    "Manifest",
+    "Merged",
+    "Record",
+    "combined",
+    "digest",
+    "files_by_shard",
+    "stem",
+    "sum_of",
+]
 
 MANIFEST, RECORDS, SAMPLES, STATISTICS = "manifest.json", "records", "samples", "statistics"
 _VERSION = 1
 _RECORD = re.compile(RECORDS + r"/\d+\.json")
+_KINDS = {
+    "seeds": str,
+    "shard": int,
+    "batch": int,
+    "features": str,
+    "format": str,
+    "shape": list,
+}  # of the fields of a run that are read again
 
 
 def stem(shard: int) -> str:
@@ -163,19 +185,12 @@ class Manifest:
 
     def check(self) -> None:
         """Raise KeyError or TypeError if parts are missing or of another type, as in a file that somebody has edited."""
-        for name, kind in (
-            ("seeds", str),
-            ("shard", int),
-            ("batch", int),
-            ("features", str),
-            ("format", str),
-            ("shape", list),
-        ):
+        for name, kind in _KINDS.items():
             if not isinstance(self.run[name], kind):
-                raise TypeError(f"{name} is {self.run[name]!r}")
-        for key, environment in self.environments.items() if isinstance(self.environments, dict) else [("", None)]:
-            if not isinstance(environment, dict):
-                raise TypeError(f"its environments are {key or self.environments!r}")
+                raise TypeError(f"{name} is {brief(self.run[name])}")
+        known = self.environments
+        if not isinstance(known, dict) or not all(isinstance(each, dict) for each in known.values()):
+            raise TypeError(f"its environments are {brief(known)}")
 
     def collect(self, target: Target) -> None:
         """Add the records that are in files of their own.

@@ -45,7 +45,7 @@ def merge_npz(
 
 
 def _damage(known: Merged, target: Target, whole: bool) -> str:
-    """What is wrong with the merged file, in words."""
+    """Return what is wrong with the merged file, in words. With whole=True its content is read."""
     size = target.size(known.name)
     if size is None:
         return "is gone"
@@ -76,7 +76,7 @@ def _merge(stream: _Stream, target: Target, records: Sequence[Record], num: int)
 
 
 class _Stream:
-    """A file that cannot go back, as those of stores cannot: so the bytes are the same everywhere. It counts and sums them."""
+    """A file that cannot seek, like those of stores, so that the bytes are the same everywhere. It counts and sums them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.size, self.sha256 = file, 0, hashlib.sha256()

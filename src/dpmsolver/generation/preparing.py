@@ -9,15 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dpmsolver.brief import one_line
 from dpmsolver.errors import ConventionWarning
-from dpmsolver.generation.devices import (
-    environment,
-    free_memory,
-    is_out_of_memory,
-    one_line,
-    set_threads,
-    synchronize,
-)
+from dpmsolver.generation.devices import environment, free_memory, is_out_of_memory, set_threads, synchronize
 from dpmsolver.generation.formats import format_of
 from dpmsolver.generation.job import Job, Prepared
 from dpmsolver.generation.pictures import to_pixels
@@ -63,7 +57,7 @@ def prepare(job: Job, source: Source | None = None) -> Prepared:
         raise MemoryError(
             _NOT_ONE
             if batch == 1
-            else f"memory is too short for a batch of {batch} ({one_line(error)}): free some, or take a smaller batch, "
+            else f"memory is too short for a batch of {batch} ({one_line(error, 120)}): free some, or take a smaller batch, "
             "and another folder if a run has begun in this one"
         ) from error
     stored = to_pixels(one) if source.pictures and not kept.floats else one
@@ -107,7 +101,7 @@ def _plan(job: Job, source: Source) -> Plan:
 
 
 def _check_plan(plan: Plan, source: Source) -> None:
-    """Begin a run of the plan, as far as it goes without the network: it tells what does not fit."""
+    """Raise ValueError if the plan does not fit the source, by beginning a run as far as it goes without the network."""
     from dpmsolver.sampling.execution import Run
 
     seeds = [source.job.seeds.ranges[0].start]
@@ -115,7 +109,7 @@ def _check_plan(plan: Plan, source: Source) -> None:
 
 
 def _end(source: Source, seeds: list[int]) -> object:
-    """Where two evaluations lead, decoded as samples are: as much work as two of any plan's, and samples of the right kind."""
+    """Return the result of two evaluations, decoded as samples are: as much work as two of any plan, and samples of the right kind."""
     plan = make_plan("ddim", source.testbed.schedule, 2, predicts=source.denoiser(seeds).predicts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConventionWarning)
@@ -150,7 +144,7 @@ def sizes(shard: int, most: int | None = None) -> list[int]:
 
 
 def _found(source: Source) -> int:
-    """The smallest batch that is about as fast as any, by trying."""
+    """Return the smallest batch that is about as fast as any, found by trial."""
     seeds = source.job.seeds
     candidates = sizes(seeds.size, max(1, min(seeds.size, len(seeds))))
     first = max((size for size in candidates if size <= _FIRST), default=1)
@@ -173,7 +167,11 @@ def _found(source: Source) -> int:
 
 
 def _trials(source: Source, candidates: list[int], *, all_of_them: bool = False) -> Iterator[tuple[int, float]]:
-    """Batches with the seconds that two evaluations take, until memory is short; all_of_them: also after that."""
+    """Yield each batch with the seconds of two evaluations, until memory is short.
+
+    Args:
+        all_of_them: go on with smaller batches when memory is short.
+    """
     start = source.job.seeds.first * source.job.seeds.size
     for size in candidates:
         chunk = list(range(start, start + size))
@@ -193,7 +191,7 @@ def _trials(source: Source, candidates: list[int], *, all_of_them: bool = False)
 
 
 def _timed(source: Source, chunk: list[int]) -> float:
-    """The seconds of two evaluations."""
+    """Return the seconds of two evaluations."""
     synchronize(source.testbed.like)
     begin = time.perf_counter()
     _end(source, chunk)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from dpmsolver.adapters.diffusers.pipelines import from_diffusers
+from dpmsolver.brief import one_line
 from dpmsolver.generation.job import Job
 from dpmsolver.models.by_user import made_by_user
 from dpmsolver.models.testbeds import Testbed
@@ -64,8 +65,7 @@ def _pipeline(job: Job) -> Any:
         try:
             pipe = diffusers.DiffusionPipeline.from_pretrained(job.model)
         except Exception as error:  # the hub's client raises errors of many kinds
-            cause = " ".join(str(error).split())[:160]
-            raise ValueError(f"the pipeline {job.model!r} cannot be loaded ({cause})") from error
+            raise ValueError(f"the pipeline {job.model!r} cannot be loaded ({one_line(error, 160)})") from error
     if not hasattr(pipe, "components"):
         raise ValueError(f"{job.model} must be a pipeline of diffusers, got {type(pipe).__name__}")
     # Types of weights: the argument of `from_pretrained` has had two names.

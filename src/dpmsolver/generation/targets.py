@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from dpmsolver.brief import one_line
+
 __all__ = ["Target", "open_target"]
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -266,9 +268,9 @@ class _Store(Target):
         try:
             self.fs, self.root = fsspec.core.url_to_fs(url)
         except ValueError as error:
-            raise ValueError(f"out {url}: {_one_line(error)}") from error
+            raise ValueError(f"out {url}: {one_line(error)}") from error
         except ImportError as error:
-            raise ImportError(f"out {url}: {_one_line(error)}") from error
+            raise ImportError(f"out {url}: {one_line(error)}") from error
         self.root = self.root.rstrip("/")
 
     def check(self) -> None:
@@ -280,9 +282,7 @@ class _Store(Target):
         except FileNotFoundError:
             raise ValueError(f"out {self.url}: there is no bucket {self.root.split('/')[0]!r}") from None
         except Exception as error:  # each store has errors of its own
-            raise ValueError(
-                f"out {self.url} cannot be reached ({type(error).__name__}: {_one_line(error)})"
-            ) from error
+            raise ValueError(f"out {self.url} cannot be reached ({type(error).__name__}: {one_line(error)})") from error
 
     def _require_bucket(self) -> None:
         if "/" in self.root and not self.root.startswith("/"):
@@ -296,7 +296,7 @@ class _Store(Target):
         except (OSError, ValueError, MemoryError):
             raise
         except Exception as error:
-            raise OSError(f"{self.url} cannot be reached ({type(error).__name__}: {_one_line(error)})") from error
+            raise OSError(f"{self.url} cannot be reached ({type(error).__name__}: {one_line(error)})") from error
 
     def sizes(self, folder: str) -> dict[str, int]:
         place = f"{self.root}/{folder}" if folder else self.root
@@ -386,7 +386,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -196,7 +196,7 @@ def status(folder: str) -> Status:
 
 
 def _said(content: bytes | None) -> Status | None:
-    """The status of a file; None if there is none, or one that a power failure left empty."""
+    """Return the status of a file; None without a file, or for one that a power failure left empty."""
     try:
         return None if content is None else Status(**json.loads(content))
     except (ValueError, TypeError):
@@ -204,7 +204,7 @@ def _said(content: bytes | None) -> Status | None:
 
 
 def _is_at_work(status: Status) -> bool:
-    """Whether the driver of a run still writes its status, and, if it is of this machine, whether its process exists."""
+    """Return True if the driver of a run still writes its status and, on this machine, if its process exists."""
     if time.time() - status.updated >= _STALE:
         return False
     if status.host != socket.gethostname() or os.name != "posix":

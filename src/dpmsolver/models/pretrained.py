@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dpmsolver.adapters.diffusers import data_hook_from_config, network, predicts_from_config, schedule_from_config
-from dpmsolver.brief import brief_repr
+from dpmsolver.brief import brief_repr, one_line
 from dpmsolver.errors import unknown
 from dpmsolver.models import trained
 from dpmsolver.networks.denoiser import Denoiser
@@ -213,7 +213,7 @@ def load(name: str | Path = "digits", *, device: str | None = None) -> Pretraine
         # low_cpu_mem_usage needs accelerate, and warns where that is missing.
         module = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet", low_cpu_mem_usage=False)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"the weights in {folder} cannot be loaded: {_one_line(error)}") from error
+        raise ValueError(f"the weights in {folder} cannot be loaded: {one_line(error)}") from error
     classes, null_label = _classes(config)
     return Pretrained(
         network(module.requires_grad_(False).float().to(place), scheduler),
@@ -246,7 +246,7 @@ def _device(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=name or "cpu").device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used here: {_one_line(error)}") from error
+        raise ValueError(f"device {name!r} cannot be used here: {one_line(error)}") from error
 
 
 def _local(name: str) -> str | None:
@@ -271,7 +271,7 @@ def _downloaded(name: str, diffusers: ModuleType) -> str:
         return str(diffusers.DiffusionPipeline.download(name))
     except Exception as error:
         # The hub's client raises its own and its HTTP library's errors, which differ between versions.
-        cause = _one_line(error).split(" (")[0]
+        cause = one_line(error).split(" (")[0]
         raise ValueError(
             f"no folder {name!r} here, and no model of that name from the hub, which may be out of reach ({cause}); "
             f"accepted: {', '.join(EMBEDDED)}, {_OTHERS}"
@@ -302,7 +302,7 @@ def _json(folder: Path, part: str, file: str) -> dict[str, Any]:
     except StopIteration:
         cause = f"there is no {part}/{file}"
     except (OSError, ValueError, TypeError) as error:
-        cause = f"{path.name}: {_one_line(error)}"
+        cause = f"{path.name}: {one_line(error)}"
     raise ValueError(
         f"{folder} is not a model in diffusers format ({cause}): it needs unet/ and scheduler/, "
         "or config.json beside scheduler_config.json"
@@ -346,7 +346,3 @@ def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
         raise ValueError("the unet's config says no sample_size, so the size of its pictures is not known")
     height, width = (size, size) if isinstance(size, int) else size
     return config["in_channels"], height, width
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

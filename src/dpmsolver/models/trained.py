@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmsolver.adapters.diffusers import predicts_from_config, schedule_from_config
-from dpmsolver.brief import brief_repr
+from dpmsolver.brief import brief_repr, one_line
 from dpmsolver.networks.denoiser import Denoiser
 from dpmsolver.networks.preconditioning import edm_preconditioned
 from dpmsolver.schedules import Floats, NoiseSchedule
@@ -102,7 +102,7 @@ def load_moons(place: Path) -> tuple[NoiseSchedule, Denoiser]:
         layers = tuple((arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(count))
         network: Any = Perceptron(layers, float(arrays["label_unit"].item()))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ValueError(f"{place} does not hold a network of the moons: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{place} does not hold a network of the moons: {one_line(error)}") from error
     schedule, predicts = schedule_from_config(config), predicts_from_config(config)
     if "sigma_data" in config:
         network = edm_preconditioned(network, config["sigma_data"])

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from dpmsolver.brief import one_line
 from dpmsolver.errors import PlanError, SamplingError
 from dpmsolver.generation.job import Job, Prepared
 from dpmsolver.generation.manifest import Record
 
-__all__ = ["Engine", "Finished", "Progress", "packed", "rebuilt", "said"]
+__all__ = ["MOST_DEATHS", "Engine", "Finished", "Progress", "packed", "rebuilt", "said"]
+
+MOST_DEATHS = 5  # of workers over one shard
 
 Progress = Callable[[int], object]  # samples that were drawn since the last call
 Finished = Callable[[Record], object]
@@ -62,7 +65,7 @@ def packed(job: Job, pickler: Any = pickle) -> bytes:
         content: bytes = pickler.dumps(job)
     except Exception as error:  # pickle raises errors of many kinds
         raise ValueError(
-            f"the model cannot be sent to another process ({' '.join(str(error).split())[:160]}): give its name, "
+            f"the model cannot be sent to another process ({one_line(error, 160)}): give its name, "
             "path/to/file.py:function or module:function, which every worker calls for itself; or take engine='inline'"
         ) from error
     if not isinstance(job.model, str) and b"__main__" in content and pickler is pickle:

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from dpmsolver.brief import one_line
 from dpmsolver.errors import SamplingError
 from dpmsolver.generation.drawing import Artist
-from dpmsolver.generation.engines.base import Engine, Finished, Progress, packed, rebuilt, said
+from dpmsolver.generation.engines.base import MOST_DEATHS, Engine, Finished, Progress, packed, rebuilt, said
 from dpmsolver.generation.job import Job, Prepared
 from dpmsolver.generation.manifest import Record
 from dpmsolver.generation.preparing import prepare
@@ -32,8 +33,7 @@ __all__ = ["OnRay"]
 _LOOK = 0.2  # seconds between two looks for the raylet
 _PATIENCE = 10.0  # seconds for a cluster to answer
 _MEMORY = 200 * 2**20  # of a cluster that is started here: what travels is numbers of shards
-_DEATHS = 5  # of workers over one shard
-_FOR_EVER = {"max_restarts": -1, "max_task_retries": -1}
+_WITHOUT_END = {"max_restarts": -1, "max_task_retries": -1}
 _GROUPS = 64  # of shards, for each worker
 
 
@@ -73,7 +73,7 @@ class OnRay(Engine):
                 ray.init(**given, **quiet)
             except Exception as error:  # Ray raises errors of many kinds for a cluster that is not there
                 raise ValueError(
-                    f"the Ray cluster at {self.address or 'this machine'} cannot be reached ({' '.join(str(error).split())[:200]})"
+                    f"the Ray cluster at {self.address or 'this machine'} cannot be reached ({one_line(error, 200)})"
                 ) from error
         there = ray.cluster_resources()
         kind, each = ("GPU", 1) if self.on_gpu else ("CPU", self.threads)
@@ -126,7 +126,7 @@ class OnRay(Engine):
         groups = [{"shards": json.dumps(waiting[at : at + size])} for at in range(0, len(waiting), size)]
         drawn = data.from_items(groups, override_num_blocks=len(groups)).map_batches(
             _Actor,
-            fn_constructor_args=(content, self.ray.remote(_Begun).options(num_cpus=0, **_FOR_EVER).remote()),
+            fn_constructor_args=(content, self.ray.remote(_Attempts).options(num_cpus=0, **_WITHOUT_END).remote()),
             batch_size=1,
             compute=data.ActorPoolStrategy(size=min(self.workers, len(groups))),
             **self._share,
@@ -145,9 +145,9 @@ class OnRay(Engine):
 class _Actor:
     """An artist in an actor. Errors are answers: Ray would try again what cannot succeed."""
 
-    def __init__(self, content: bytes, begun: Any) -> None:
-        self.ray, self.begun = _ray(), begun
-        self.again = bool(self.ray.get_runtime_context().was_current_actor_reconstructed)
+    def __init__(self, content: bytes, attempts: Any) -> None:
+        self.ray, self.attempts = _ray(), attempts
+        self.replaces_another = bool(self.ray.get_runtime_context().was_current_actor_reconstructed)
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self.artist: Artist | None = None
         self.failure: tuple[str, str] | None = None
@@ -164,19 +164,19 @@ class _Actor:
         if self.artist is None:
             return json.dumps({"error": self.failure})
         try:
-            times = self.begun.begin.remote(shard)
+            attempt = self.attempts.begin.remote(shard)
             # Ray gives a shard that ended a worker to one that took the place of a dead one: only those have to wait for the answer.
-            if self.again and self.ray.get(times) > _DEATHS:
-                raise SamplingError(f"shard {shard} ended {_DEATHS} workers")
+            if self.replaces_another and self.ray.get(attempt) > MOST_DEATHS:
+                raise SamplingError(f"shard {shard} ended {MOST_DEATHS} workers")
             record = self.artist.draw(shard)
-            self.begun.end.remote(shard)
+            self.attempts.end.remote(shard)
             return json.dumps(asdict(record))
         except Exception as error:
             return json.dumps({"error": said(error)})
 
 
-class _Begun:
-    """How often each shard was begun and not ended. Ray has no end to its retries, and some shards end whoever draws them."""
+class _Attempts:
+    """A count of the unfinished attempts at each shard. Ray retries without end, and some shards end every worker that draws them."""
 
     def __init__(self) -> None:
         self.times: dict[int, int] = {}
@@ -190,7 +190,7 @@ class _Begun:
 
 
 def _cause(error: BaseException) -> str:
-    """The kind of an error of Ray and the first line that it says."""
+    """Return the kind of an error of Ray and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}"
 
 

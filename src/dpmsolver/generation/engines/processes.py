@@ -16,12 +16,10 @@ from typing import Any
 
 from dpmsolver.errors import SamplingError
 from dpmsolver.generation.devices import count_devices
-from dpmsolver.generation.engines.base import Engine, Finished, Progress, packed, rebuilt
+from dpmsolver.generation.engines.base import MOST_DEATHS, Engine, Finished, Progress, packed, rebuilt
 from dpmsolver.generation.job import Job, Prepared
 
 __all__ = ["Processes"]
-
-_DEATHS = 5  # of workers over one shard
 
 
 class Processes(Engine):
@@ -119,8 +117,8 @@ class Processes(Engine):
         except EOFError:
             assert shard is not None
             waiting.put(shard)
-            if not self.stopped and waiting.deaths[shard] >= _DEATHS:
-                raise SamplingError(f"shard {shard} ended {_DEATHS} workers ({process.death()})") from None
+            if not self.stopped and waiting.deaths[shard] >= MOST_DEATHS:
+                raise SamplingError(f"shard {shard} ended {MOST_DEATHS} workers ({process.death()})") from None
         finally:
             process.end()
             self.running.discard(process)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 __all__ = ["deprecated", "renamed"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def deprecated(since: str, instead: str) -> Callable[[Function], Function]:
+def deprecated(since: str, instead: str) -> Callable[[_Function], _Function]:
     """Return a decorator for a function that goes: each call warns with DeprecationWarning and names what replaces it.
 
     Args:
@@ -30,7 +30,7 @@ def deprecated(since: str, instead: str) -> Callable[[Function], Function]:
         'draw is deprecated since 0.4 and goes in the minor version after it: write dpm.sample'
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: _Function) -> _Function:
         @wraps(function)
         def warning(*args: Any, **kwargs: Any) -> Any:
             _warn(function.__name__, since, instead)
@@ -41,7 +41,7 @@ def deprecated(since: str, instead: str) -> Callable[[Function], Function]:
     return decorate
 
 
-def renamed(since: str, **names: str) -> Callable[[Function], Function]:
+def renamed(since: str, **names: str) -> Callable[[_Function], _Function]:
     """Return a decorator for a function with renamed keyword arguments: the old names still work, and warn with DeprecationWarning.
 
     Args:
@@ -63,7 +63,7 @@ def renamed(since: str, **names: str) -> Callable[[Function], Function]:
         'plan(steps=…) is deprecated since 0.4 and goes in the minor version after it: write nfe='
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: _Function) -> _Function:
         @wraps(function)
         def warning(*args: Any, **kwargs: Any) -> Any:
             for old, new in names.items():

@@ -21,7 +21,7 @@ SMALL = ["--nfe", "3,4", "--effort", "4200", "--num", "32"]
 
 @pytest.fixture(autouse=True, scope="module")
 def few_presets() -> Iterator[None]:
-    """Two presets instead of 128, which would take most of a small fit's time."""
+    """Two presets instead of 144, which would take most of a small fit's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selecting, "CANDIDATE_SOLVERS", ("dpm++2m",))
         patch.setattr(selecting, "CANDIDATE_GRIDS", ("logsnr", "quadratic"))

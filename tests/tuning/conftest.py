@@ -39,7 +39,7 @@ def peaks() -> list[Taught]:
 
 @pytest.fixture(scope="module")
 def few_presets() -> Iterator[None]:
-    """Four presets instead of 128, which would take most of a small fit's time."""
+    """Four presets instead of 144, which would take most of a small fit's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selecting, "CANDIDATE_SOLVERS", ("dpm++2m", "unipc-2"))
         patch.setattr(selecting, "CANDIDATE_GRIDS", ("logsnr", "quadratic"))

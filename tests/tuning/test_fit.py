@@ -11,7 +11,7 @@ import pytest
 from laws import PEAKS, SCHEDULE
 
 import dpmsolver as dpm
-from dpmsolver.tuning import fit as fitting
+import dpmsolver.tuning.fit
 from dpmsolver.tuning.course import Course
 from dpmsolver.tuning.fit import Fit
 from dpmsolver.tuning.misses import Miss
@@ -62,7 +62,7 @@ def test_arrays_of_all_noises_have_a_limit(
     seen: dict[str, list[int]] = {"refined": [], "fit_rows": []}
 
     def counting(name: str) -> Any:
-        function = getattr(fitting, name)
+        function = getattr(dpmsolver.tuning.fit, name)
 
         def counted(table: Any, taught: Sequence[Taught], *args: Any, **options: Any) -> Any:
             seen[name].append(count(taught))
@@ -71,8 +71,8 @@ def test_arrays_of_all_noises_have_a_limit(
         return counted
 
     for name in seen:
-        monkeypatch.setattr(fitting, name, counting(name))
-    monkeypatch.setattr(fitting, "_LARGEST", largest)
+        monkeypatch.setattr(dpmsolver.tuning.fit, name, counting(name))
+    monkeypatch.setattr(dpmsolver.tuning.fit, "_LARGEST", largest)
     fitted(spending=30_000)
     assert max(seen["refined"]) == steps
     assert max(seen["fit_rows"]) == rows

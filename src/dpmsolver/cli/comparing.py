@@ -20,7 +20,7 @@ from dpmsolver.cli.describe import (
     SAMPLES,
     SOLVER,
     AnyModel,
-    OneDevice,
+    OptionalDevice,
     command,
     flag,
     option,
@@ -109,7 +109,7 @@ def compare(
         bool,
         flag(COMPUTATION, "Run the network through torch.compile, which takes a minute at the start.", "--compile"),
     ] = False,
-    device: OneDevice = None,
+    device: OptionalDevice = None,
     out: Annotated[
         Path, option(OUTPUT, "FOLDER", "The folder of the report, in which an interrupted comparison resumes.")
     ] = Path("report"),

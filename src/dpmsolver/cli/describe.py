@@ -31,7 +31,7 @@ __all__ = [
     "Device",
     "Grid",
     "Guidance",
-    "OneDevice",
+    "OptionalDevice",
     "PlanFile",
     "Solver",
     "argument",
@@ -143,8 +143,7 @@ Classes = Annotated[
         otherwise="all in turn",
     ),
 ]
-Device = Annotated[str, option(COMPUTATION, "NAME", "The device of the network, such as cpu, cuda or cuda:1.")]
-OneDevice = Annotated[
-    str | None,
-    option(COMPUTATION, "NAME", "The device of the network, such as cpu, cuda or cuda:1.", otherwise="cpu"),
-]
+_DEVICE = "The device of the network, such as cpu, cuda or cuda:1."
+Device = Annotated[str, option(COMPUTATION, "NAME", _DEVICE)]
+# For commands that take models without a device too: laws in closed form, and models of the user.
+OptionalDevice = Annotated[str | None, option(COMPUTATION, "NAME", _DEVICE, otherwise="cpu")]

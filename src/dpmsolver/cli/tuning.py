@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 import dpmsolver as dpm
-from dpmsolver.cli.describe import COMPUTATION, OUTPUT, SAMPLES, SOLVER, AnyModel, OneDevice, command, option
+from dpmsolver.cli.describe import COMPUTATION, OUTPUT, SAMPLES, SOLVER, AnyModel, OptionalDevice, command, option
 from dpmsolver.cli.long_runs import INTERRUPTED, Lines, check_folder, numbers, terminated_as_interrupted
 from dpmsolver.cli.sampling import _check_guidance
 from dpmsolver.cli.shared import progress_bar, wide_console
@@ -84,7 +84,7 @@ def tune(
         ),
     ] = "seconds",
     batch: Annotated[int, option(COMPUTATION, "N", "Samples that the network evaluates at once.", least=1)] = 32,
-    device: OneDevice = None,
+    device: OptionalDevice = None,
     out: Annotated[
         Path, option(OUTPUT, "FOLDER", "The folder of the plans, in which an interrupted fit resumes.")
     ] = Path("plans"),

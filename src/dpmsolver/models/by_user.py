@@ -56,7 +56,7 @@ def _module(place: str) -> ModuleType:
 
 @contextmanager
 def _import_from(folder: Path) -> Iterator[None]:
-    """Modules beside the user's own are found while it is imported, as `python file.py` finds them."""
+    """Let the user's module import the modules beside it, as `python file.py` does."""
     sys.path.insert(0, str(folder))
     try:
         yield

@@ -15,7 +15,7 @@ __all__ = ["IN_COLOUR", "LAWS"]
 
 
 def _image_spectrum(dimensions: int) -> Floats:
-    """Variances of the principal axes, falling as 1/k, 0.25 on average: pixels in [-1, 1] have a standard deviation of about 0.5.
+    """Return variances of the principal axes, falling as 1/k, 0.25 on average: pixels in [-1, 1] have a standard deviation of about 0.5.
 
     The power of natural images falls as 1/f^2 (Field, J. Opt. Soc. Am. A 4, 1987), and of the axes of a plane of frequencies,
     k have a frequency below f ~ sqrt(k).
@@ -35,7 +35,10 @@ def _ring() -> ClosedForm:
 
 
 def _mixture(dimensions: int, components: int = 10) -> ClosedForm:
-    """A third of each axis' variance lies between the components, about two thirds within them, by factors of up to 2 more or less."""
+    """Return a mixture with a third of each axis' variance between its components, and about two thirds within them.
+
+    The variances within the components differ by factors of up to 2.
+    """
     rng, variance = np.random.default_rng(dimensions), _image_spectrum(dimensions)
     means = rng.standard_normal((components, dimensions)) * np.sqrt(variance / 3.0)
     within = variance * 2.0 / 3.0 * 2.0 ** rng.uniform(-1.0, 1.0, (components, dimensions))

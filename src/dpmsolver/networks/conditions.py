@@ -1,4 +1,4 @@
-"""Conditions: what a network is given with and without its condition, joined for one call."""
+"""Conditions: the arguments of a network with and without its condition, joined for one call."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, without its contents."""
+    """Return a description of a value without its contents."""
     if _is_array(value):
         where = str(getattr(value, "device", "cpu"))
         return f"{type(value).__name__} of shape {tuple(value.shape)}" + ("" if where == "cpu" else f" on {where}")
@@ -66,7 +66,7 @@ def _kind(value: Any) -> str:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values that are no arrays are one or equal."""
+    """Return True if two values that are no arrays are one object or equal."""
     if one is other:
         return True
     try:

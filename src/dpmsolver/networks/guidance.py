@@ -14,7 +14,7 @@ from dpmsolver.errors import PlanError
 from dpmsolver.networks.conditions import joined, one_sided
 from dpmsolver.networks.lending import Lending
 from dpmsolver.networks.rules import Outputs, Projected, Rescaled, Rule, ZeroStar
-from dpmsolver.networks.scales import Interval, Scale, checked_scale, scale_at, shares
+from dpmsolver.networks.scales import Interval, Scale, checked_scale, scale_at, times_inside
 
 __all__ = ["Classifier", "ClassifierFree", "Loss", "Projected", "Rescaled", "Scale", "ZeroStar"]
 
@@ -137,7 +137,7 @@ class ClassifierFree:
         to_data: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Return the guided and the unconditional output; outside the interval both are the conditional one. Arguments as for `run`."""
-        inside, some, everywhere = shares(time, self.interval)
+        inside, some, everywhere = times_inside(time, self.interval)
         if self._silent(calls):
             nothing = linear(backend, [0.0], [call(x, label, self.condition)])
             return nothing, nothing

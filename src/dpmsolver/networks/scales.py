@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dpmsolver.errors import PlanError
 from dpmsolver.host import settled, to_host
 
-__all__ = ["Interval", "Scale", "checked_scale", "scale_at", "shares"]
+__all__ = ["Interval", "Scale", "checked_scale", "scale_at", "times_inside"]
 
 # A number; a function of the schedule's time; or one number per sample, in a list, an array or a tensor on any device.
 Scale: TypeAlias = Any
@@ -68,7 +68,7 @@ def _inside(times: NDArray[np.float64], interval: Interval) -> NDArray[np.bool_]
 
 
 @settled
-def shares(time: Any, interval: Interval) -> tuple[NDArray[np.bool_], bool, bool]:
+def times_inside(time: Any, interval: Interval) -> tuple[NDArray[np.bool_], bool, bool]:
     """Return which of the times lie in an interval, whether any of them does, and whether all do."""
     inside = _inside(np.asarray(time, dtype=np.float64), interval)
     return inside, bool(inside.any()), bool(inside.all())

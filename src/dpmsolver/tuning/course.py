@@ -132,7 +132,7 @@ class Course:
             point = Point.at(self.schedule, self.schedule.time(level))
             try:
                 once, again = (part.flat(part(part.x, point)) for _ in range(2))
-            except SamplingError:  # the teacher says where it meets it
+            except SamplingError:  # the teacher meets it too, and says where
                 return
             gap = float(np.abs(once - again).max())
             if gap > _SAME * max(float(np.abs(once).max()), 1e-30):
@@ -206,7 +206,7 @@ def _plain(value: Any) -> Iterator[str]:
     """Yield a description of a value and of the values in it.
 
     An array is described by its type; the fingerprint covers its numbers. A function is described by its code and by the plain values
-    that it refers to, so that two lambdas differ that say different things.
+    that it refers to, so that lambdas with different content have different descriptions.
     """
     if isinstance(value, Mapping):
         value = [each for pair in value.items() for each in pair]

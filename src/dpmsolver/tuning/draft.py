@@ -24,7 +24,7 @@ _FORMAT = "dpmsolver-draft-1"
 
 @dataclass
 class Draft:
-    """What the finished stages of a fit have found and spent.
+    """The results and the cost of the finished stages of a fit.
 
     Args:
         path: the file that keeps the draft; None keeps none.

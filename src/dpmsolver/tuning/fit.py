@@ -46,8 +46,8 @@ class Fit:
 
     Attributes:
         auto, selected: the default and the best preset.
-        draft: what the stages have found and spent.
-        begun: when the fit began, on the clock of `time.perf_counter`; a fit that resumes begins as long ago as its stages took.
+        draft: the results and the cost of the finished stages.
+        begun: the time of the beginning by `time.perf_counter`; for a fit that resumes, so long ago as its finished stages took.
     """
 
     def __init__(self, course: Course, nfe: int, spending: int, miss: Miss, draft: Path | None = None) -> None:
@@ -78,7 +78,7 @@ class Fit:
         self.selected = next(preset for preset in self.presets if preset.name == self.draft.selected)
 
     def _finish(self) -> None:
-        """Keep what a stage has found and spent."""
+        """Count a finished stage, and keep the draft."""
         self.draft.finished += 1
         self.draft.spent = self._spent() - self.draft.taught
         self.draft.seconds = time.perf_counter() - self.begun
@@ -198,7 +198,7 @@ def require_enough(nfe: int, noises: int, width: int) -> None:
 
 
 def _fitting(each: int) -> int:
-    """Return for how many noises `_LARGEST` is enough, with so many numbers in float64 for each noise."""
+    """Return the number of noises that fit into `_LARGEST`, with `each` numbers in float64 for a noise."""
     return _LARGEST // (8 * each)
 
 

@@ -120,7 +120,7 @@ def judged_errors(tables: Sequence[Table], taught: Sequence[Taught], miss: Miss)
 
 
 def _judged_abreast(tables: Sequence[Table], taught: Taught, miss: Miss) -> list[Floats]:
-    """The errors of a part for each table. Where one of them diverges, each runs by itself."""
+    """Return the errors of a part for each table. If one of them diverges, each runs by itself."""
     part, reference, found = taught.part, taught.lesson.end, list[Floats]()
     together = max(1, part.room // len(part))
     try:

@@ -86,7 +86,7 @@ class Lesson:
 
     @classmethod
     def load(cls, path: Path, part: Part) -> Lesson:
-        """Open a file that `write` wrote. Its states and outputs are `Lazy`: each is read when it is asked for.
+        """Open a file that `write` wrote. Its states and outputs are `Lazy`: each is read when it is needed.
 
         Raises:
             PlanError: the file is cut short or changed.
@@ -140,11 +140,11 @@ class Lesson:
 
 
 class Lazy(Sequence[Any]):
-    """Arrays that are made each time when they are asked for, and not held.
+    """A sequence of arrays that are made anew at each access, and not held.
 
     Args:
         count: the number of arrays.
-        made: returns the array of a number.
+        made: a function from a number to its array.
     """
 
     def __init__(self, count: int, made: Callable[[int], Any]) -> None:

@@ -342,7 +342,7 @@ def _takes_numbers(function: Any) -> bool:
 
 @dataclass
 class _Watch:
-    """Tells the caller how far a fit is, in evaluations of single samples."""
+    """A watch that tells the caller the progress of a fit, in evaluations of single samples."""
 
     noises: Noises
     total: int

@@ -54,9 +54,9 @@ def test_a_command_begins_with_its_purpose_in_one_sentence(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "parameter"), named(PARAMETERS))
 def test_every_argument_and_option_says_what_it_is(name: str, parameter: Any) -> None:
-    """Sentences of at least three words, and no relative clause or genitive that leans on the option's name."""
+    """Sentences of at least four words, and no relative clause or genitive that leans on the option's name."""
     assert re.fullmatch(r"(?s)[A-Z].*\.", parameter.help)
-    assert len(parameter.help.split()) >= 3
+    assert len(parameter.help.split()) >= 4
     assert not re.match(r"(Of|Such as|Instead|How many|That) ", parameter.help)
 
 

@@ -55,7 +55,14 @@ def generate(
     ] = "digits",
     nfe: Annotated[
         int | None,
-        option(SOLVER, "N", "Network evaluations of each sample, exactly.", "--nfe", otherwise=str(_NFE), least=1),
+        option(
+            SOLVER,
+            "N",
+            "The exact number of network evaluations of each sample.",
+            "--nfe",
+            otherwise=str(_NFE),
+            least=1,
+        ),
     ] = None,
     solver: Solver = None,
     grid: Grid = None,
@@ -327,7 +334,7 @@ def _prompts(path: Path) -> list[str]:
 
 @contextmanager
 def _told() -> Iterator[Callable[[Any], object]]:
-    """What is told of a run: a bar on a terminal, and a line now and then elsewhere."""
+    """Show the progress of a run: a bar on a terminal, and a line now and then elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines()

@@ -61,7 +61,14 @@ def sample(
     model: PretrainedModel = "digits",
     nfe: Annotated[
         int | None,
-        option(SOLVER, "N", "Network evaluations of each sample, exactly.", "--nfe", otherwise=str(_NFE), least=1),
+        option(
+            SOLVER,
+            "N",
+            "The exact number of network evaluations of each sample.",
+            "--nfe",
+            otherwise=str(_NFE),
+            least=1,
+        ),
     ] = None,
     solver: Solver = None,
     grid: Grid = None,

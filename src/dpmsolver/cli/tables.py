@@ -158,7 +158,7 @@ def plan(
             otherwise=False,
         ),
     ],
-    nfe: Annotated[int, option(SOLVER, "N", "Network evaluations, exactly.", "--nfe", least=1)] = 10,
+    nfe: Annotated[int, option(SOLVER, "N", "The exact number of network evaluations.", "--nfe", least=1)] = 10,
     schedule: Annotated[str, option(SOLVER, "NAME", f"The noise schedule: {', '.join(_SCHEDULES)}.")] = "digits",
     grid: Grid = None,
     start: Annotated[

@@ -6,6 +6,7 @@ import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,8 +138,7 @@ def generate(
         ValueError, PlanError, TypeError, ImportError: an argument is wrong, or a package is missing. They are raised before anything is
             drawn or changed. The folder of another run is refused, with the fields that differ.
         MemoryError: one sample does not fit into memory, or the batch of an earlier call does not.
-        OSError: the folder cannot be written to.
-        SamplingError: the network returned NaN, workers died over one shard or while they loaded the model, or Ray ended the run.
+        OSError: the folder cannot be written to. SamplingError: the network returned NaN, workers died, or Ray ended the run.
 
     Warns:
         ConventionWarning: a shard is damaged and drawn again, the file of all samples is damaged and made again, or shards of a run were
@@ -251,11 +251,9 @@ def _run(
 
 
 def _stopped(watcher: Watcher, target: Target, error: BaseException) -> None:
-    try:
+    with suppress(Exception):  # a disk that is full: the error that is raised says so
         watcher.write("stopped", f"{type(error).__name__}: {one_line(error, 280)}")
         target.sweep(_OWN)
-    except Exception:  # a disk that is full: the error that is raised says so
-        pass
 
 
 def _anywhere(model: Any) -> Any:

@@ -35,14 +35,8 @@ __all__ = [
 MANIFEST, RECORDS, SAMPLES, STATISTICS = "manifest.json", "records", "samples", "statistics"
 _VERSION = 1
 _RECORD = re.compile(RECORDS + r"/\d+\.json")
-_KINDS = {
-    "seeds": str,
-    "shard": int,
-    "batch": int,
-    "features": str,
-    "format": str,
-    "shape": list,
-}  # of the fields of a run that are read again
+# The types of the fields of a run that are read again.
+_KINDS = {"seeds": str, "shard": int, "batch": int, "features": str, "format": str, "shape": list}
 
 
 def stem(shard: int) -> str:

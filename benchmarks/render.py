@@ -45,7 +45,7 @@ PAGES = (
 COMMAND = "python -m benchmarks.render"
 
 _MARK = re.compile(r"<!-- generated: (?P<name>[^<>]+?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
-# The README's table of orders: pairs of columns, and solvers that share a row.
+# The table of orders in docs/measurements.md: pairs of columns, and solvers that share a row.
 _ORDERS = (
     ("ddim", "dpm-3"),
     ("dpm-2", "dpm-3-exact"),
@@ -54,11 +54,8 @@ _ORDERS = (
     ("dpm-fast", "dpm-3m-exact, dpm++3m-exact"),
 )
 _PEERS = ("cifar10-mixture", "moons-flow", "moons-edm", "moons-linear", "digits", "gaussian", "mixture-16")
-_SHARES = {
-    "above": 0.05,
-    "either": 0.05,
-    "error": 0.02,
-}  # of the limit, and an error, in the README's table of the speed-up
+# Shares of the limit, and an error, in the table of the speed-up in docs/measurements.md.
+_SHARES = {"above": 0.05, "either": 0.05, "error": 0.02}
 _DIGITS = ("ddim-200", "dpm++2m-100", "dpm++2m-sde-100")
 
 
@@ -68,7 +65,7 @@ def data(name: str) -> Any:
 
 
 def orders_table() -> str:
-    """The README's table of orders, from the figures of every solver."""
+    """Return the table of orders in docs/measurements.md, from the figures of every solver."""
     measured = data("solvers")["solvers"]
 
     def cells(names: str) -> list[str]:

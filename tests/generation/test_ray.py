@@ -128,7 +128,6 @@ def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
         _, text = process.communicate(timeout=400)
         assert process.returncode == 1
         assert said in text.decode().strip().splitlines()[-1]
-        assert "logging.cc" not in text.decode()
 
 
 def test_a_cluster_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dpmsolver.sampling.runs import DEFAULT_SOLVER
 __all__ = [
     "ANY_MODEL",
     "COMPUTATION",
+    "DEFAULT_NFE",
     "EXAMPLES",
     "GROUPS",
     "MEASUREMENT",
@@ -31,6 +32,7 @@ __all__ = [
     "Device",
     "Grid",
     "Guidance",
+    "Nfe",
     "OptionalDevice",
     "PlanFile",
     "Solver",
@@ -116,6 +118,18 @@ Solver = Annotated[
 Grid = Annotated[
     str | None,
     option(SOLVER, "NAME", f"Where the steps go, one of: {', '.join(GRIDS)}.", otherwise="the solver's"),
+]
+DEFAULT_NFE = 10
+Nfe = Annotated[
+    int | None,
+    option(
+        SOLVER,
+        "N",
+        "The exact number of network evaluations of each sample.",
+        "--nfe",
+        otherwise=str(DEFAULT_NFE),
+        least=1,
+    ),
 ]
 PlanFile = Annotated[
     Path | None,

@@ -18,12 +18,14 @@ from dpmsolver.cli.checking import _read
 from dpmsolver.cli.describe import (
     ANY_MODEL,
     COMPUTATION,
+    DEFAULT_NFE,
     MEASUREMENT,
     OUTPUT,
     SAMPLES,
     SOLVER,
     WORKERS,
     Grid,
+    Nfe,
     PlanFile,
     Solver,
     argument,
@@ -38,7 +40,6 @@ from dpmsolver.typing import Written
 
 __all__ = ["evaluate", "generate"]
 
-_NFE = 10
 _LATER_LINES = 30.0  # seconds
 _DATA = 1_000_000  # of a file, at most
 
@@ -53,17 +54,7 @@ def generate(
         str,
         argument("MODEL", f"{ANY_MODEL} With --prompts it is a text-to-image pipeline of diffusers."),
     ] = "digits",
-    nfe: Annotated[
-        int | None,
-        option(
-            SOLVER,
-            "N",
-            "The exact number of network evaluations of each sample.",
-            "--nfe",
-            otherwise=str(_NFE),
-            least=1,
-        ),
-    ] = None,
+    nfe: Nfe = None,
     solver: Solver = None,
     grid: Grid = None,
     plan: PlanFile = None,
@@ -213,7 +204,7 @@ def generate(
             made = dpm.generate(
                 model,
                 num,
-                nfe if given is not None else nfe or _NFE,
+                nfe if given is not None else nfe or DEFAULT_NFE,
                 out=out,
                 seeds=seeds,
                 solver=None if solver is None else Written(solver),

@@ -17,6 +17,7 @@ import dpmsolver as dpm
 from dpmsolver import backends
 from dpmsolver.cli.describe import (
     COMPUTATION,
+    DEFAULT_NFE,
     MEASUREMENT,
     OUTPUT,
     SAMPLES,
@@ -25,6 +26,7 @@ from dpmsolver.cli.describe import (
     Device,
     Grid,
     Guidance,
+    Nfe,
     PlanFile,
     Solver,
     argument,
@@ -40,7 +42,6 @@ from dpmsolver.typing import Written
 
 __all__ = ["calibrate", "sample"]
 
-_NFE = 10
 
 PretrainedModel = Annotated[
     str,
@@ -59,17 +60,7 @@ PretrainedModel = Annotated[
 )
 def sample(
     model: PretrainedModel = "digits",
-    nfe: Annotated[
-        int | None,
-        option(
-            SOLVER,
-            "N",
-            "The exact number of network evaluations of each sample.",
-            "--nfe",
-            otherwise=str(_NFE),
-            least=1,
-        ),
-    ] = None,
+    nfe: Nfe = None,
     solver: Solver = None,
     grid: Grid = None,
     statistics: Annotated[
@@ -109,7 +100,7 @@ def sample(
     given = None if plan is None else _read_plan(plan, nfe, solver, grid, statistics)
     asked = solver or DEFAULT_SOLVER
     if given is None:
-        check_solver(asked, grid, nfe or _NFE)
+        check_solver(asked, grid, nfe or DEFAULT_NFE)
     measured: dict[str, Any] = {} if statistics is None else {"statistics": ModelStatistics.load(statistics)}
 
     def prepared(model: pretrained.Outline | pretrained.Pretrained) -> tuple[dpm.Plan, list[int] | None]:
@@ -119,7 +110,7 @@ def sample(
         if given is not None:
             return given, labels
         made = dpm.make_plan(
-            Written(asked), model.schedule, nfe or _NFE, written(grid), predicts=model.predicts, **measured
+            Written(asked), model.schedule, nfe or DEFAULT_NFE, written(grid), predicts=model.predicts, **measured
         )
         return made, labels
 

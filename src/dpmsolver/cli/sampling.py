@@ -42,7 +42,6 @@ from dpmsolver.typing import Written
 
 __all__ = ["calibrate", "sample"]
 
-
 PretrainedModel = Annotated[
     str,
     argument(

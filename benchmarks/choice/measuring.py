@@ -100,6 +100,7 @@ def extended(document: dict[str, Any], case: Case, again: bool) -> dict[str, Any
     if not any(plans.values()):
         return document
     new = measure(case, testbed, plans)
+    new["own_error"] = max(new["own_error"], known.get("own_error", 0.0))
     new["errors"] = {str(nfe): {**errors.get(str(nfe), {}), **new["errors"][str(nfe)]} for nfe in NFES}
     seconds = round(known.get("seconds", 0) + time.perf_counter() - begin)
     document = known_figures()  # again, since other processes may have written to it
